@@ -1,0 +1,124 @@
+"""The losses of views knowledge distillation (arXiv 2007.04174, section 3): functions of tensors.
+
+B tracklets in a batch, D embedding width, K training identities. Every function takes any floating precision
+and works in float32 at least, whatever autocast says; half-precision input gives a float32 loss. Nothing here
+knows of processes: hand in the embeddings, logits and labels gathered from all of them and batch-hard mining
+and distance preservation see the global batch. What comes from the teacher is a target and gets no gradient.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def triplet(embedding: Tensor, labels: Tensor, margin: float | None = None) -> Tensor:
+    """Batch-hard triplet loss (L_TR of the paper): embedding (B, D), labels (B,) → mean over the B anchors.
+
+    `margin=None` is the soft margin, softplus(hardest positive − hardest negative); a number is the hinge
+    max(0, margin + hardest positive − hardest negative). Distances are Euclidean, with 1e-12 under the root
+    so that equal embeddings have a gradient. An anchor without another item of its identity counts a positive
+    distance of 0; an anchor without a negative adds nothing.
+
+    Raises ValueError if the shapes do not belong together.
+    """
+    _check_rows("embeddings", embedding, "labels", labels, dimensions=(2, 1))
+    distance = (_squared_distances(embedding) + 1e-12).sqrt()
+    same = labels[:, None] == labels[None, :]
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    positive = distance.masked_fill(~same | itself, 0.0).max(dim=1).values
+    negative = distance.masked_fill(same, torch.inf).min(dim=1).values
+    gap = positive - negative
+    # The threshold is where softplus is taken as the identity: at the default of 20 that is wrong by 2e-9.
+    loss = F.softplus(gap, threshold=50.0) if margin is None else F.relu(gap + margin)
+    return loss.mean().to(_precision(embedding))
+
+
+def classify(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the identities (L_CE of the paper): logits (B, K), labels (B,) in 0..K−1 → batch mean.
+
+    Raises ValueError if the shapes do not belong together.
+    """
+    _check_rows("logits", logits, "labels", labels, dimensions=(2, 1))
+    return F.cross_entropy(logits.to(_precision(logits)), labels)
+
+
+def distil(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 10.0) -> Tensor:
+    """Distillation (L_KD of the paper): logits (B, K) of both → KL(teacher ‖ student) · temperature².
+
+    The temperature softens both; the divergence is summed over identities and averaged over the batch.
+
+    Raises ValueError if the shapes differ or the temperature is not positive.
+    """
+    if temperature <= 0:
+        raise ValueError(f"The temperature of distillation must be positive; it is {temperature}.")
+    student, teacher = _logits_of_both(student_logits, teacher_logits)
+    student = F.log_softmax(student / temperature, dim=1)
+    teacher = F.log_softmax(teacher / temperature, dim=1)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def match(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Logit matching, the alternative to `distil`: logits (B, K) of both → mean squared difference.
+
+    Raises ValueError if the shapes differ.
+    """
+    student, teacher = _logits_of_both(student_logits, teacher_logits)
+    return F.mse_loss(student, teacher)
+
+
+def preserve(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
+    """Distance preservation (L_DP of the paper): embeddings (B, D) and (B, D′) of both → scalar.
+
+    How far the two geometries differ: half the mean, over all B·B pairs, of (squared distance of the student −
+    that of the teacher)². The widths may differ, as in cross-distillation.
+
+    Raises ValueError if the batch sizes differ.
+    """
+    _check_rows(
+        "student embeddings", student_embedding, "teacher embeddings", teacher_embedding, dimensions=(2, 2)
+    )
+    difference = _squared_distances(student_embedding) - _squared_distances(teacher_embedding.detach())
+    return difference.square().mean().mul(0.5).to(_precision(student_embedding))
+
+
+def _squared_distances(embedding: Tensor) -> Tensor:
+    """Embedding (B, D) → squared Euclidean distances (B, B) in float64, exact zeros on the diagonal.
+
+    The product of Gram keeps memory at B·B where differences need B·B·D (1.2 GB for 384 gathered tracklets of
+    width 2048). It cancels badly in float32, so it is done in float64, which autocast leaves alone, about the
+    mean of the batch, which changes neither distances nor gradients.
+    """
+    embedding = embedding.double()
+    embedding = embedding - embedding.detach().mean(dim=0)
+    gram = embedding @ embedding.T
+    square = gram.diagonal()
+    return (square[:, None] + square[None, :] - 2 * gram).clamp_min(0.0)
+
+
+def _logits_of_both(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """The two logits (B, K) in one precision, the teacher's without gradient."""
+    _check_rows("student logits", student, "teacher logits", teacher, dimensions=(2, 2))
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"Student and teacher must classify the same identities to be compared: the logits have shapes "
+            f"{tuple(student.shape)} and {tuple(teacher.shape)}."
+        )
+    precision = _precision(student)
+    return student.to(precision), teacher.detach().to(precision)
+
+
+def _precision(tensor: Tensor) -> torch.dtype:
+    """float64 stays float64, everything narrower becomes float32."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _check_rows(
+    name: str, tensor: Tensor, other_name: str, other: Tensor, dimensions: tuple[int, int]
+) -> None:
+    """One row of each for every tracklet of the batch, or a ValueError naming both shapes."""
+    if (tensor.dim(), other.dim()) != dimensions or len(tensor) != len(other) or len(tensor) == 0:
+        shapes = f"{tuple(tensor.shape)} and {tuple(other.shape)}"
+        raise ValueError(
+            f"The {name} and the {other_name} must have {dimensions[0]} and {dimensions[1]} dimensions "
+            f"and one row for each tracklet of the batch; their shapes are {shapes}."
+        )
