@@ -1,0 +1,103 @@
+"""What every reader hands out: tracklets and the splits made of them. No torch here.
+
+A *tracklet* is a row of pictures of one identity seen by one camera; a single picture is a tracklet of one
+frame. A gallery item with the query's identity and camera is *junk* for that query (it neither helps nor
+hurts), so a query is *valid* when its identity occurs in the gallery under another camera or without a
+camera label.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+UNKNOWN_CAMERA = -1
+"""No camera label. Such an item is never junk."""
+
+UNKNOWN_IDENTITY = -1
+"""No identity label: an unlabelled picture in a folder to be searched."""
+
+
+class Tracklet(NamedTuple):
+    """Frames in order of time, as absolute path strings (half a million `Path` objects are slow)."""
+
+    frames: tuple[str, ...]
+    identity: int
+    camera: int
+
+
+@dataclass(frozen=True)
+class Splits:
+    """One data set as read from disk. Identities are the raw ones; `labels` numbers those of training.
+
+    `gallery` never contains the query tracklets; where the protocol wants them there (MARS),
+    `queries_in_gallery` is set and `sides` puts them in front. `names` gives the folder name of an identity
+    (plain folders only).
+    """
+
+    name: str
+    root: Path
+    train: tuple[Tracklet, ...]
+    query: tuple[Tracklet, ...]
+    gallery: tuple[Tracklet, ...]
+    query_images: tuple[Tracklet, ...]
+    gallery_images: tuple[Tracklet, ...]
+    queries_in_gallery: bool = False
+    names: dict[int, str] = field(default_factory=dict)
+
+    def labels(self) -> dict[int, int]:
+        """Raw identity → class 0..K-1 of the training identities, in ascending order."""
+        return {identity: label for label, identity in enumerate(sorted({t.identity for t in self.train}))}
+
+    def sides(self, protocol: str) -> tuple[tuple[Tracklet, ...], tuple[Tracklet, ...]]:
+        """Query and gallery of a protocol: "i2v", "v2v", "i2i" or "v2i" (i: single pictures, v: tracklets).
+
+        Raises ValueError for any other word.
+        """
+        queries = {"i": self.query_images, "v": self.query}
+        galleries = {"i": self.gallery_images, "v": self.gallery}
+        kinds = protocol.lower().split("2")
+        if len(kinds) != 2 or kinds[0] not in queries or kinds[1] not in galleries:
+            raise ValueError(f"Unknown protocol {protocol!r}: choose from i2v, v2v, i2i, v2i.")
+        gallery = galleries[kinds[1]]
+        if self.queries_in_gallery:
+            gallery = queries[kinds[1]] + gallery
+        return queries[kinds[0]], gallery
+
+    def pictures(self) -> Iterable[str]:
+        """Every picture path of every split once, in reading order."""
+        parts = (self.train, self.query, self.gallery, self.query_images, self.gallery_images)
+        return dict.fromkeys(frame for part in parts for tracklet in part for frame in tracklet.frames)
+
+
+def first_frames(tracklets: Iterable[Tracklet]) -> tuple[Tracklet, ...]:
+    """One-frame tracklets of the first frames: the image side of a protocol."""
+    return tuple(Tracklet(t.frames[:1], t.identity, t.camera) for t in tracklets)
+
+
+def valid_queries(queries: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> int:
+    """How many queries have a match that is not junk: same identity, another (or no) camera."""
+    cameras: dict[int, set[int]] = {}
+    for item in gallery:
+        cameras.setdefault(item.identity, set()).add(item.camera)
+    return sum(_matches(query, cameras.get(query.identity, set())) for query in queries)
+
+
+def _matches(query: Tracklet, cameras: set[int]) -> bool:
+    if query.camera == UNKNOWN_CAMERA or UNKNOWN_CAMERA in cameras:
+        return bool(cameras)
+    return bool(cameras - {query.camera})
+
+
+def why_no_query(splits: Splits, protocol: str) -> str:
+    """ "" when the protocol has a valid query, else the reason there is none, as the tail of a sentence."""
+    queries, gallery = splits.sides(protocol)
+    if valid_queries(queries, gallery):
+        return ""
+    if not queries:
+        return "there are no queries"
+    if not gallery:
+        return "the gallery is empty"
+    if not {t.identity for t in queries} & {t.identity for t in gallery}:
+        return "no query identity appears in the gallery"
+    return "every match shares the query's camera"
