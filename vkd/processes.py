@@ -1,0 +1,43 @@
+"""Several trainers, one batch: rows gathered with their gradients, and decisions taken together.
+
+Each process holds a share of the P×K group. `gathered` gives every process the rows of all, so that batch-hard
+mining and distance preservation see the whole group. Each then computes the same loss, whose gradient flows only
+through its own rows; the sum over processes of these partial gradients is the gradient of the whole group. DDP
+averages instead of summing, so a loss must be multiplied by `world()` before `backward`.
+"""
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+def world() -> int:
+    """How many processes train together; 1 outside a launch."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is, from 0; 0 also writes the files."""
+    return dist.get_rank() if world() > 1 else 0
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """Rows (B, …) of this process → rows (world · B, …) of all, in the order of ranks, the same everywhere.
+
+    Only this process's rows carry a gradient. Every process must hold the same number of rows.
+    """
+    if world() == 1:
+        return rows
+    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world())]
+    dist.all_gather(parts, rows.detach().contiguous())
+    parts[rank()] = rows
+    return torch.cat(parts)
+
+
+def any_of_us(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is up in any process: all learn the same answer and act at the same step."""
+    if world() == 1:
+        return flag
+    raised = torch.tensor(int(flag), device=device)
+    dist.all_reduce(raised, op=dist.ReduceOp.MAX)
+    return bool(raised.item())

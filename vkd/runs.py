@@ -1,0 +1,374 @@
+"""A run is a folder: create, start, stop, alive, record, read, status. What happened is read from the folder alone.
+
+The trainer holds `lock` while it lives (`flock`: a dead process holds nothing, whatever killed it), appends one
+JSON object a line to `events.jsonl` and obeys a file named `stop`. Nothing about a run is kept in memory, so any
+process can watch or stop any run, and a page that is refreshed finds it again.
+"""
+
+import fcntl
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from vkd import settings as asked
+from vkd.settings import Settings
+
+NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
+LAST_WORDS = ("finished", "stopped", "failed")
+_RETRY_SECONDS = 1.0  # a reader that probes the lock holds it for an instant: never lose to one
+_INHERITED = "VKD_LOCK"
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    """In a forked child (a reader of pictures): close the copies of the lock, or it would outlive the trainer."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+# --- folders -------------------------------------------------------------------------------------------------
+
+
+def check_name(name: str) -> str:
+    """The name itself; raises ValueError for one that is no run name (`NAME`)."""
+    if not NAME.match(name):
+        raise ValueError(
+            f"'{name}' is no name for a run: 1 to 64 small letters, digits, - and _, beginning with a letter or digit"
+        )
+    return name
+
+
+def label(settings: Settings) -> str:
+    """Words for a run's name: data set, network, stage. A student is named after its teacher's folder."""
+    network = getattr(settings, "backbone", "")
+    if not network and (teacher := getattr(settings, "teacher", None)):
+        network = re.sub(r"^\d{8}-\d{6}-|-(teacher|student|imported)$|-g\d+$", "", Path(teacher).name)
+        network = network.removesuffix("-teacher").removeprefix(f"{settings.dataset}-")
+    words = "-".join(word for word in (settings.dataset, network, settings.stage) if word)
+    return re.sub(r"[^a-z0-9_-]+", "-", words.lower()).strip("-_")[:44]
+
+
+def create(root: str | Path, settings: Settings, name: str | None = None) -> Path:
+    """Make `root/<name>` (default: date-time-dataset-network-stage) with settings.json; raises ValueError if taken."""
+    root = Path(root)
+    base = check_name(name) if name else f"{datetime.now():%Y%m%d-%H%M%S}-{label(settings)}"
+    for attempt in range(1, 100):
+        folder = root / (base if attempt == 1 else f"{base}-{attempt}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if name:
+                raise ValueError(f"{folder} is taken: choose another name, or go on with that run") from None
+            continue
+        asked.save(settings, folder / "settings.json")
+        return folder
+    raise ValueError(f"{root / base} and 98 more are taken: choose another name")
+
+
+# --- life ----------------------------------------------------------------------------------------------------
+
+
+def _take(descriptor: int, patience: float) -> bool:
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.02)
+
+
+def _adopted(path: Path) -> int | None:
+    """The descriptor of this very lock that `start` handed over to its child, or None."""
+    number = os.environ.pop(_INHERITED, "")
+    if not number.isdigit():
+        return None
+    try:
+        there, here = os.fstat(int(number)), path.stat()
+    except OSError:
+        return None
+    if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
+        return None
+    os.set_inheritable(int(number), False)
+    return int(number)
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+def _write_pid(descriptor: int, pid: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{pid}\n".encode(), 0)
+
+
+@contextmanager
+def lock(folder: str | Path) -> Iterator[None]:
+    """Hold the run while it trains. Raises ValueError if another trainer holds it, FileNotFoundError without folder.
+
+    The file keeps the trainer's pid. Removes an old request to stop.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing: there is no such run")
+    path = folder / "lock"
+    descriptor = _adopted(path)
+    handed = descriptor is not None
+    if descriptor is None:
+        descriptor = _open(folder)
+    try:
+        if not handed and not _take(descriptor, _RETRY_SECONDS):
+            holder = pid(folder)
+            raise ValueError(
+                f"{folder} is being trained by another process{f' ({holder})' if holder else ''}: "
+                "stop that one first, or train in another folder"
+            )
+        _held.add(descriptor)
+        _write_pid(descriptor, os.getpid())
+        if not handed:
+            (folder / "stop").unlink(missing_ok=True)
+        yield
+    finally:
+        _held.discard(descriptor)
+        os.close(descriptor)
+
+
+def alive(folder: str | Path) -> bool:
+    """Whether a trainer holds the run."""
+    try:
+        descriptor = os.open(Path(folder) / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _take(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def pid(folder: str | Path) -> int | None:
+    """Process number in the lock, whether or not it lives (see `alive`)."""
+    try:
+        return int((Path(folder) / "lock").read_text().strip())
+    except (OSError, ValueError):
+        return None
+
+
+def command(settings: Settings, folder: str | Path) -> list[str]:
+    """The arguments after `python -m vkd` that train, or go on training, what the folder's settings.json asks."""
+    return ["train", settings.stage, "--folder", str(folder)]
+
+
+def start(
+    settings: Settings | None = None,
+    root: str | Path = "checkpoints",
+    *,
+    name: str | None = None,
+    folder: str | Path | None = None,
+) -> Path:
+    """Train in a process of its own that outlives this one; → its folder, alive from the moment of return.
+
+    A new run from `settings`, or with `folder` an old one goes on. Output goes to the folder's log.txt. The child
+    inherits the lock already taken: there is no moment at which a second start, or a look, could miss it.
+    Raises ValueError if the run already has a trainer.
+    """
+    if folder is None:
+        if settings is None:
+            raise ValueError("say what to train: settings for a new run, or the folder of an old one")
+        folder = create(root, settings, name)
+    folder = Path(folder).resolve()
+    settings = asked.load(folder / "settings.json")
+    descriptor = _open(folder)
+    try:
+        if not _take(descriptor, _RETRY_SECONDS):
+            raise ValueError(f"{folder} is being trained already")
+        (folder / "stop").unlink(missing_ok=True)
+        with (folder / "log.txt").open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "vkd", *command(settings, folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(descriptor,),
+                env={**os.environ, _INHERITED: str(descriptor), "PYTHONUNBUFFERED": "1"},
+            )
+        _write_pid(descriptor, child.pid)
+    finally:
+        os.close(descriptor)
+    threading.Thread(target=child.wait, daemon=True).start()  # so that no zombie stays behind
+    return folder
+
+
+def ask_to_stop(folder: str | Path) -> None:
+    """Leave the request that the trainer obeys after its current step, once everything is saved."""
+    (Path(folder) / "stop").touch()
+
+
+def stop_asked(folder: str | Path) -> bool:
+    return (Path(folder) / "stop").exists()
+
+
+def stop(folder: str | Path, patience: float = 60.0) -> bool:
+    """Ask the trainer to save and stop; after `patience` seconds tell it by signal (SIGTERM, then SIGKILL).
+
+    → whether it stopped by itself. The signals go to the pid written in the lock while that lock is held.
+    """
+    ask_to_stop(folder)
+    willing = True
+    for sign, wait in ((None, patience), (signal.SIGTERM, min(patience, 10.0)), (signal.SIGKILL, 10.0)):
+        if sign is not None:
+            number = pid(folder)
+            if not alive(folder):
+                break
+            willing = False
+            if number:
+                try:
+                    os.kill(number, sign)
+                except ProcessLookupError:
+                    break
+        until = time.monotonic() + wait
+        while alive(folder) and time.monotonic() < until:
+            time.sleep(0.05)
+        if not alive(folder):
+            break
+    return willing
+
+
+# --- events --------------------------------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def record(folder: str | Path, events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Pass events on, each written to events.jsonl first (`step` events, which come by the second, are not).
+
+    When the stream breaks, a last event `failed` says why and the error goes on. A line that an earlier death left
+    unfinished is closed, so that it costs one event and not two. After a resume, epochs appear again that had run
+    but were not saved: for one kind and epoch the later event counts.
+    """
+    path = Path(folder) / "events.jsonl"
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+
+        def write(event: dict[str, Any]) -> None:
+            file.write(json.dumps(_plain(event), separators=(",", ":")).encode() + b"\n")
+            file.flush()
+
+        try:
+            for event in events:
+                if event["kind"] != "step":
+                    write(event)
+                yield event
+        except Exception as error:
+            why = str(error) or type(error).__name__
+            write({"kind": "failed", "why": why, "error": type(error).__name__, "time": time.time()})
+            raise
+
+
+def read(folder: str | Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Events from a byte offset on, and the offset to go on from. Whole lines only; damaged ones are left out."""
+    path = Path(folder) / "events.jsonl"
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            text = file.read()
+    except FileNotFoundError:
+        return [], offset
+    text = text[: text.rfind(b"\n") + 1]
+    events = []
+    for line in text.splitlines():
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict) and isinstance(event.get("kind"), str):
+            events.append(event)
+    return events, offset + len(text)
+
+
+def numbers(event: dict[str, Any]) -> dict[str, float]:
+    """Every number that an event carries, by name: 'losses/triplet', 'i2v/map', 'learning_rate' …"""
+    found: dict[str, float] = {}
+
+    def collect(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                collect(f"{prefix}/{key}" if prefix and prefix != "scores" else str(key), item)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and prefix not in ("epoch", "time"):
+            found[prefix] = float(value)
+
+    collect("", event)
+    return found
+
+
+State = Literal["new", "running", "finished", "stopped", "failed", "died"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stands. `epoch` of `epochs` done, `seconds_left` by the pace so far, `scores` the latest."""
+
+    state: State
+    epoch: int = 0
+    epochs: int = 0
+    why: str = ""
+    seconds_left: float | None = None
+    losses: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def status(folder: str | Path, events: Sequence[dict[str, Any]] | None = None) -> Status:
+    """What the folder says. `died`: no trainer lives and the last event is no last word (a kill, a power cut)."""
+    living = alive(folder)  # looked at before the events: a run that ends in between is then not taken for dead
+    if events is None:
+        events, _ = read(folder)
+    last = events[-1] if events else {}
+    word = last["kind"] if last.get("kind") in LAST_WORDS else ""
+    if living and word:
+        state: State = "running"  # its last word belongs to an earlier trainer, or it is about to leave
+    elif living:
+        state = "running"
+    else:
+        state = word or ("died" if pid(folder) else "new")
+    begun = max((i for i, event in enumerate(events) if event["kind"] == "started"), default=0)
+    epochs = next((e.get("epochs", 0) for e in reversed(events) if e["kind"] == "started"), 0)
+    done = [event for event in events if event["kind"] == "epoch"]
+    recent = [event for event in events[begun:] if event["kind"] == "epoch"][-20:]
+    epoch = done[-1].get("epoch", 0) if done else 0
+    left = None
+    if state == "running" and recent and epochs:
+        since = next((e for e in events[begun:] if e["kind"] == "started"), recent[0])
+        pace = [since, *recent] if len(recent) < 20 else recent
+        span = pace[-1]["time"] - pace[0]["time"]
+        left = max(0.0, span / max(1, len(pace) - 1) * (epochs - epoch))
+    scores = next((e.get("scores", {}) for e in reversed(events) if e["kind"] == "scores"), {})
+    why = str(last.get("why", "")) if word else ""
+    return Status(state, epoch, epochs, why, left, done[-1].get("losses", {}) if done else {}, scores)
