@@ -69,8 +69,8 @@ def match(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 def preserve(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
     """Distance preservation (L_DP of the paper): embeddings (B, D) and (B, D′) of both → scalar.
 
-    Half the mean, over all B·B pairs, of the squared difference between the squared distances of the student and
-    those of the teacher. The widths may differ, as in cross-distillation.
+    Half the mean, over all B·B pairs, of the squared difference between the squared distances of the student
+    and those of the teacher. The widths may differ, as in cross-distillation.
 
     Raises ValueError if the batch sizes differ.
     """
