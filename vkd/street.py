@@ -1,0 +1,328 @@
+"""The synthetic street: people walk past several cameras, and the pictures land on disk as a benchmark would.
+
+Everything is drawn from seeds: the same arguments give the same bytes, with any number of processes.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy.io import savemat
+
+from vkd.looks import Look, group
+from vkd.scenes import Camera, Picture, cameras
+from vkd.shots import Moment, render, walk
+
+__all__ = ["LAYOUTS", "Moment", "contact_sheet", "render", "write_street"]
+
+
+class Track(NamedTuple):
+    """A tracklet to be drawn."""
+
+    part: str  # train, test
+    identity: int  # -1 junk, 0 distractor
+    camera: int  # from 0
+    number: int  # from 1, among those of one identity and camera
+    frames: tuple[str, ...]  # paths below the root
+    query: bool
+
+
+class Walker(NamedTuple):
+    """All tracklets of one person: what one process draws at a time."""
+
+    look: Look
+    tracks: tuple[Track, ...]
+    seed: tuple[int, ...]
+
+
+class Plan(NamedTuple):
+    """What every process needs to know."""
+
+    cameras: tuple[Camera, ...]
+    size: tuple[int, int]
+    difficulty: float
+    masks: bool
+
+
+def _unchanged(items: Iterable[Any]) -> Iterable[Any]:
+    return items
+
+
+def write_street(
+    root: str | Path,
+    *,
+    layout: str = "mars",
+    train_identities: int = 60,
+    test_identities: int = 50,
+    group: int = 5,
+    cameras: int = 6,
+    frames: int = 8,
+    tracklets_per_camera: int = 1,
+    size: tuple[int, int] = (128, 64),
+    seed: int = 0,
+    difficulty: float = 0.5,
+    distractors: int = 0,
+    junk: int = 0,
+    masks: bool = True,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = _unchanged,
+    workers: int | None = None,
+) -> Path:
+    """Draw a street and write it below `root`, in the layout of a benchmark; returns `root`.
+
+    `group` people share their clothes. `size` is (height, width) in pixels, `difficulty` 0..1 makes members of a
+    group more alike, cameras more different and boxes worse. Training and test identities are different people of
+    different groups. Every test identity gives one query tracklet per camera (Duke: one in all, as there). MARS takes
+    `distractors` (identity 0) and `junk` (identity -1) tracklets more. `masks` writes `masks/<path>.png`, 255 on
+    the subject. `workers` processes share the work (default: none but this one); the bytes do not depend on it.
+    The folder appears under its name only when it is complete.
+
+    Raises ValueError for arguments out of range and for a root that holds something.
+    """
+    arguments = {k: v for k, v in locals().items() if k not in ("root", "progress", "workers")}
+    root = Path(root)
+    _check(root, arguments, workers)
+    plan = Plan(tuple(_cameras(cameras, seed, difficulty)), size, difficulty, masks)
+    walkers = _walkers(arguments)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = root.with_name(f".{root.name}.unfinished-{os.getpid()}")
+    try:
+        _draw_all(unfinished, plan, walkers, progress, workers or 1)
+        tracks = [track for walker in walkers for track in walker.tracks]
+        LAYOUTS[layout].tables(unfinished, tracks)
+        _describe(unfinished, arguments, plan, walkers)
+        os.replace(unfinished, root)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return root
+
+
+_cameras, _group = cameras, group  # write_street's arguments carry these names
+
+
+def _check(root: Path, a: dict[str, Any], workers: int | None) -> None:
+    if a["layout"] not in LAYOUTS:
+        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, not {a['layout']!r}.")
+    limits = {
+        "train_identities": (1, 4999), "test_identities": (1, 4999), "group": (1, 1000), "cameras": (2, 9),
+        "frames": (1, 999), "tracklets_per_camera": (1, 99), "distractors": (0, 999), "junk": (0, 999),
+    }  # fmt: skip
+    for name, (low, high) in limits.items():
+        if not low <= a[name] <= high:
+            raise ValueError(f"{name} must be from {low} to {high}, not {a[name]}.")
+    if not 0 <= a["difficulty"] <= 1:
+        raise ValueError(f"difficulty must be from 0 to 1, not {a['difficulty']}.")
+    if min(a["size"]) < 16 or max(a["size"]) > 1024:
+        raise ValueError(f"size must be (height, width) from 16 to 1024 pixels, not {a['size']}.")
+    if a["layout"] != "mars" and (a["distractors"] or a["junk"]):
+        raise ValueError(f"Only the mars layout has distractors and junk, not {a['layout']}.")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}.")
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise ValueError(f"{root} is not empty: choose another folder or delete it first.")
+
+
+def _walkers(a: dict[str, Any]) -> list[Walker]:
+    """Everybody on the street with the tracklets to draw: junk, distractors, training, test identities."""
+    layout, seed, walkers = LAYOUTS[a["layout"]], a["seed"], []
+    per_camera = range(1, a["tracklets_per_camera"] + 1)
+
+    def tracks(part: str, identity: int, where: Iterable[tuple[int, int]]) -> tuple[Track, ...]:
+        made = []
+        for order, (camera, number) in enumerate(where):
+            query = part == "test" and identity > 0 and layout.query(identity, camera, number, a["cameras"])
+            names = tuple(
+                layout.name(part, identity, camera, number, f, order, query) for f in range(a["frames"])
+            )
+            made.append(Track(part, identity, camera, number, names, query))
+        return tuple(made)
+
+    for identity, count in ((-1, a["junk"]), (0, a["distractors"])):
+        for k in range(count):
+            look = _group(np.random.default_rng([seed, 3, identity + 1, k]), 1, 0.0)[0]
+            where = [(k % a["cameras"], k // a["cameras"] + 1)]
+            walkers.append(Walker(look, tracks("test", identity, where), (seed, 4, identity + 1, k)))
+    first = 1
+    for part, count in (("train", a["train_identities"]), ("test", a["test_identities"])):
+        for k in range(count):
+            g, member = divmod(k, a["group"])
+            look = _group(np.random.default_rng([seed, 1, part == "test", g]), a["group"], a["difficulty"])[
+                member
+            ]
+            where = [(camera, number) for camera in range(a["cameras"]) for number in per_camera]
+            walkers.append(Walker(look, tracks(part, first + k, where), (seed, 2, first + k)))
+        first += count
+    return walkers
+
+
+def _draw_all(
+    root: Path,
+    plan: Plan,
+    walkers: list[Walker],
+    progress: Callable[[Iterable[Any]], Iterable[Any]],
+    workers: int,
+) -> None:
+    folders = {(root / name).parent for walker in walkers for track in walker.tracks for name in track.frames}
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        if plan.masks:
+            (root / "masks" / folder.relative_to(root)).mkdir(parents=True, exist_ok=True)
+    if workers == 1:
+        for walker in progress(walkers):
+            draw(root, plan, walker)
+        return
+    # spawn: the caller may have threads (torch), which a fork would not survive
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        waiting = [pool.submit(draw, root, plan, walker) for walker in walkers]
+        for done in progress(waiting):
+            done.result()
+
+
+def draw(root: Path, plan: Plan, walker: Walker) -> None:
+    """Draw and write all frames of one person."""
+    for track in walker.tracks:
+        rng = np.random.default_rng([*walker.seed, track.camera, track.number])
+        camera = plan.cameras[track.camera]
+        for name, moment in zip(
+            track.frames, walk(rng, camera, len(track.frames), plan.difficulty), strict=True
+        ):
+            picture, mask = render(walker.look, camera, moment, plan.size)
+            Image.fromarray(picture).save(root / name, quality=camera.quality)
+            if plan.masks:
+                Image.fromarray(mask.astype(np.uint8) * 255).save((root / "masks" / name).with_suffix(".png"))
+
+
+class Layout(NamedTuple):
+    """How a benchmark names pictures, chooses queries and lists tracklets."""
+
+    name: Callable[[str, int, int, int, int, int, bool], str]
+    query: Callable[[int, int, int, int], bool]
+    tables: Callable[[Path, list[Track]], None]
+
+
+def _mars_name(
+    part: str, identity: int, camera: int, number: int, frame: int, _order: int, _query: bool
+) -> str:
+    who = "00-1" if identity < 0 else f"{identity:04d}"
+    return f"bbox_{part}/{who}/{who}C{camera + 1}T{number:04d}F{frame + 1:03d}.jpg"
+
+
+def _mars_tables(root: Path, tracks: list[Track]) -> None:
+    """Name lists, and rows of (first, last, identity, camera), counted from 1 and inclusive."""
+    info = root / "info"
+    info.mkdir()
+    for part in ("train", "test"):
+        rows, names, queries = [], [], []
+        for track in (track for track in tracks if track.part == part):
+            rows.append((len(names) + 1, len(names) + len(track.frames), track.identity, track.camera + 1))
+            names += [Path(frame).name for frame in track.frames]
+            if track.query:
+                queries.append(len(rows))
+        (info / f"{part}_name.txt").write_text("".join(f"{name}\n" for name in names))
+        _save(info / f"tracks_{part}_info.mat", f"track_{part}_info", np.array(rows, np.int32))
+    _save(
+        info / "query_IDX.mat", "query_IDX", np.array([queries], np.uint16 if len(rows) < 2**16 else np.int32)
+    )
+
+
+def _save(path: Path, name: str, table: np.ndarray) -> None:
+    savemat(path, {name: table})
+    with path.open("r+b") as file:  # SciPy writes the date here
+        file.write(b"MATLAB 5.0 MAT-file, synthetic street".ljust(116))
+
+
+def _duke_name(
+    part: str, identity: int, camera: int, number: int, frame: int, order: int, query: bool
+) -> str:
+    folder = part if part == "train" else "query" if query else "gallery"
+    when = 1000 * order + 12 * frame + 50
+    return f"{folder}/{identity:04d}/{order + 1:04d}/{identity:04d}_C{camera + 1}_F{frame + 1:04d}_X{when:05d}.jpg"
+
+
+def _veri_name(
+    part: str, identity: int, camera: int, number: int, frame: int, order: int, _query: bool
+) -> str:
+    when = 10000 * number + 600 * order + 5 * frame
+    return f"image_{part}/{identity:04d}_c{camera + 1:03d}_{when:08d}_{frame}.jpg"
+
+
+def _veri_tables(root: Path, tracks: list[Track]) -> None:
+    """Name lists, the track list, and the query pictures (copies of test pictures)."""
+    (root / "image_query").mkdir()
+    queries = []
+    for track in tracks:
+        if track.query:
+            queries.append(Path(track.frames[0]).name)
+            for below in (root, root / "masks"):
+                for source in below.glob(f"image_test/{Path(queries[-1]).stem}.*"):
+                    (below / "image_query").mkdir(exist_ok=True)
+                    shutil.copyfile(source, below / "image_query" / source.name)
+    for part in ("train", "test"):
+        names = [Path(frame).name for track in tracks if track.part == part for frame in track.frames]
+        (root / f"name_{part}.txt").write_text("".join(f"{name}\n" for name in names))
+    (root / "name_query.txt").write_text("".join(f"{name}\n" for name in queries))
+    lines = [
+        f"{t.identity:04d}_c{t.camera + 1:03d}_{t.number}.jpg {' '.join(Path(f).name for f in t.frames)} \n"
+        for t in tracks
+        if t.part == "test"
+    ]
+    (root / "test_track.txt").write_text("".join(lines))
+
+
+LAYOUTS: dict[str, Layout] = {
+    "mars": Layout(_mars_name, lambda identity, camera, number, cameras: number == 1, _mars_tables),
+    "duke": Layout(
+        _duke_name, lambda identity, camera, number, cameras: number == 1 and identity % cameras == camera,
+        lambda root, tracks: None,
+    ),
+    "veri": Layout(_veri_name, lambda identity, camera, number, cameras: number == 1, _veri_tables),
+}  # fmt: skip
+
+
+def _describe(root: Path, arguments: dict[str, Any], plan: Plan, walkers: list[Walker]) -> None:
+    """`street.json`: every argument, then the cameras (`views`) and each identity's group and look (`people`)."""
+    known = [walker for walker in walkers if walker.tracks[0].identity > 0]
+    counts = {"train": 0, "test": 0}
+    people = {}
+    for walker in known:
+        part, identity = walker.tracks[0].part, walker.tracks[0].identity
+        people[str(identity)] = {
+            "part": part,
+            "group": counts[part] // arguments["group"],
+            **asdict(walker.look),
+        }
+        counts[part] += 1
+    text = {**arguments, "views": [asdict(camera) for camera in plan.cameras], "people": people}
+    (root / "street.json").write_text(json.dumps(text, indent=1) + "\n")
+
+
+def contact_sheet(
+    *,
+    group: int = 5,
+    cameras: int = 6,
+    size: tuple[int, int] = (128, 64),
+    seed: int = 0,
+    difficulty: float = 0.5,
+) -> Picture:
+    """One look-alike group as a labelled picture: a row for each identity, a column for each camera."""
+    people = _group(np.random.default_rng([seed, 1, True, 0]), group, difficulty)
+    eyes = _cameras(cameras, seed, difficulty)
+    high, wide, edge, gap = size[0], size[1], 16, 2
+    sheet = Image.new("RGB", (edge + cameras * (wide + gap), edge + group * (high + gap)), "white")
+    label = ImageDraw.Draw(sheet)
+    for row, look in enumerate(people):
+        label.text((3, edge + row * (high + gap) + high // 2 - 6), chr(65 + row), "black")
+        for column, camera in enumerate(eyes):
+            rng = np.random.default_rng([seed, 5, row, column])
+            picture, _ = render(look, camera, walk(rng, camera, 1, difficulty)[0], size)
+            sheet.paste(Image.fromarray(picture), (edge + column * (wide + gap), edge + row * (high + gap)))
+            if row == 0:
+                label.text((edge + column * (wide + gap) + wide // 2 - 12, 2), f"cam {column + 1}", "black")
+    return np.asarray(sheet)
