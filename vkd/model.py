@@ -3,8 +3,9 @@
 Source: arXiv 2007.04174, sections 3 and 4.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -26,8 +27,8 @@ class Net(nn.Module):
     """A re-identification network for any number of views.
 
     `backbone` is a key of BACKBONES, `identities` the number K of training identities. With `pretrained` the
-    trunk takes ImageNet weights where they can be had (else a `NoImageNetWeights` warning). New layers draw from
-    `generator`, or from torch's global source without one. Raises ValueError for a name or number that is wrong.
+    trunk takes ImageNet weights where they can be had (else a `NoImageNetWeights` warning). New layers draw
+    from `generator`, or from torch's global source without one. Raises ValueError for a wrong name or number.
     """
 
     def __init__(
@@ -71,8 +72,11 @@ class Net(nn.Module):
         return self.views(images).mean(1)
 
     def forward(self, images: Tensor) -> Output:
-        """Images (B, V, 3, H, W) → Output. Views are averaged before the neck for the embedding, and after the
-        classifier for the logits: with batch statistics the two orders differ."""
+        """Images (B, V, 3, H, W) → Output.
+
+        Views are averaged before the neck for the embedding and after the classifier for the logits: with
+        batch statistics the order matters.
+        """
         views = self.views(images)
         with torch.autocast(views.device.type, enabled=False):
             logits = self.classifier(self.neck(views.flatten(0, 1))).unflatten(0, views.shape[:2])
@@ -81,8 +85,8 @@ class Net(nn.Module):
 
 @contextmanager
 def batch_statistics(net: nn.Module) -> Iterator[None]:
-    """The teacher's rule: inside, `net` computes no gradients and every normalisation layer uses the statistics
-    of the batch; running statistics are neither used nor updated. Afterwards `net` is as it was."""
+    """The teacher's rule: inside, `net` computes no gradients and its normalisation layers use the batch's
+    statistics; running statistics are neither used nor updated. Afterwards `net` is as it was."""
     norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
     before = [(norm.training, norm.track_running_stats) for norm in norms]
     try:
@@ -104,9 +108,10 @@ def student_of(
     generator: torch.Generator | None = None,
     restart: bool = True,
 ) -> Net:
-    """A student that starts as a copy of `net` (its teacher, or another trained network): on the same device,
-    with fresh neck and classifier for `identities`, and with its last stage (`Backbone.restart`) back at ImageNet
-    weights, drawn afresh where there are none or `pretrained` is False. `restart=False` keeps that stage.
+    """A student that starts as a copy of `net` (its teacher, or another trained network), on the same device.
+
+    Neck and classifier are fresh, for `identities`. The last stage (`Backbone.restart`) goes back to ImageNet
+    weights, or is drawn afresh where there are none or `pretrained` is False; `restart=False` keeps it.
     """
     again = backbones.row(net.backbone_name).restart if restart else ()
     # The weights are only needed for the stages that restart: MobileNet has none.
@@ -116,3 +121,27 @@ def student_of(
             student.trunk.stages.get_submodule(name).load_state_dict(stage.state_dict())
     weight = net.neck.weight
     return student.to(device=weight.device, dtype=weight.dtype)
+
+
+def empty(backbone: str, identities: int) -> Net:
+    """A network without memory for its weights (on the meta device): to be filled, or to read its shapes."""
+    with torch.device("meta"):
+        return Net(backbone, identities)
+
+
+def fit(found: Mapping[str, Sequence[int]], net: Net, path: Path) -> None:
+    """Raise ValueError unless the names and shapes `found` in the file `path` are those of `net`."""
+    expected = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
+    kinds = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unknown": sorted(found.keys() - expected.keys()),
+    }
+    wrong = [f"{len(names)} {kind} (such as '{names[0]}')" for kind, names in kinds.items() if names]
+    if wrong:
+        raise ValueError(f"{path} does not hold the weights of {net.backbone_name}: {' and '.join(wrong)}.")
+    for name, shape in expected.items():
+        if list(found[name]) != shape:
+            raise ValueError(
+                f"{path}: '{name}' has shape {list(found[name])}, but {net.backbone_name} with "
+                f"{net.identities} identities needs {shape}."
+            )

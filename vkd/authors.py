@@ -1,0 +1,169 @@
+"""The folders of the authors' public code: their names for our weights, and their pickled files read safely.
+
+Such a folder holds `params/params.json`, `params/hparams.json` (backbone_type, num_classes) and
+`chk/<name>`, a pickled state dict. That file is read twice: first what it claims to hold (`vkd.pickled`),
+then, if that fits the network and the file, the weights themselves with ``torch.load(weights_only=True)``.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vkd import backbones, pickled
+from vkd.model import Net, empty, fit
+
+_GATE = {
+    "channel.squeeze": "channel_att.gate_c.gate_c_fc_0",
+    "channel.norm": "channel_att.gate_c.gate_c_bn_1",
+    "channel.expand": "channel_att.gate_c.gate_c_fc_final",
+    "spatial.squeeze": "spatial_att.gate_s.gate_s_conv_reduce0",
+    "spatial.norm": "spatial_att.gate_s.gate_s_bn_reduce0",
+    "spatial.dilate1": "spatial_att.gate_s.gate_s_conv_di_0",
+    "spatial.norm1": "spatial_att.gate_s.gate_s_bn_di_0",
+    "spatial.dilate2": "spatial_att.gate_s.gate_s_conv_di_1",
+    "spatial.norm2": "spatial_att.gate_s.gate_s_bn_di_1",
+    "spatial.expand": "spatial_att.gate_s.gate_s_conv_final",
+}
+
+
+class Found(NamedTuple):
+    """What a folder of the authors says about itself."""
+
+    backbone: str
+    identities: int
+    dataset: str  # mars, duke, veri, or '' where nothing tells
+    weights: Path
+
+
+def names(net: Net) -> dict[str, str]:
+    """Our name of each weight → the authors' name, in their order."""
+    stages = [name for name, _ in net.trunk.stages.named_children()]
+    out: dict[str, str] = {}
+    for ours in net.state_dict():
+        if not ours.startswith("trunk.stages."):
+            theirs = ours.replace("neck.", "bottleneck.")
+            out[ours] = f"classifier.{theirs}"
+            continue
+        stage, rest = ours.removeprefix("trunk.stages.").split(".", 1)
+        if rest.startswith("gate."):
+            part, weight = rest.removeprefix("gate.").rsplit(".", 1)
+            rest = f"bam.{_GATE[part]}.{weight}"
+        # The authors wrap each residual layer, so that a gate can follow it.
+        inner = "0." if stage.startswith("layer") else ""
+        out[ours] = f"backbone.features_layers.{stages.index(stage)}.{inner}{rest}"
+    return out
+
+
+def to_authors(net: Net) -> dict[str, Tensor]:
+    """The weights of `net` under the authors' names, in their order (tensors are not copied)."""
+    state = net.state_dict()
+    return {theirs: state[ours] for ours, theirs in names(net).items()}
+
+
+def from_authors(state: Mapping[str, Tensor], backbone: str | None = None) -> dict[str, Tensor]:
+    """A state dict under the authors' names → the same under ours, for `backbone` (None: told by the names).
+
+    Raises ValueError if names are missing or unknown.
+    """
+    backbone = backbone or guess(state)
+    if backbone is None:
+        raise ValueError("These weights are not those of any backbone here.")
+    ours = {theirs: mine for mine, theirs in names(empty(backbone, 1)).items()}
+    wrong = sorted(ours.keys() ^ state.keys())
+    if wrong:
+        raise ValueError(
+            f"These are not the weights of {backbone}: {len(wrong)} names differ, as '{wrong[0]}'."
+        )
+    return {ours[theirs]: tensor for theirs, tensor in state.items()}
+
+
+def guess(keys: Iterable[str]) -> str | None:
+    """The backbone whose weights have these names (the authors'), or None."""
+    found = set(keys)
+    return next((name for name in backbones.BACKBONES if set(names(empty(name, 1)).values()) == found), None)
+
+
+def describe(folder: str | Path, name: str | None = None) -> Found:
+    """Read `params/` and choose the file in `chk/`: `name`, or the last (chk_end, else the highest number).
+
+    The backbone comes from hparams.json, because a student's params.json can name its teacher's.
+    Raises FileNotFoundError for a missing file, ValueError for a wrong one.
+    """
+    folder = Path(folder)
+    path = folder / "params" / "hparams.json"
+    hparams, params = _json(path), _json(folder / "params" / "params.json", needed=False)
+    backbone, identities = hparams.get("backbone_type"), hparams.get("num_classes")
+    if backbone not in backbones.BACKBONES:
+        raise ValueError(
+            f"{path}: backbone_type is {backbone!r}; known are {', '.join(backbones.BACKBONES)}."
+        )
+    if not isinstance(identities, int) or isinstance(identities, bool) or identities < 1:
+        raise ValueError(f"{path}: num_classes must be a whole number from 1, not {identities!r}.")
+    told = [str(value) for key, value in params.items() if "dataset" in key.lower()]
+    datasets = re.findall(r"mars|duke|veri", " ".join([*told, folder.resolve().name]).lower())
+    return Found(backbone, identities, datasets[0] if datasets else "", _choose(folder / "chk", name))
+
+
+def _json(path: Path, needed: bool = True) -> dict[str, Any]:
+    """The object in a JSON file, nested objects laid out flat."""
+    if not path.is_file():
+        if needed:
+            raise FileNotFoundError(
+                f"{path} is missing: this is not a checkpoint folder of the authors' code."
+            )
+        return {}
+    if path.stat().st_size > 2**20:
+        raise ValueError(f"{path} is too large to be a list of parameters.")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}.") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path} must hold a JSON object.")
+    inner = [item for value in raw.values() if isinstance(value, dict) for item in value.items()]
+    return {**dict(inner), **{key: value for key, value in raw.items() if not isinstance(value, dict)}}
+
+
+def _choose(folder: Path, name: str | None) -> Path:
+    files = (
+        {path.name: path for path in sorted(folder.iterdir()) if path.is_file()} if folder.is_dir() else {}
+    )
+    if not files:
+        raise FileNotFoundError(f"{folder} is missing or empty: the authors keep their weights there.")
+    if name is not None and name not in files:
+        raise FileNotFoundError(f"{folder} has no '{name}'; it has {', '.join(list(files)[:8])}.")
+
+    def age(file: str) -> tuple[bool, int, str]:
+        numbers = re.findall(r"\d{1,9}", file)
+        return "end" in file, int(numbers[-1]) if numbers else -1, file
+
+    return files[name or max(files, key=age)]
+
+
+def read_weights(path: Path, net: Net) -> dict[str, Tensor]:
+    """The pickled state dict at `path` → the weights of `net` (which may be `empty`) in float32, our names.
+
+    Raises ValueError if the file is damaged, holds anything but tensors, or does not fit `net`.
+    """
+    theirs = names(net)
+    with path.open("rb") as file:
+        claims = pickled.claims(file, path)
+        ours = {their: mine for mine, their in theirs.items()}
+        fit({ours.get(key, key): claim.shape for key, claim in claims.items()}, net, path)
+        file.seek(0)
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises whatever the file provokes
+            raise ValueError(f"{path} is damaged: {str(error).partition(chr(10))[0]}") from None
+    state = {ours[key]: tensor for key, tensor in state.items() if key in ours}
+    fit({key: tensor.shape for key, tensor in state.items()}, net, path)
+    floats = {key: tensor.is_floating_point() for key, tensor in net.state_dict().items()}
+    return {
+        key: tensor.detach().to(torch.float32 if floats[key] else torch.int64).contiguous()
+        for key, tensor in state.items()
+    }
