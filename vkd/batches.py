@@ -31,6 +31,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "VIEWS",
+    "Loader",
     "PKSampler",
     "TestSet",
     "TrainLoader",
@@ -200,7 +201,20 @@ def _row(table: dict[str, Rule], name: str) -> Rule:
     return table[name]
 
 
-class TrainLoader(DataLoader[tuple[Tensor, int]]):
+class Loader(DataLoader[tuple[Tensor, int]]):
+    """A loader whose complaints about a picture stay one sentence when a worker process makes them."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        try:
+            yield from super().__iter__()
+        except (ValueError, FileNotFoundError) as error:
+            *traceback, last = str(error).strip().splitlines() or [""]
+            if not traceback:
+                raise
+            raise type(error)(last.split(": ", 1)[-1]) from None
+
+
+class TrainLoader(Loader):
     """Batches of clips (B, V, 3, H, W) and classes (B,); `set_epoch` chooses which epoch's come next."""
 
     def set_epoch(self, epoch: int) -> None:
@@ -222,6 +236,7 @@ def train_loader(
     world: int = 1,
     aspect: Range = (0.3, 3.3),
     pad: int = 10,
+    erase: float = 0.5,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     pin_memory: bool = False,
@@ -245,7 +260,7 @@ def train_loader(
         rank=rank,
         world=world,
     )
-    transform = TrainTransform(image_size, aspect, pad=pad, mean=mean, std=std)
+    transform = TrainTransform(image_size, aspect, pad=pad, erase=erase, mean=mean, std=std)
     return TrainLoader(
         TrainSet(splits, transform, views=views, rule=rule, frames=frames),
         batch_sampler=_Draws(sampler),
@@ -267,12 +282,12 @@ def eval_loader(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     pin_memory: bool = False,
-) -> DataLoader[tuple[Tensor, int]]:
+) -> Loader:
     """Tracklets in order → clips (B, V, 3, H, W) and their indices (B,).
 
     A tracklet shorter than V repeats frames by the rule; where every tracklet is one picture, V is 1.
     """
-    return DataLoader(
+    return Loader(
         TestSet(tracklets, image_size, views=views, frames=frames, mean=mean, std=std),
         batch_size=batch,
         num_workers=workers,
