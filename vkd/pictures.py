@@ -89,10 +89,13 @@ def _from_pillow(picture: Image.Image) -> Tensor:
         )
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
-        pixels = np.asarray(picture, dtype=np.float64)
-        # 16-bit and float pictures say their range only by their values.
-        scale = 1 / 257 if pixels.max() > 255 else 255.0 if picture.mode == "F" and pixels.max() <= 1 else 1.0
-        picture = Image.fromarray((pixels * scale).round().clip(0, 255).astype(np.uint8))
+        pixels = np.nan_to_num(np.asarray(picture, dtype=np.float64))
+        # Pictures of 32 bits and of floats tell their range only by their values.
+        if picture.mode.startswith("I;16") or pixels.max() > 255:
+            pixels = pixels / 257
+        elif picture.mode == "F" and pixels.max() <= 1:
+            pixels = pixels * 255
+        picture = Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
