@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
@@ -161,10 +162,10 @@ def trunk(backbone: str, *, pretrained: bool = False, generator: torch.Generator
                 raise OSError(f"no answer from {chosen.weights.url}")
             with drawing(generator):
                 return Trunk(chosen.build(chosen.weights))
-        except (OSError, RuntimeError, EOFError) as error:
+        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
             warnings.warn(
-                f"No ImageNet weights for {chosen.label} ({error}): it starts from scratch. To use them, put "
-                f"{chosen.weights.url} into {_cached(chosen.weights).parent}.",
+                f"No ImageNet weights for {chosen.label} ({str(error).partition(chr(10))[0]}): it starts from "
+                f"scratch. To use them, put {chosen.weights.url} into {_cached(chosen.weights).parent}.",
                 NoImageNetWeights,
                 stacklevel=2,
             )

@@ -80,7 +80,7 @@ def with_own_numbers(config: Config, text: str) -> Config:
     try:
         raw = json.loads(text)
         return replace(config, epoch=raw["epoch"], scores=_scores(raw["scores"]))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return config  # weights written elsewhere: config.json speaks for them
 
 
@@ -116,7 +116,7 @@ def read_config(folder: str | Path) -> Config:
     known = {item.name for item in fields(Config)}
     try:
         return _from_json({key: value for key, value in raw.items() if key in known})
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} does not describe a network: {error}") from None
 
 
