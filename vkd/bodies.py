@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Index = NDArray[np.integer]
 
 
 class Solids(NamedTuple):
@@ -65,14 +66,21 @@ class Placed(NamedTuple):
     box: Array  # (n, 4) rectangle on the picture: left, bottom, right, top, metres at the origin's distance
 
 
+def cross(a: Array, b: Array) -> Array:
+    """Cross product of rows (n, 3); NumPy's own is slow on few rows."""
+    x, y, z = a.T
+    u, v, w = b.T
+    return np.stack((y * w - z * v, z * u - x * w, x * v - y * u), 1)
+
+
 def place(solids: Solids, rotation: Array, shift: Array, distance: float = math.inf) -> Placed:
     """Solids moved into camera coordinates by p -> rotation·p + shift, with a camera at `distance` to the origin."""
     axis = solids.end - solids.start
     length = np.sqrt((axis * axis).sum(1, keepdims=True))
     w = axis / length
-    x = np.cross(solids.front, w)
+    x = cross(solids.front, w)
     x /= np.sqrt((x * x).sum(1, keepdims=True))
-    axes = np.stack((x, np.cross(w, x), w), 1) @ rotation.T
+    axes = np.stack((x, cross(w, x), w), 1) @ rotation.T
     reach = np.sqrt(((axes * solids.scale[:, :, None]) ** 2).sum(1))
     extent = solids.radius[:, :, None] * reach[:, None, :]
     start = (solids.start @ rotation.T + shift).astype(np.float32)
@@ -87,54 +95,64 @@ def place(solids: Solids, rotation: Array, shift: Array, distance: float = math.
     return Placed(axes.astype(np.float32), start, length[:, 0], box)
 
 
-def _pairs(box: Array, frame: Frame) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Every (solid, pixel) whose rectangle covers the pixel: solid, column and row of each pair."""
+def _pairs(box: Array, frame: Frame) -> tuple[Index, Index, Index, Index]:
+    """Every (solid, pixel) whose rectangle covers the pixel: counts by solid, then solid, column and row of each pair."""
     left = np.clip(np.floor(box[:, 0] * frame.scale + frame.x), 0, frame.width).astype(np.intp)
     right = np.clip(np.ceil(box[:, 2] * frame.scale + frame.x), 0, frame.width).astype(np.intp)
     top = np.clip(np.floor(frame.y - box[:, 3] * frame.scale), 0, frame.height).astype(np.intp)
     bottom = np.clip(np.ceil(frame.y - box[:, 1] * frame.scale), 0, frame.height).astype(np.intp)
     wide = np.maximum(right - left, 0)
     count = wide * np.maximum(bottom - top, 0)
-    solid = np.repeat(np.arange(len(box)), count)
-    offset = np.arange(len(solid)) - np.repeat(np.cumsum(count) - count, count)
-    down, across = np.divmod(offset, np.repeat(wide, count))
-    return solid, across + np.repeat(left, count), down + np.repeat(top, count)
+    whole = np.stack((np.arange(len(box)), np.cumsum(count) - count, wide, left, top)).astype(np.int32)
+    solid, before, span, first, above = np.repeat(whole, count, axis=1)
+    offset = np.arange(len(solid), dtype=np.int32) - before
+    down = offset // span
+    return count, solid, offset - down * span + first, down + above
 
 
 def cast(solids: Solids, placed: Placed, frame: Frame) -> Hits:
     """One ray through the middle of every pixel of `frame`: the first surface each one meets."""
     axes, start, length, box = placed
-    solid, column, row = _pairs(box, frame)
-    x = ((column + 0.5 - frame.x) / frame.scale).astype(np.float32)
-    y = ((frame.y - row - 0.5) / frame.scale).astype(np.float32)
+    count, solid, column, row = _pairs(box, frame)
+    x = (column + np.float32(0.5 - frame.x)) * np.float32(1 / frame.scale)
+    y = (np.float32(frame.y - 0.5) - row) * np.float32(1 / frame.scale)
     # in a solid's own stretched space it is a plain rounded cone from the origin along its third axis
     into = axes / solids.scale[:, :, None]
     zero = -np.einsum("nij,nj->ni", into, start)
-    first = [into[solid, i, 0] * x + into[solid, i, 1] * y for i in range(3)]
-    o = [first[i] + zero[solid, i] for i in range(3)]
-    d = [first[i] * np.float32(1 / frame.distance) + into[solid, i, 2] for i in range(3)]
-    span = (length / solids.scale[:, 2])[solid]
-    depth, along = _enter(o, d, span, solids.radius[solid, 0], solids.radius[solid, 1])
+    span = length / solids.scale[:, 2]
+    table = np.concatenate((into.transpose(2, 1, 0).reshape(9, -1), zero.T, span[None], solids.radius.T))
+    across, up, ahead, begin, (axis, ra, rb) = np.split(np.repeat(table, count, axis=1), (3, 6, 9, 12))
+    d = across * x
+    d += up * y
+    o = d + begin
+    d *= np.float32(1 / frame.distance)
+    d += ahead
+    depth, along = _enter(o, d, axis, ra, rb)
     seen = np.flatnonzero(depth < 1e3)
-    pixel = row[seen] * frame.width + column[seen]
+    t, part, s = depth[seen], solid[seen], along[seen]
     # nearest of several: depth in the high bits, pair in the low bits, so one minimum settles both
-    key = ((depth[seen] + 64.0) * 2**22).astype(np.int64) << 24 | np.arange(len(seen))
-    nearest = np.full(frame.height * frame.width, np.iinfo(np.int64).max)
-    np.minimum.at(nearest, pixel, key)
-    hit = np.flatnonzero(nearest != np.iinfo(np.int64).max)
-    winner = seen[nearest[hit] & (2**24 - 1)]
-    t, part, s = depth[winner], solid[winner], along[winner]
-    own = np.stack([o[i][winner] + t * d[i][winner] for i in range(3)])
+    key = ((t + np.float32(64)) * np.float32(2**22)).astype(np.int64) << 24
+    key |= np.arange(len(seen))
+    nearest = np.full(frame.height * frame.width, _NOTHING)
+    np.minimum.at(nearest, row[seen] * frame.width + column[seen], key)
+    pixel = np.flatnonzero(nearest != _NOTHING)
+    first = nearest[pixel] & (2**24 - 1)
+    winner = seen[first]
+    t, part, s = t[first], part[first], s[first]
+    own = o[:, winner] + t * d[:, winner]
     gradient = own.copy()
-    gradient[2] -= s * span[winner]
-    normal = np.einsum("mij,im->jm", into[part], gradient)
-    normal /= np.sqrt((normal * normal).sum(0)) + 1e-9
-    stretch = 1 + t / np.float32(frame.distance)
+    gradient[2] -= s * axis[winner]
+    normal = sum(into[:, i].T[:, part] * gradient[i] for i in range(3))
+    normal /= np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2) + np.float32(1e-9)
+    stretch = 1 + t * np.float32(1 / frame.distance)
     point = np.stack((x[winner] * stretch, y[winner] * stretch, t))
-    return Hits(hit, part, point, normal, own * solids.scale[part].T, s)
+    return Hits(pixel, part, point, normal, own * solids.scale.T[:, part], s)
 
 
-def _enter(o: list[Array], d: list[Array], span: Array, ra: Array, rb: Array) -> tuple[Array, Array]:
+_NOTHING = np.iinfo(np.int64).max
+
+
+def _enter(o: Array, d: Array, span: Array, ra: Array, rb: Array) -> tuple[Array, Array]:
     """Where rays o + t·d enter rounded cones: t (inf for a miss) and the share of the axis of the sphere touched."""
     dd = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
     od = o[0] * d[0] + o[1] * d[1] + o[2] * d[2]

@@ -174,6 +174,9 @@ def _details(rng: np.random.Generator, look: Look, difficulty: float) -> tuple[L
         bottom_colours=(_near(rng, look.bottom_colours[0], shade), look.bottom_colours[1]),
         shoe=look.shoe if rng.random() < keep else _cloth(rng),
         hair_colour=look.hair_colour if rng.random() < keep else _near(rng, _pick(rng, HAIR), 0.1),
+        sleeve=look.sleeve
+        if look.sleeve == 1 or rng.random() < keep
+        else float(rng.choice([0.0, 0.42, 1.0])),
         skin=look.skin if rng.random() < keep + 0.1 else _pick(rng, SKIN_TONES),
     )
     return member, (logo, int(pack), bag, stripe)

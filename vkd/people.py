@@ -17,7 +17,9 @@ from vkd.looks import BLOCK, CAMOUFLAGE, CHECKS, PINSTRIPES, PLAID, PRINT, STRIP
 SKIN, HAIR, TOP, BOTTOM, SHOE, SOLE, PACK, BAG, HAT, INNER, SCARF, SOCK = range(
     12
 )  # what a surface is made of
-PLAIN, CHEST, HEAD, LEFT_LEG, RIGHT_LEG, BACK, YOKE = range(7)  # the solids on which something is drawn
+PLAIN, CHEST, HEAD, LEFT_LEG, RIGHT_LEG, BACK, RIGHT_SHOULDER, LEFT_SHOULDER = range(
+    8
+)  # the solids on which something is drawn
 
 
 class Gait(NamedTuple):
@@ -159,10 +161,11 @@ def _trunk(sheet: _Sheet, look: Look, knees: list[Point]) -> None:
     sheet.add((0, 0, 0.50), (0, 0, 0.565), 0.088 * g, 0.084 * g, dressed, scale=(1, 0.74, 0.45), base=0.5)
     sheet.add((0, 0, 0.56), (0, 0, 0.68), belly * g * puff * 1.06, 0.082 * g * puff, TOP, role=CHEST,
               scale=(1, 0.74, 0.5), base=0.56, upper=True)  # fmt: skip
-    sheet.add((0, 0, 0.66), (0, 0, 0.765), 0.082 * g * puff, 0.096 * g * puff, TOP, role=CHEST,
-              scale=(1, 0.68, 0.55), base=0.66, upper=True)  # fmt: skip
-    sheet.add((-0.1 * g, 0, 0.79), (0.1 * g, 0, 0.79), 0.04 * puff, 0.04 * puff, TOP, scale=(1, 1.05, 1),
-              role=YOKE, upper=True)  # fmt: skip
+    sheet.add((0, 0, 0.66), (0, 0, 0.765), 0.080 * g * puff, 0.092 * g * puff, TOP, role=CHEST,
+              scale=(1, 0.70, 0.55), base=0.66, upper=True)  # fmt: skip
+    for side, role in ((1, RIGHT_SHOULDER), (-1, LEFT_SHOULDER)):
+        sheet.add((0.02 * side, 0, 0.81), (0.1 * side * g, 0, 0.787), 0.034 * puff, 0.038 * puff, TOP,
+                  scale=(1, 1.1, 1), role=role, upper=True)  # fmt: skip
     sheet.add((0, -0.005, 0.79), (0, 0, 0.84), 0.075, 0.03, TOP, scale=(1, 0.7, 1), base=0.79, upper=True)
     sheet.add((0, 0.0, 0.82), (0, 0.012, 0.89), 0.031, 0.029, SKIN, upper=True)
     if look.scarf:
@@ -193,16 +196,17 @@ def _head(sheet: _Sheet, look: Look) -> None:
         (0, 0.03, 0.90), (0, 0.03, 0.9001), 0.032, 0.032, SKIN, scale=(0.95, 1, 0.9), role=HEAD, upper=True
     )
     back = (0, -0.008, 0.945)
-    if look.hair != "bald":
-        full = {"short": 0.062, "medium": 0.068, "long": 0.067, "tail": 0.065, "bun": 0.065}[look.hair]
+    hair = "short" if look.hat == "hood" and look.hair != "bald" else look.hair
+    if hair != "bald":
+        full = {"short": 0.062, "medium": 0.068, "long": 0.067, "tail": 0.065, "bun": 0.065}[hair]
         sheet.add(back, (0, back[1], 0.9451), full, full, HAIR, scale=(0.8, 0.82, 0.92), upper=True)
-    if look.hair == "medium":
+    if hair == "medium":
         sheet.add((0, -0.022, 0.935), (0, -0.03, 0.875), 0.056, 0.046, HAIR, scale=(1, 0.7, 0.7), upper=True)
-    elif look.hair == "long":
+    elif hair == "long":
         sheet.add((0, -0.02, 0.935), (0, -0.055, 0.77), 0.058, 0.052, HAIR, scale=(1, 0.55, 0.6), upper=True)
-    elif look.hair == "tail":
+    elif hair == "tail":
         sheet.add((0, -0.075, 0.95), (0, -0.09, 0.83), 0.024, 0.014, HAIR, upper=True)
-    elif look.hair == "bun":
+    elif hair == "bun":
         sheet.add((0, -0.062, 0.985), (0, -0.062, 0.9851), 0.03, 0.03, HAIR, upper=True)
     if look.hat == "cap":
         sheet.add(
@@ -266,11 +270,9 @@ def paint(look: Look, solids: Solids, hits: Hits) -> tuple[Array, Array]:
     role, base = solids.role[hits.solid], solids.base[hits.solid]
     x, y, z = hits.local
     z = z + base
-    # the axis of the shoulders lies across, with the solid's own x pointing down
-    x, z = (
-        np.where(role == YOKE, z - 0.1 * look.girth * look.height, x),
-        np.where(role == YOKE, 0.79 * look.height - x, z),
-    )
+    # the axis of a shoulder lies across, with the solid's own x pointing down on the right side, up on the left
+    side = (role == RIGHT_SHOULDER) * np.float32(1) - (role == LEFT_SHOULDER)
+    x, z = np.where(side, side * (z + 0.02 * look.height), x), np.where(side, 0.8 * look.height - side * x, z)
     _draw_parts(look, slot, role, x, y, z)
     colour = first[slot]
     turn = np.arctan2(x, y) * 0.13  # an angle as metres on a surface of a usual radius

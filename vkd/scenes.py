@@ -73,9 +73,9 @@ def cameras(count: int, seed: int, difficulty: float = 0.5) -> list[Camera]:
                 cast=tuple(float(v) for v in np.exp(0.07 * d * rng.normal(size=3))),  # type: ignore[arg-type]
                 exposure=float(np.exp(0.22 * d * rng.normal())),
                 gamma=float(2.2 * np.exp(0.10 * d * rng.normal())),
-                saturation=float(np.clip(1 + 0.2 * d * rng.normal(), 0.4, 1.4)),
+                saturation=float(np.clip(1 + 0.2 * d * rng.normal(), 0.45, 1.2)),
                 haze=float(max(0.0, 0.035 * d * rng.normal())),
-                noise=float(rng.uniform(1, 3 + 5 * d)),
+                noise=float(rng.uniform(0.5, 1.5 + 3 * d)),
                 blur=float(rng.uniform(0.2, 0.4 + 0.6 * d)),
                 detail=float(rng.uniform(1 - 0.45 * d, 1)),
                 quality=int(rng.integers(int(82 - 25 * d), 95)),
@@ -130,7 +130,7 @@ def _ground(rng: np.random.Generator, x: Array, y: Array) -> Array:
             rng,
             (0.30, 0.30, 0.31),
             (0.78, 0.77, 0.74),
-            (0.30, 0.42, 0.2),
+            (0.33, 0.38, 0.22),
             (0.8, 0.72, 0.3),
             (0.5, 0.48, 0.45),
         )
@@ -284,8 +284,20 @@ def develop(light: Array, camera: Camera, sensor: Sensor) -> Picture:
     if camera.detail < 0.95:
         small = (max(8, round(wide * camera.detail)), max(16, round(high * camera.detail)))
         image = image.resize(small, Image.Resampling.BILINEAR).resize((wide, high), Image.Resampling.BICUBIC)
-    rng = np.random.default_rng(sensor.seed)
-    noise = rng.standard_normal((high, wide, 1), np.float32) + 0.5 * rng.standard_normal(
-        (high, wide, 3), np.float32
+    left, top = sensor.seed % (512 - wide), sensor.seed // 512 % (512 - high)
+    noise = _noise()[top : top + high, left : left + wide]
+    level = np.asarray(image) + np.float32(camera.noise) * noise
+    return np.minimum(np.maximum(level, 0), 255).astype(np.uint8)
+
+
+@lru_cache(1)
+def _noise() -> Array:
+    """Sensor noise (512, 512, 3) to cut pictures' noise from: mostly grey, some colour."""
+    rng = np.random.default_rng(20200705)
+    noise = rng.standard_normal((512, 512, 1), np.float32) + 0.5 * rng.standard_normal(
+        (512, 512, 3), np.float32
     )
-    return np.clip(np.asarray(image) + np.float32(camera.noise) * noise + 0.5, 0, 255).astype(np.uint8)
+    soft = (
+        noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1) + np.roll(noise, (1, 1), (0, 1))
+    )  # as after demosaicing
+    return (0.5 * noise + 0.35 * soft).astype(np.float32)

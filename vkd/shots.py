@@ -1,19 +1,40 @@
 """One frame of the synthetic street: a person with a look, before a camera, at one moment of a walk."""
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from vkd.bodies import Array, Frame, Hits, Solids, cast, place
-from vkd.looks import Look
-from vkd.people import Gait, figure, paint
+from vkd.bodies import Array, Frame, Hits, Placed, Solids, cast, place
+from vkd.looks import Look, group
+from vkd.people import Gait, figure, grain, paint
 from vkd.scenes import ABOVE, LENGTH, Camera, Picture, Sensor, develop, scenery
 
 FOCUS = 0.9  # the height that cameras look at, metres
 FINER = 2  # rays a pixel, each way
+CROWD = 10  # strangers that a camera knows
+DIFFUSE = np.float32(0.62)  # light on the scenery, as a share of full light
+_LINEAR = (np.linspace(0, 1, 256) ** 2.2).astype(np.float32)
+
+
+class Passer(NamedTuple):
+    """A stranger: which one, metres to the right of the person and metres behind."""
+
+    who: int
+    aside: float
+    behind: float
+
+
+class Occluder(NamedTuple):
+    """Something in front: `kind` person, pole, box or leaves; `x` share of the width; `size` 0..1; `who` a seed."""
+
+    kind: str
+    x: float
+    size: float
+    who: int
 
 
 class Moment(NamedTuple):
@@ -23,11 +44,10 @@ class Moment(NamedTuple):
     yaw: float = 0.0  # radians added to the camera's azimuth
     zoom: float = 0.9  # share of the picture's height that the person fills
     shift: tuple[float, float] = (0.0, 0.0)
-    aspect: float = 1.0
+    aspect: float = 1.0  # stretch of the scenery
     place: float = 8.0  # metres along the camera's scenery
-    passers: tuple[
-        tuple[int, float, float, bool], ...
-    ] = ()  # sprite, metres to the right, metres behind, mirrored
+    passers: tuple[Passer, ...] = ()
+    occluder: Occluder | None = None
     sensor: Sensor = Sensor()
     light: float = 1.0  # share of the sun that gets through
 
@@ -36,9 +56,51 @@ class View(NamedTuple):
     """A figure in front of a camera."""
 
     solids: Solids
+    placed: Placed
     rotation: Array  # person to camera
     shift: Array
     frame: Frame
+
+
+class Shadow(NamedTuple):
+    """The figure as the sun sees it."""
+
+    depth: Array  # (h * w,), inf beside the figure
+    turn: Array  # camera to sun
+    frame: Frame
+
+
+def render(
+    look: Look,
+    camera: Camera,
+    moment: Moment,
+    size: tuple[int, int] = (128, 64),
+    *,
+    subject: bool = True,
+    sensor: bool = True,
+) -> tuple[Picture, NDArray[np.bool_]]:
+    """One frame: picture (H, W, 3) uint8 and subject mask (H, W), true where the person covers half the pixel.
+
+    `subject=False` leaves the person out (the shadow stays), `sensor=False` the camera's colours, blur and noise.
+    """
+    view = _face(look, camera, moment, size)
+    power = camera.sun * moment.light
+    shadow = _shadow(view, camera)
+    light = _backdrop(camera, moment, view.frame)
+    _darken_ground(light, camera, view.frame, shadow, power)
+    layer = _layer(look, camera, view, shadow, power)
+    if subject:
+        light *= 1 - layer[..., 3:]
+        light += layer[..., :3]
+    mask = layer[..., 3] >= 0.5
+    if moment.occluder:
+        front = np.asarray(_in_front(camera, moment.occluder, view.frame))
+        cover = front[..., 3:] * np.float32(1 / 255)
+        light += cover * (_LINEAR[front[..., :3]] * DIFFUSE - light)
+        mask &= cover[..., 0] < 0.5
+    if sensor:
+        return develop(light, camera, moment.sensor), mask
+    return (255 * np.clip(light, 0, 1) ** (1 / 2.2)).astype(np.uint8), mask
 
 
 def _face(look: Look, camera: Camera, moment: Moment, size: tuple[int, int]) -> View:
@@ -49,42 +111,64 @@ def _face(look: Look, camera: Camera, moment: Moment, size: tuple[int, int]) -> 
     rotation = axes @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float32)
     shift = axes @ np.array([0, 0, -FOCUS], np.float32)
     solids = figure(look, moment.gait)
-    box = place(solids, rotation, shift, camera.distance).box
-    left, bottom, right, top = box[:, 0].min(), box[:, 1].min(), box[:, 2].max(), box[:, 3].max()
+    placed = place(solids, rotation, shift, camera.distance)
+    left, bottom = placed.box[:, :2].min(0).tolist()
+    right, top = placed.box[:, 2:].max(0).tolist()
     high, wide = size
-    scale = high * moment.zoom / float(top - bottom)
-    x = wide * (0.5 + moment.shift[0]) - float(left + right) / 2 * scale
-    y = high * (0.5 + moment.shift[1]) + float(top + bottom) / 2 * scale
-    return View(solids, rotation, shift, Frame(high, wide, scale, x, y, camera.distance))
+    scale = high * moment.zoom / (top - bottom)
+    x = wide * (0.5 + moment.shift[0]) - (left + right) / 2 * scale
+    y = high * (0.5 + moment.shift[1]) + (top + bottom) / 2 * scale
+    return View(solids, placed, rotation, shift, Frame(high, wide, scale, x, y, camera.distance))
 
 
-def _shadow(view: View, camera: Camera) -> tuple[Array, Array, Array, Frame]:
-    """The figure as the sun sees it: depths (h, w), inf beside it; camera to sun rotation, shift, frame."""
+def _layer(look: Look, camera: Camera, view: View, shadow: Shadow, power: float) -> Array:
+    """The figure alone: light times coverage, and coverage (H, W, 4)."""
+    high, wide = view.frame.height, view.frame.width
+    scale, x, y = (v * FINER for v in view.frame[2:5])
+    hits = cast(
+        view.solids, view.placed, Frame(high * FINER, wide * FINER, scale, x, y, view.frame.distance)
+    )
+    colour, folds = paint(look, view.solids, hits)
+    layer = np.zeros((high * wide * FINER * FINER, 4), np.float32)
+    layer[hits.pixel, :3] = _shade(hits, colour, folds, camera, _lit(hits.point, shadow), power)
+    layer[hits.pixel, 3] = 1
+    parts = layer.reshape(high, FINER, wide, FINER, 4)
+    whole = parts[:, 0, :, 0].copy()
+    for i in range(1, FINER * FINER):
+        whole += parts[:, i // FINER, :, i % FINER]
+    whole /= FINER * FINER
+    return whole
+
+
+def _shadow(view: View, camera: Camera) -> Shadow:
     towards = camera.axes() @ camera.to_sun()
     right = np.cross(towards, (0.0, 1.0, 0.001))
     right /= np.linalg.norm(right)
     turn = np.stack((right, np.cross(towards, right), -towards)).astype(np.float32)
     placed = place(view.solids, turn @ view.rotation, turn @ view.shift)
-    low, high = placed.box[:, :2].min(0), placed.box[:, 2:].max(0)
+    left, bottom = placed.box[:, :2].min(0).tolist()
+    wide, high = (placed.box[:, 2:].max(0) - (left, bottom)).tolist()
     scale = 56.0
-    frame = Frame(int((high[1] - low[1]) * scale) + 3, int((high[0] - low[0]) * scale) + 3, scale,
-                  float(1 - low[0] * scale), float(1 + high[1] * scale))  # fmt: skip
+    frame = Frame(
+        int(high * scale) + 3, int(wide * scale) + 3, scale, 1 - left * scale, 1 + (high + bottom) * scale
+    )
     hits = cast(view.solids, placed, frame)
     depth = np.full(frame.height * frame.width, np.inf, np.float32)
     depth[hits.pixel] = hits.point[2]
-    return depth, turn, hits.pixel, frame
+    return Shadow(depth, turn, frame)
 
 
-def _lit(point: Array, shadow: tuple[Array, Array, Array, Frame]) -> Array:
+def _lit(point: Array, shadow: Shadow) -> Array:
     """Share of the sun (m,) that reaches points (3, m) in camera coordinates."""
-    depth, turn, _, frame = shadow
+    depth, turn, frame = shadow
     x, y, z = turn @ point
-    column, row = frame.x + x * frame.scale, frame.y - y * frame.scale
+    column, row = x * frame.scale + frame.x, frame.y - y * frame.scale
+    z -= np.float32(0.03)
     light = np.zeros(len(x), np.float32)
     for dx, dy in ((-0.8, -0.3), (0.3, -0.8), (-0.3, 0.8), (0.8, 0.3)):
-        i = np.clip((column + dx).astype(np.intp), 0, frame.width - 1)
-        j = np.clip((row + dy).astype(np.intp), 0, frame.height - 1)
-        light += depth[j * frame.width + i] > z - 0.03
+        i = np.minimum(np.maximum((column + dx).astype(np.int32), 0), frame.width - 1)
+        j = np.minimum(np.maximum((row + dy).astype(np.int32), 0), frame.height - 1)
+        light += depth[j * frame.width + i] > z
     return light / 4
 
 
@@ -95,8 +179,9 @@ def _shade(hits: Hits, colour: Array, folds: Array, camera: Camera, sun: Array, 
     straight = np.maximum((axes @ camera.to_sun()) @ hits.normal, 0) * sun
     facing = np.clip(-hits.normal[2], 0, 1)
     sky = (0.62 + 0.38 * up) * (0.72 + 0.28 * facing)
-    light = (1 - power) * sky + power * (0.42 * sky + 1.05 * straight)
-    return colour * (light * (1 + 0.13 * folds))[:, None] + 0.015 * (light * (1 - facing) ** 3)[:, None]
+    light = (1 - 0.58 * power) * sky + 1.05 * power * straight
+    glance = 0.02 * light * (1 - facing) ** 3
+    return colour * (light * (1 + 0.15 * folds))[:, None] + glance[:, None]
 
 
 def _backdrop(camera: Camera, moment: Moment, frame: Frame) -> Array:
@@ -105,18 +190,23 @@ def _backdrop(camera: Camera, moment: Moment, frame: Frame) -> Array:
     whole = scenery(camera, coarse)
     feet = frame.y + FOCUS * math.cos(camera.elevation) * frame.scale
     k = coarse / frame.scale  # scenery pixels a picture pixel
-    left = moment.place * coarse - frame.x * k
-    top = ABOVE * coarse - feet * k
     wide, high = frame.width * k * moment.aspect, frame.height * k
-    left = min(max(left, 0), whole.width - wide)
-    top = min(max(top, 0), whole.height - high)
+    left = min(max(moment.place * coarse - frame.x * k, 0), whole.width - wide)
+    top = min(max(ABOVE * coarse - feet * k, 0), whole.height - high)
     crop = whole.resize(
         (frame.width, frame.height), Image.Resampling.BILINEAR, (left, top, left + wide, top + high)
     )
-    return _LINEAR[np.asarray(crop)]
+    for passer in sorted(moment.passers, key=lambda passer: -passer.behind):
+        _stand(crop, camera, passer, frame)
+    return _LINEAR[np.asarray(crop)] * DIFFUSE
 
 
-_LINEAR = (np.linspace(0, 1, 256) ** 2.2).astype(np.float32)
+def _darken_ground(light: Array, camera: Camera, frame: Frame, shadow: Shadow, power: float) -> None:
+    """The person's shadow, and the soft dark around the feet where little sky is seen (in place)."""
+    first = min(max(int(frame.y), 0), frame.height - 1)
+    point, off = _on_ground(camera, frame, first)
+    dim = (1 - 0.75 * power * (1 - _lit(point, shadow))) * (1 - 0.5 * np.exp(-((off / 0.28) ** 2)))
+    light[first:] *= dim.reshape(frame.height - first, frame.width, 1)
 
 
 def _on_ground(camera: Camera, frame: Frame, first: int) -> tuple[Array, Array]:
@@ -125,53 +215,78 @@ def _on_ground(camera: Camera, frame: Frame, first: int) -> tuple[Array, Array]:
     x = (np.arange(frame.width, dtype=np.float32) + 0.5 - frame.x) / frame.scale
     y = (frame.y - np.arange(first, frame.height, dtype=np.float32) - 0.5) / frame.scale
     s, c = math.sin(camera.elevation), math.cos(camera.elevation)
-    t = (FOCUS + y * c) / np.maximum(s - y * c / frame.distance, 0.02)
-    t = np.clip(t, -4, 9)
+    t = np.clip((FOCUS + y * c) / np.maximum(s - y * c / frame.distance, 0.02), -4, 9)
     k = 1 + t / frame.distance
-    point = np.stack(
-        [v.ravel() for v in np.broadcast_arrays(x[None] * k[:, None], (y * k)[:, None], t[:, None])]
-    )
-    feet = np.array([[0], [-FOCUS * c], [FOCUS * s]], np.float32)
-    return point.astype(np.float32), np.sqrt(((point - feet) ** 2).sum(0))
+    point = np.empty((3, len(y), len(x)), np.float32)
+    point[0], point[1], point[2] = x * k[:, None], (y * k)[:, None], t[:, None]
+    point = point.reshape(3, -1)
+    off = point - np.array([[0], [-FOCUS * c], [FOCUS * s]], np.float32)
+    return point, np.sqrt(off[0] ** 2 + off[1] ** 2 + off[2] ** 2)
 
 
-def render(
-    look: Look, camera: Camera, moment: Moment, size: tuple[int, int] = (128, 64), *, subject: bool = True,
-    sensor: bool = True,
-) -> tuple[Picture, NDArray[np.bool_]]:  # fmt: skip
-    """One frame: picture (H, W, 3) uint8 and subject mask (H, W).
+class Sprite(NamedTuple):
+    """A passer-by, cut out: RGBA, and the frame it was drawn in."""
 
-    `subject=False` leaves the person out (the shadow stays), `sensor=False` leaves out the camera's blur and noise.
-    """
-    high, wide = size
-    view = _face(look, camera, moment, size)
-    frame = view.frame
-    power = camera.sun * moment.light
-    shadow = _shadow(view, camera)
-    light = _backdrop(camera, moment, frame) * np.float32(0.62)
-    first = min(max(int(frame.y), 0), high - 1)
-    point, off = _on_ground(camera, frame, first)
-    sun = _lit(point, shadow)
-    dim = (1 - 0.75 * power * (1 - sun)) * (1 - 0.5 * np.exp(-((off / 0.28) ** 2)))
-    light[first:] *= dim.reshape(high - first, wide, 1)
-    fine = Frame(
-        high * FINER, wide * FINER, frame.scale * FINER, frame.x * FINER, frame.y * FINER, frame.distance
-    )
-    hits = cast(view.solids, place(view.solids, view.rotation, view.shift, frame.distance), fine)
-    colour, folds = paint(look, view.solids, hits)
-    layer = np.zeros((fine.height * fine.width, 4), np.float32)
-    layer[hits.pixel, :3] = _shade(hits, colour, folds, camera, _lit(hits.point, shadow), power)
-    layer[hits.pixel, 3] = 1
-    layer = layer.reshape(high, FINER, wide, FINER, 4).mean((1, 3))
-    if subject:
-        light = light * (1 - layer[..., 3:]) + layer[..., :3]
-    quiet = moment.sensor
-    picture = (
-        develop(light, camera, quiet)
-        if sensor
-        else (255 * np.clip(light, 0, 1) ** (1 / 2.2)).astype(np.uint8)
-    )
-    return picture, layer[..., 3] >= 0.5
+    picture: Image.Image
+    frame: Frame
+
+
+@lru_cache(64)
+def _crowd(camera: Camera, high: int) -> tuple[Sprite, ...]:
+    """CROWD strangers as this camera sees them."""
+    rng = np.random.default_rng([camera.scene, 2])
+    sprites = []
+    for _ in range(CROWD):
+        look = group(rng, 1, 0.0)[0]
+        gait = Gait(float(rng.uniform(0, 7)), float(rng.uniform(0.2, 0.4)))
+        moment = Moment(gait, float(rng.uniform(0, 2 * math.pi)), 0.98)
+        view = _face(look, camera, moment, (high, high * 5 // 8))
+        layer = _layer(look, camera, view, _shadow(view, camera), camera.sun)
+        plain = layer[..., :3] / np.maximum(layer[..., 3:], 0.05) / DIFFUSE
+        rgba = np.dstack((np.clip(plain, 0, 1) ** (1 / 2.2), layer[..., 3]))
+        sprites.append(Sprite(Image.fromarray((rgba * 255 + 0.5).astype(np.uint8)), view.frame))
+    return tuple(sprites)
+
+
+def _stand(onto: Image.Image, camera: Camera, passer: Passer, frame: Frame) -> None:
+    """Put a stranger into the picture (RGB or RGBA), feet on the ground."""
+    sprite = _crowd(camera, frame.height)[passer.who]
+    near = camera.distance / (camera.distance + passer.behind)
+    k = frame.scale / sprite.frame.scale * near
+    size = (max(1, round(sprite.picture.width * k)), max(1, round(sprite.picture.height * k)))
+    small = sprite.picture.resize(size, Image.Resampling.BILINEAR)
+    c, s = math.cos(camera.elevation), math.sin(camera.elevation)
+    feet = frame.y + (FOCUS * c - passer.behind * s * near) * frame.scale
+    x = frame.x + passer.aside * frame.scale * near - sprite.frame.x * k
+    y = feet - (sprite.frame.y + FOCUS * c * sprite.frame.scale) * k
+    onto.paste(small, (round(x), round(y)), small)
+
+
+def _in_front(camera: Camera, occluder: Occluder, frame: Frame) -> Image.Image:
+    """What stands between camera and person: RGBA (H, W)."""
+    high, wide = frame.height, frame.width
+    layer = Image.new("RGBA", (wide, high))
+    draw = ImageDraw.Draw(layer)
+    x, size = occluder.x * wide, occluder.size
+    tone = np.random.default_rng(occluder.who).uniform(25, 190) * np.array((1, 0.98, 0.94))
+    fill, shade = (tuple(int(v) for v in tone * k) for k in (1.0, 0.7))
+    if occluder.kind == "person":
+        _stand(layer, camera, Passer(occluder.who % CROWD, (x - frame.x) / frame.scale, -1.2), frame)
+    elif occluder.kind == "pole":
+        half = wide * size * 0.16
+        draw.rectangle((x - half, 0, x + half, high), fill=fill)
+        draw.rectangle((x - half, 0, x - 0.4 * half, high), fill=shade)
+    elif occluder.kind == "box":
+        top, half = high * (1 - 0.45 * size), wide * (0.25 + 0.5 * size)
+        draw.rounded_rectangle((x - half, top, x + half, high + 9), wide * 0.06, fill=fill)
+        draw.rectangle((x - half, top + high * 0.03, x + half, top + high * 0.045), fill=shade)
+    else:  # leaves that hang in from the side
+        v, u = np.mgrid[0:high, 0:wide].astype(np.float32) / high
+        edge = np.abs(u - (x > wide / 2) * wide / high) / (0.32 * size)
+        alpha = 6 * (1 - edge + 0.35 * grain(u + occluder.who % 83, v, 100))
+        green = np.array((60, 84, 42)) * np.clip(1 + 0.4 * grain(v, u, 260), 0.3, 2)[..., None]
+        return Image.fromarray(np.dstack((green, alpha * 255)).clip(0, 255).astype(np.uint8))
+    return layer
 
 
 def walk(rng: np.random.Generator, camera: Camera, frames: int, difficulty: float = 0.5) -> list[Moment]:
@@ -180,14 +295,23 @@ def walk(rng: np.random.Generator, camera: Camera, frames: int, difficulty: floa
     stride, phase = float(rng.uniform(0.22, 0.42)), rng.uniform(0, 2 * math.pi)
     step, speed = rng.uniform(0.45, 0.95), rng.uniform(0.15, 0.45)
     arms = int(rng.choice(3, p=[0.76, 0.12, 0.12]))
-    place_, light = rng.uniform(1, LENGTH - 1), float(rng.uniform(0.3, 1))
+    along, light = rng.uniform(1, LENGTH - 1), float(rng.uniform(0.3, 1))
     zoom, exposure = rng.uniform(0.84, 0.95), rng.normal(0, 0.05 + 0.2 * difficulty)
+    strangers = [
+        (int(rng.integers(CROWD)), rng.normal(0, 0.9), rng.uniform(0.8, 6), rng.normal(0, 0.15))
+        for _ in range(rng.poisson(0.7))
+    ]
+    blocked = rng.random() < 0.1 + 0.5 * difficulty
+    kind = str(rng.choice(["person", "pole", "box", "leaves"], p=[0.4, 0.2, 0.25, 0.15]))
+    begin, drift = rng.uniform(-0.6, 1.6), rng.choice([-1, 1]) * rng.uniform(0.05, 0.35)
+    extent, seed = float(rng.uniform(0.25, 0.9)), int(rng.integers(2**31))
     moments = []
     for k in range(frames):
         turn = float(yaw + bend * (k / max(frames - 1, 1) - 0.5) + rng.normal(0, 0.04))
-        place_ += speed * math.sin(camera.azimuth + turn)
+        along += speed * math.sin(camera.azimuth + turn)
         loose = rng.random() < 0.12 * difficulty  # now and then the detector is far off
         wander = 0.012 + 0.02 * difficulty + 0.07 * loose
+        flash, defocus = float(np.exp(exposure + rng.normal(0, 0.03))), float(rng.exponential(0.2))
         moments.append(
             Moment(
                 gait=Gait(float(phase + k * step), stride, stride * 0.9, arms, float(rng.normal(0.04, 0.02))),
@@ -195,10 +319,11 @@ def walk(rng: np.random.Generator, camera: Camera, frames: int, difficulty: floa
                 zoom=float(zoom * np.exp(rng.normal(0, 0.02 + 0.12 * loose))),
                 shift=(float(rng.normal(0, wander)), float(rng.normal(0, wander))),
                 aspect=float(np.exp(rng.normal(0, 0.05))),
-                place=float(np.clip(place_, 0.5, LENGTH - 0.5)),
-                sensor=Sensor(float(np.exp(exposure + rng.normal(0, 0.03))), float(rng.exponential(0.2)),
-                              int(rng.integers(2**31))),
+                place=float(np.clip(along, 0.5, LENGTH - 0.5)),
+                passers=tuple(Passer(who, float(x + k * go), float(y)) for who, x, y, go in strangers),
+                occluder=Occluder(kind, float(begin + drift * k), extent, seed) if blocked else None,
+                sensor=Sensor(flash, defocus, int(rng.integers(2**31))),
                 light=light,
             )
-        )  # fmt: skip
+        )
     return moments
