@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .pictures import (
+from vkd.pictures import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Range,
@@ -23,8 +23,8 @@ from .pictures import (
     read_picture,
     resize,
 )
-from .tracklets import Splits, Tracklet
-from .views import FRAMES, VIEWS
+from vkd.tracklets import Splits, Tracklet
+from vkd.views import FRAMES, VIEWS
 
 __all__ = [
     "FRAMES",

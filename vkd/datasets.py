@@ -11,9 +11,9 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from .folders import labelled_tracklets, read_folder, tracklets_of_folder
-from .readers import read_duke, read_mars, read_street, read_veri
-from .tracklets import (
+from vkd.folders import labelled_tracklets, read_folder, tracklets_of_folder
+from vkd.readers import read_duke, read_mars, read_street, read_veri
+from vkd.tracklets import (
     UNKNOWN_CAMERA,
     UNKNOWN_IDENTITY,
     Splits,

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .readers import walk
-from .tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Splits, Tracklet, first_frames
+from vkd.readers import walk
+from vkd.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Splits, Tracklet, first_frames
 
 PARTS = ("train", "query", "gallery", "test")
 """Sub-folders (or values of the CSV column `split`) that fix the splits; `test` is divided into query and

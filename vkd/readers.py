@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from .tracklets import Splits, Tracklet, first_frames
+from vkd.tracklets import Splits, Tracklet, first_frames
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 """Extensions (lower case) by which a file counts as a picture."""
@@ -238,4 +238,6 @@ def _matrix(path: Path) -> np.ndarray:
     tables = [value for key, value in content.items() if not key.startswith("__")]
     if len(tables) != 1 or not np.issubdtype(tables[0].dtype, np.number) or tables[0].size == 0:
         raise ValueError(f"{path} should hold one table of numbers; it holds {len(tables)} variables.")
+    if not np.isfinite(tables[0]).all():
+        raise ValueError(f"{path} holds values that are not numbers.")
     return tables[0].astype(np.int64)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from .tracklets import Tracklet
+from vkd.tracklets import Tracklet
 
 FrameRule = Callable[[int, int, torch.Generator | None], list[int]]
 ViewRule = Callable[[Sequence[Tracklet], int, int, FrameRule, torch.Generator], list[tuple[int, int]]]
