@@ -1,0 +1,104 @@
+"""Opens the app: python app.py [--host HOST] [--port PORT] [--checkpoints FOLDER] [--gallery FOLDER]."""
+
+import os
+
+# Before gradio and huggingface_hub are imported: afterwards these are not read any more.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import argparse
+import ipaddress
+import threading
+from pathlib import Path
+
+import gradio as gr
+
+from vkd.ui import explain, look, parts, queries, retrieve
+
+HERE = Path(__file__).resolve().parent
+ON_SPACE = bool(os.environ.get("SPACE_ID"))
+
+
+def build(checkpoints: Path, gallery: Path | None = None) -> gr.Blocks:
+    """The page: one line for each tab."""
+    with gr.Blocks(title="VKD", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+        gr.HTML(look.HEADER)
+        with gr.Tab("Retrieve"):
+            retrieve.build(checkpoints, gallery)
+        with gr.Tab("Explain"):
+            explain.build(checkpoints, gallery)
+    return page.queue(max_size=32)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def credentials() -> tuple[str, str] | None:
+    """Name and password from VKD_AUTH=name:password (an argument would be seen in the list of processes)."""
+    name, colon, password = os.environ.get("VKD_AUTH", "").partition(":")
+    return (name, password) if name and colon and password else None
+
+
+def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None) -> str:
+    """Serve the page and return its address. Raises ValueError for an open door without a lock."""
+    if not is_loopback(host) and not ON_SPACE and credentials() is None:
+        raise ValueError(
+            f"Others could reach {host} and no password is set: use 127.0.0.1 or set VKD_AUTH=name:password."
+        )
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        auth=credentials(),
+        theme=look.theme(),
+        css_paths=look.CSS,
+        head=look.HEAD,
+        footer_links=["api"],
+        allowed_paths=[str(parts.Places.of(checkpoints).queries)],
+        max_file_size="20mb",
+        show_error=False,
+        share=False,
+        run_history=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        prevent_thread_lock=True,
+        quiet=True,
+    )
+    return address
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Open the app and keep it open until Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        description="VKD in the browser: retrieve and explain with a teacher and its student."
+    )
+    parser.add_argument("--host", default="0.0.0.0" if ON_SPACE else "127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, help="port to listen on (the first free one from 7860)")
+    parser.add_argument(
+        "--checkpoints", type=Path, default=HERE / "checkpoints", help="folder of checkpoint folders"
+    )
+    parser.add_argument("--gallery", type=Path, help="gallery folder to open with (the shipped one)")
+    chosen = parser.parse_args(arguments)
+    for folder in filter(None, (chosen.checkpoints, chosen.gallery)):
+        if not folder.is_dir():
+            parser.error(f"there is no folder {folder}")
+    page = build(chosen.checkpoints, chosen.gallery)
+    try:
+        address = launch(page, chosen.checkpoints, chosen.host, chosen.port)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    print(f"VKD is open at {address}", flush=True)
+    threading.Thread(
+        target=queries.warm, args=(parts.Places.of(chosen.checkpoints, chosen.gallery),), daemon=True
+    ).start()
+    page.block_thread()
+
+
+if __name__ == "__main__":
+    main()

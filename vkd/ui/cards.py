@@ -1,0 +1,216 @@
+"""What the library found, drawn as HTML: ranked matches and heatmaps. Outside text is escaped here.
+
+Pictures travel inside the page as data URIs: the ranked lists of two networks are one answer instead of a
+hundred requests, no folder of the server has to be opened to the browser, and no path of it is shown.
+"""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from vkd.retrieve import Hit
+
+VERDICTS = {"right": "right", "wrong": "wrong", "junk": "junk", "unknown": ""}
+_MARKS = {"right": "✓", "wrong": "✗", "junk": "–", "unknown": ""}
+_MEANINGS = {
+    "right": "same identity, another camera",
+    "wrong": "another identity",
+    "junk": "same identity, same camera: does not count",
+    "unknown": "the truth is not known",
+}
+STRIP_VIEWS = 4
+
+
+class Column(NamedTuple):
+    """One network's answer: its part (teacher or student), the checkpoint's name and the hits, best first."""
+
+    part: str
+    network: str
+    hits: Sequence[Hit]
+
+
+def escape(text: object) -> str:
+    """Text as it may stand in HTML, attributes too. `$`, `{` and `}` go as well: page templates read them."""
+    safe = html.escape(str(text), quote=True)
+    return safe.replace("$", "&#36;").replace("{", "&#123;").replace("}", "&#125;")
+
+
+@lru_cache(maxsize=4096)
+def _file_uri(path: str, changed: int) -> str:
+    kind = "png" if path.lower().endswith(".png") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
+
+
+def file_uri(path: str | Path) -> str:
+    """A small JPEG or PNG file as a data URI; remembered until the file changes."""
+    return _file_uri(str(path), Path(path).stat().st_mtime_ns)
+
+
+def picture_uri(picture: np.ndarray, *, height: int | None = None, quality: int = 88) -> str:
+    """uint8 (H, W, 3) → JPEG data URI, scaled to `height` pixels where given."""
+    image = Image.fromarray(picture)
+    if height and image.height != height:
+        width = max(1, round(image.width * height / image.height))
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def empty(title: str, text: str) -> str:
+    """An empty state: what this place will show and what to do next."""
+    return (
+        f'<section class="vkd-empty"><span class="vkd-frames" aria-hidden="true"><i></i><i></i><i></i></span>'
+        f"<h2>{escape(title)}</h2><p>{escape(text)}</p></section>"
+    )
+
+
+def who(identity: int, camera: int, name: str = "") -> str:
+    """'identity 12 · camera 3' in words; a folder's own name for somebody replaces the number."""
+    person = f"identity {identity}" if identity >= 0 else "identity unknown"
+    person = name if name and not name.isdecimal() else person
+    return f"{person} · camera {camera}" if camera >= 0 else person
+
+
+def _strip(thumbnails: Sequence[Path], alt: str) -> str:
+    pictures = []
+    step = max(1, len(thumbnails) // STRIP_VIEWS)
+    for place, path in enumerate(thumbnails[::step][:STRIP_VIEWS], start=1):
+        if path.is_file():
+            text = escape(alt) if place == 1 else ""
+            pictures.append(f'<img src="{file_uri(path)}" alt="{text}">')
+    return "".join(pictures) or '<span class="vkd-missing">no thumbnail</span>'
+
+
+def ranks(hits: Sequence[Hit]) -> list[int | None]:
+    """Ranks as every protocol counts them: junk has none and takes none."""
+    counted = 0
+    found: list[int | None] = []
+    for hit in hits:
+        counted += hit.verdict != "junk"
+        found.append(None if hit.verdict == "junk" else counted)
+    return found
+
+
+def card(hit: Hit, rank: int | None) -> str:
+    """One match: rank, verdict in words, a strip of views, similarity with its bar, identity and camera."""
+    label = who(hit.identity, hit.camera, hit.name)
+    verdict = VERDICTS[hit.verdict]
+    alt = f"{f'match {rank}' if rank else 'not counted'}: {label}, similarity {hit.similarity:.2f}" + (
+        f", {verdict}" if verdict else ""
+    )
+    mark = f'<b class="vkd-verdict">{_MARKS[hit.verdict]} {verdict}</b>' if verdict else ""
+    share = max(0.0, min(1.0, hit.similarity)) * 100
+    person, _, camera = label.partition(" · ")
+    single = " vkd-single" if len(hit.thumbnails) < 2 else ""
+    strip = _strip(hit.thumbnails or (hit.thumbnail,), alt)
+    return (
+        f'<li class="vkd-card vkd-{hit.verdict}{single}" data-item="{hit.item}" '
+        f'title="{escape(_MEANINGS[hit.verdict])}">'
+        f'<div class="vkd-strip">{strip}</div><div class="vkd-facts">'
+        f'<span class="vkd-rank">{rank or ""}</span>{mark}'
+        f'<span class="vkd-similarity">{hit.similarity:.2f}</span>'
+        f'<span class="vkd-bar" aria-hidden="true"><i style="width:{share:.0f}%"></i></span>'
+        f'<span class="vkd-who">{escape(person)}</span>'
+        f'<span class="vkd-camera">{escape(camera)}</span></div></li>'
+    )
+
+
+def verdict_sentence(hits: Sequence[Hit]) -> str:
+    """How one network did, junk left out: first right match and how many of the shown ones are right."""
+    right = [rank for hit, rank in zip(hits, ranks(hits), strict=True) if hit.verdict == "right"]
+    counted = sum(hit.verdict in ("right", "wrong") for hit in hits)
+    if not counted:
+        return ""
+    return (
+        f"first right match at rank {right[0]} · {len(right)} of {counted} right"
+        if right
+        else f"none of {counted} right"
+    )
+
+
+def column(answer: Column) -> str:
+    """One network's ranked list under its name."""
+    part, sentence = escape(answer.part), verdict_sentence(answer.hits)
+    cards = "".join(card(hit, rank) for hit, rank in zip(answer.hits, ranks(answer.hits), strict=True))
+    body = (
+        f'<ol class="vkd-cards">{cards}</ol>'
+        if cards
+        else '<p class="vkd-none">Nothing passes the camera filter.</p>'
+    )
+    return (
+        f'<section class="vkd-column vkd-{part}" aria-label="Matches of the {part}">'
+        f'<h3><span class="vkd-part">{part.capitalize()}</span>'
+        f'<span class="vkd-network">{escape(answer.network)}</span></h3>'
+        f'<p class="vkd-score">{escape(sentence) or "&nbsp;"}</p>{body}</section>'
+    )
+
+
+def matches(headline: str, detail: str, query: Sequence[str], columns: Sequence[Column]) -> str:
+    """The whole answer of Retrieve: the query as the networks see it, then a column for each network.
+
+    `query` holds data URIs of the query's views.
+    """
+    views = "".join(f'<img src="{uri}" alt="query view {n}">' for n, uri in enumerate(query[:8], start=1))
+    known = any(hit.verdict != "unknown" for answer in columns for hit in answer.hits)
+    legend = (
+        '<p class="vkd-legend"><span class="vkd-right">✓ right</span><span class="vkd-wrong">✗ wrong</span>'
+        '<span class="vkd-junk">– junk: same camera, does not count</span></p>'
+        if known
+        else ""
+    )
+    lists = "".join(column(answer) for answer in columns)
+    return (
+        f'<div class="vkd-answer"><div class="vkd-query"><div class="vkd-strip">{views}</div>'
+        f'<div><p class="vkd-headline" role="status">{escape(headline)}</p>'
+        f'<p class="vkd-detail">{escape(detail)}</p>{legend}</div></div>'
+        f'<div class="vkd-columns">{lists}</div></div>'
+    )
+
+
+class Panel(NamedTuple):
+    """One network's heatmaps: the number they explain, what it is, (picture, overlay) URIs of each view."""
+
+    part: str
+    network: str
+    value: float
+    meaning: str
+    views: Sequence[tuple[str, str]]
+
+
+def panel(answer: Panel) -> str:
+    """Pictures and overlays of one network under its name and number."""
+    views = "".join(
+        f'<figure><div class="vkd-pair"><img src="{picture}" alt="view {n}">'
+        f'<img src="{overlay}" alt="{escape(answer.part)} heatmap of view {n}"></div>'
+        f"<figcaption>view {n}</figcaption></figure>"
+        for n, (picture, overlay) in enumerate(answer.views, start=1)
+    )
+    part = escape(answer.part)
+    height = {1: 380, 2: 300}.get(len(answer.views), 200)
+    return (
+        f'<section class="vkd-panel vkd-{part}" aria-label="Heatmaps of the {part}" '
+        f'style="--vkd-map:{height}px"><h3><span class="vkd-part">{part.capitalize()}</span>'
+        f'<span class="vkd-network">{escape(answer.network)}</span></h3>'
+        f'<p class="vkd-value"><b>{answer.value:.2f}</b><span>{escape(answer.meaning)}</span></p>'
+        f'<div class="vkd-maps">{views}</div></section>'
+    )
+
+
+def heat(panels: Sequence[Panel], second: Sequence[str]) -> str:
+    """The whole answer of Explain: teacher and student side by side, the scale, the second picture."""
+    other = "".join(f'<img src="{uri}" alt="second picture {n}">' for n, uri in enumerate(second, start=1))
+    strip = f'<span>second picture</span><span class="vkd-strip vkd-second">{other}</span>' if second else ""
+    return (
+        f'<div class="vkd-answer"><div class="vkd-columns vkd-heat">{"".join(map(panel, panels))}</div>'
+        '<p class="vkd-scale" role="status"><span>cold</span><i aria-hidden="true"></i><span>hot</span>'
+        "<span>Each map is scaled to its own maximum: compare where it is hot; for strength see the numbers."
+        f"</span>{strip}</p></div>"
+    )

@@ -1,0 +1,144 @@
+"""The Explain tab: where teacher and student look, side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+from PIL import Image
+
+from vkd.checkpoint import Checkpoint
+from vkd.explain import METHODS, heatmaps, overlay
+from vkd.ui import cards, parts, queries
+from vkd.ui.parts import Places
+
+EMPTY = cards.empty(
+    "Where does it look?",
+    "Upload a picture on the left, or click an example. The parts that made the teacher and the student "
+    "recognise the person appear here. With a second picture the maps show what the two have in common.",
+)
+IDENTITY, SECOND = "top identity", "second picture"
+MAX_EXPLAINED = 8
+PICTURE_HEIGHT = 320
+
+
+def _identity_name(net: Checkpoint, index: int) -> str:
+    labels = net.config.labels
+    return f"training identity {labels[index] if labels else index}"
+
+
+def _explain(
+    net: Checkpoint, pictures: Sequence[torch.Tensor], second: Sequence[torch.Tensor], method: str
+) -> tuple[np.ndarray, float, str]:
+    """Maps (V, H, W) of one network, the number they explain and what that number is."""
+    target = queries.embed(net, second) if second else None
+    heat = heatmaps(net.net, queries.clip(net, pictures), target=target, method=method)
+    meaning = "similarity to the second picture (cosine)"
+    if target is None:
+        meaning = f"logit of its top identity, {_identity_name(net, int(heat.classes[0]))}"
+    return heat.maps[0], float(heat.values[0]), meaning
+
+
+def _small(picture: torch.Tensor) -> np.ndarray:
+    """uint8 (3, H, W) → (h, w, 3) at the height it is shown."""
+    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+    width = max(1, round(image.width * PICTURE_HEIGHT / image.height))
+    return np.asarray(image.resize((width, PICTURE_HEIGHT), Image.Resampling.BICUBIC))
+
+
+@parts.kindly
+def explain(
+    places: Places,
+    pictures: list[Any] | None,
+    second: list[Any] | None,
+    target: str,
+    method: str,
+    teacher: str,
+    student: str,
+) -> tuple[str, dict[str, Any]]:
+    """Heatmaps of teacher and student for the pictures of one subject.
+
+    `target` is `top identity` (the logit of the training identity the network thinks of) or `second picture`
+    (the cosine similarity to the embedding of `second`). Names are plain text. Answers with the page's HTML
+    and with the explained number of each network as JSON.
+    """
+    query = queries.read_query(places, queries.picture_files(pictures)[:MAX_EXPLAINED])
+    if target not in (IDENTITY, SECOND):
+        raise ValueError(f"'{target}' is not a target: choose '{IDENTITY}' or '{SECOND}'.")
+    other: list[torch.Tensor] = []
+    if target == SECOND:
+        other = queries.read_query(places, queries.picture_files(second, what="second picture")).pictures
+    shown = [_small(picture) for picture in query.pictures]
+    panels, data = [], {}
+    for part, name in (("teacher", teacher), ("student", student)):
+        if not name:
+            continue
+        net = parts.network(parts.checkpoint_folder(places, name))
+        maps, value, meaning = _explain(net, query.pictures, other, method)
+        pairs = [
+            (cards.picture_uri(picture), cards.picture_uri(overlay(picture, heat)))
+            for picture, heat in zip(shown, maps, strict=True)
+        ]
+        panels.append(cards.Panel(part, name, value, meaning, pairs))
+        data[part] = {"network": name, "value": round(value, 4), "meaning": meaning}
+    if not panels:
+        raise ValueError("No network is chosen: pick a teacher or a student under 'Networks'.")
+    return cards.heat(panels, [cards.picture_uri(_small(picture)) for picture in other[:4]]), data
+
+
+def explain_again(
+    places: Places, pictures: list[Any] | None, second: list[Any] | None, target: str, *rest: Any
+) -> Any:
+    """Explain once more after a choice was changed; nothing happens while a picture is missing."""
+    if not pictures or (target == SECOND and not second):
+        return gr.skip(), gr.skip()
+    return explain(places, pictures, second, target, *rest)
+
+
+def build(root: Path, gallery: Path | None = None) -> None:
+    """Layout and wiring of the tab; `root` is the folder of checkpoints."""
+    places = Places.of(root, gallery)
+    teacher, student = parts.pair(places)
+    state = gr.State(places)
+    with gr.Row(elem_classes="vkd-page"):
+        with gr.Column(elem_classes="vkd-form", scale=0):
+            with gr.Column(elem_classes="vkd-ask"):
+                pictures = queries.picture_input("Pictures of one person")
+                target = gr.Radio(
+                    [
+                        ("What speaks for its top identity", IDENTITY),
+                        ("What it shares with a second picture", SECOND),
+                    ],
+                    value=IDENTITY,
+                    label="Explain",
+                )
+                with gr.Column(visible=False) as beside:
+                    second = queries.picture_input("Second picture")
+                button = gr.Button("Explain", variant="primary")
+                chosen = queries.example_buttons(places)
+            with gr.Column(elem_classes="vkd-options"), gr.Accordion("Networks and method", open=False):
+                method = gr.Dropdown(list(METHODS), label="Method", allow_custom_value=True)
+                first = parts.network_choice(places, "teacher", teacher)
+                other = parts.network_choice(places, "student", student)
+        with gr.Column(elem_classes="vkd-results"):
+            answer = gr.HTML(EMPTY, label="Heatmaps")
+            with gr.Accordion("The same as data (JSON)", open=False):
+                data = gr.JSON(label="Explained numbers")
+    inputs = [state, pictures, second, target, method, first, other]
+    shared = {"concurrency_id": "network", "concurrency_limit": 1}
+    gr.on([button.click], explain, inputs, [answer, data], api_name="explain", **shared)
+    target.change(show_second, target, beside, api_visibility="private", show_progress="hidden")
+    gr.on(
+        [pictures.upload, second.upload, target.change, method.change, first.change, other.change],
+        explain_again, inputs, [answer, data], api_visibility="private", **shared,
+    )  # fmt: skip
+    chosen.submit(queries.example_pictures, [state, chosen], pictures, api_visibility="private").success(
+        explain_again, inputs, [answer, data], api_visibility="private", **shared
+    )
+
+
+def show_second(target: str) -> Any:
+    """The place for a second picture, only where it is asked for."""
+    return gr.Column(visible=target == SECOND)
