@@ -1,4 +1,4 @@
-"""The two objectives of arXiv 2007.04174: each returns its losses by name, unweighted; the sum is taken in one place.
+"""The two objectives of arXiv 2007.04174: each returns its losses by name, unweighted.
 
 Shapes: B tracklets (of all processes), V views, M of them the student's, K training identities.
 """
@@ -27,19 +27,20 @@ def learn(
     labels: Tensor,
     *,
     margin: float | None = None,
-    logits: str = "kd",
+    logits: str | None = "kd",
     temperature: float = 10.0,
 ) -> dict[str, Tensor]:
     """Stage 2: the losses of stage 1 on the student, and what it learns from the teacher's output.
 
-    `logits`: 'kd' (softened divergence) or 'mse'. Without a teacher's output (both weights 0) only stage 1 is left.
+    `logits`: 'kd' (softened divergence), 'mse', or None where the classes differ. Without a teacher's
+    output (both weights 0) only stage 1 is left.
     """
     found = teach(student, labels, margin=margin)
     if teacher is None:
         return found
     if logits == "kd":
         found["kd"] = losses.distil(student.logits, teacher.logits, temperature)
-    else:
+    elif logits == "mse":
         found["mse"] = losses.match(student.logits, teacher.logits)
     found["dp"] = losses.preserve(student.embedding, teacher.embedding)
     return found
@@ -51,15 +52,15 @@ def total(named: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
 
 
 def of_all(output: Output) -> Output:
-    """The output for the tracklets of all processes; the views, which no loss uses, stay this process's own."""
+    """The output for the tracklets of all processes; the views, which no loss uses, stay our own."""
     return Output(gathered(output.embedding), gathered(output.logits), output.views)
 
 
 def choose_views(samples: int, views: int, chosen: int, seed: tuple[int, int, int]) -> Tensor:
-    """For each of `samples`, which `chosen` of `views` the student sees: (samples, chosen), drawn from the seed alone.
+    """Which `chosen` of `views` the student sees: (samples, chosen), drawn from the seed alone.
 
-    The seed is (run's seed, epoch, step): nothing needs to be remembered for a resume, and every process can draw
-    for the whole group and take its own rows.
+    The seed is (run's seed, epoch, step): nothing needs to be remembered for a resume, and every process
+    can draw for the whole group and take its own rows.
     """
     mixed = 0
     for part in seed:

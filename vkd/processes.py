@@ -1,12 +1,17 @@
 """Several trainers, one batch: rows gathered with their gradients, and decisions taken together.
 
-Each process holds a share of the P×K group. `gathered` gives every process the rows of all, so that batch-hard
-mining and distance preservation see the whole group. Each then computes the same loss, whose gradient flows only
-through its own rows; the sum over processes of these partial gradients is the gradient of the whole group. DDP
-averages instead of summing, so a loss must be multiplied by `world()` before `backward`.
+Each process holds a share of the P×K group. `gathered` gives every process the rows of all, so that
+batch-hard mining and distance preservation see the whole group. Each then computes the same loss, whose
+gradient flows only through its own rows; the sum over processes of these partial gradients is the gradient
+of the whole group. DDP averages instead of summing, so a loss must be multiplied by `world()` before
+`backward`.
 """
 
+from datetime import timedelta
+
 import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch import distributed as dist
 
@@ -41,3 +46,33 @@ def any_of_us(flag: bool, device: torch.device) -> bool:
     raised = torch.tensor(int(flag), device=device)
     dist.all_reduce(raised, op=dist.ReduceOp.MAX)
     return bool(raised.item())
+
+
+def accelerator(device: str, precision: str, samples: int) -> Accelerator:
+    """Device, processes and precision. Raises ValueError if this machine has not what is asked.
+
+    `device`: auto, cpu or cuda; `precision`: fp32, bf16 or fp16; `samples`: size of the group that the
+    processes share.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("there is no CUDA device here: choose device auto or cpu")
+    if precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
+        raise ValueError("fp16 needs a CUDA device: choose precision bf16 or fp32")
+    forget_device()
+    made = Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        cpu=device == "cpu",
+        # The first process evaluates alone, and on a large benchmark the others wait for long.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=4))],
+    )
+    if samples % made.num_processes:
+        raise ValueError(
+            f"{samples} samples cannot be shared evenly by {made.num_processes} processes: change the batch "
+            "or the processes"
+        )
+    return made
+
+
+def forget_device() -> None:
+    """accelerate remembers one device and precision for a process; each run here has its own."""
+    AcceleratorState._reset_state(reset_partial_state=world() == 1)

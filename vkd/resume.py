@@ -46,14 +46,18 @@ def load(folder: Path) -> dict[str, Any] | None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is damaged ({type(error).__name__}): delete it to start the run anew") from error
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}): delete it to start the run anew"
+        ) from error
     if not isinstance(state, dict) or state.get("version") != _VERSION:
-        raise ValueError(f"{path} was written by another version of vkd: finish that run there, or delete the file")
+        raise ValueError(
+            f"{path} was written by another version of vkd: finish that run there, or delete the file"
+        )
     return state
 
 
 def random_state() -> dict[str, Any]:
-    """Torch's own random states (for trunks with dropout; batches and new weights have generators of their own)."""
+    """Torch's own random states, for trunks with dropout; batches and new weights have their generators."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 

@@ -1,13 +1,11 @@
-"""A run is a folder: create, start, stop, alive, record, read, status. What happened is read from the folder alone.
+"""A run is a folder: create, start, stop, alive, record, read, status.
 
-The trainer holds `lock` while it lives (`flock`: a dead process holds nothing, whatever killed it), appends one
-JSON object a line to `events.jsonl` and obeys a file named `stop`. Nothing about a run is kept in memory, so any
-process can watch or stop any run, and a page that is refreshed finds it again.
+The trainer holds `lock` while it lives (`flock`: a dead process holds nothing, whatever killed it), appends
+one JSON object a line to `events.jsonl` and obeys a file named `stop`. Nothing about a run is kept in
+memory, so any process can watch or stop any run, and a page that is refreshed finds it again.
 """
 
 import fcntl
-import json
-import math
 import os
 import re
 import signal
@@ -15,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,17 +21,37 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vkd import settings as asked
+from vkd.events import LAST_WORDS, numbers, read, record
 from vkd.settings import Settings
 
+__all__ = [
+    "NAME",
+    "Status",
+    "alive",
+    "ask_to_stop",
+    "check_name",
+    "command",
+    "create",
+    "label",
+    "lock",
+    "numbers",
+    "pid",
+    "read",
+    "record",
+    "start",
+    "status",
+    "stop",
+    "stop_asked",
+]
+
 NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
-LAST_WORDS = ("finished", "stopped", "failed")
 _RETRY_SECONDS = 1.0  # a reader that probes the lock holds it for an instant: never lose to one
 _INHERITED = "VKD_LOCK"
 _held: set[int] = set()
 
 
 def _let_go() -> None:
-    """In a forked child (a reader of pictures): close the copies of the lock, or it would outlive the trainer."""
+    """In a forked child (a reader of pictures): close the lock, or it would outlive the trainer."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
@@ -41,14 +59,12 @@ def _let_go() -> None:
 
 os.register_at_fork(after_in_child=_let_go)
 
-# --- folders -------------------------------------------------------------------------------------------------
-
 
 def check_name(name: str) -> str:
     """The name itself; raises ValueError for one that is no run name (`NAME`)."""
     if not NAME.match(name):
         raise ValueError(
-            f"'{name}' is no name for a run: 1 to 64 small letters, digits, - and _, beginning with a letter or digit"
+            f"'{name}' is no name for a run: 1 to 64 small letters, digits, - and _, no - or _ first"
         )
     return name
 
@@ -64,7 +80,10 @@ def label(settings: Settings) -> str:
 
 
 def create(root: str | Path, settings: Settings, name: str | None = None) -> Path:
-    """Make `root/<name>` (default: date-time-dataset-network-stage) with settings.json; raises ValueError if taken."""
+    """Make `root/<name>` with settings.json; → the folder. Raises ValueError if the name is taken.
+
+    The default name is date-time-dataset-network-stage.
+    """
     root = Path(root)
     base = check_name(name) if name else f"{datetime.now():%Y%m%d-%H%M%S}-{label(settings)}"
     for attempt in range(1, 100):
@@ -78,9 +97,6 @@ def create(root: str | Path, settings: Settings, name: str | None = None) -> Pat
         asked.save(settings, folder / "settings.json")
         return folder
     raise ValueError(f"{root / base} and 98 more are taken: choose another name")
-
-
-# --- life ----------------------------------------------------------------------------------------------------
 
 
 def _take(descriptor: int, patience: float) -> bool:
@@ -121,7 +137,7 @@ def _write_pid(descriptor: int, pid: int) -> None:
 
 @contextmanager
 def lock(folder: str | Path) -> Iterator[None]:
-    """Hold the run while it trains. Raises ValueError if another trainer holds it, FileNotFoundError without folder.
+    """Hold the run while it trains. ValueError if another trainer does, FileNotFoundError without folder.
 
     The file keeps the trainer's pid. Removes an old request to stop.
     """
@@ -171,7 +187,7 @@ def pid(folder: str | Path) -> int | None:
 
 
 def command(settings: Settings, folder: str | Path) -> list[str]:
-    """The arguments after `python -m vkd` that train, or go on training, what the folder's settings.json asks."""
+    """The arguments after `python -m vkd` that train what the folder's settings.json asks."""
     return ["train", settings.stage, "--folder", str(folder)]
 
 
@@ -184,9 +200,9 @@ def start(
 ) -> Path:
     """Train in a process of its own that outlives this one; → its folder, alive from the moment of return.
 
-    A new run from `settings`, or with `folder` an old one goes on. Output goes to the folder's log.txt. The child
-    inherits the lock already taken: there is no moment at which a second start, or a look, could miss it.
-    Raises ValueError if the run already has a trainer.
+    A new run from `settings`, or with `folder` an old one goes on. Output goes to the folder's log.txt. The
+    child inherits the lock already taken: there is no moment at which a second start, or a look, could miss
+    it. Raises ValueError if the run already has a trainer.
     """
     if folder is None:
         if settings is None:
@@ -251,90 +267,12 @@ def stop(folder: str | Path, patience: float = 60.0) -> bool:
     return willing
 
 
-# --- events --------------------------------------------------------------------------------------------------
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def record(folder: str | Path, events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Pass events on, each written to events.jsonl first (`step` events, which come by the second, are not).
-
-    When the stream breaks, a last event `failed` says why and the error goes on. A line that an earlier death left
-    unfinished is closed, so that it costs one event and not two. After a resume, epochs appear again that had run
-    but were not saved: for one kind and epoch the later event counts.
-    """
-    path = Path(folder) / "events.jsonl"
-    with path.open("a+b") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-
-        def write(event: dict[str, Any]) -> None:
-            file.write(json.dumps(_plain(event), separators=(",", ":")).encode() + b"\n")
-            file.flush()
-
-        try:
-            for event in events:
-                if event["kind"] != "step":
-                    write(event)
-                yield event
-        except Exception as error:
-            why = str(error) or type(error).__name__
-            write({"kind": "failed", "why": why, "error": type(error).__name__, "time": time.time()})
-            raise
-
-
-def read(folder: str | Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Events from a byte offset on, and the offset to go on from. Whole lines only; damaged ones are left out."""
-    path = Path(folder) / "events.jsonl"
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            text = file.read()
-    except FileNotFoundError:
-        return [], offset
-    text = text[: text.rfind(b"\n") + 1]
-    events = []
-    for line in text.splitlines():
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(event, dict) and isinstance(event.get("kind"), str):
-            events.append(event)
-    return events, offset + len(text)
-
-
-def numbers(event: dict[str, Any]) -> dict[str, float]:
-    """Every number that an event carries, by name: 'losses/triplet', 'i2v/map', 'learning_rate' …"""
-    found: dict[str, float] = {}
-
-    def collect(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, item in value.items():
-                collect(f"{prefix}/{key}" if prefix and prefix != "scores" else str(key), item)
-        elif isinstance(value, int | float) and not isinstance(value, bool) and prefix not in ("epoch", "time"):
-            found[prefix] = float(value)
-
-    collect("", event)
-    return found
-
-
 State = Literal["new", "running", "finished", "stopped", "failed", "died"]
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run stands. `epoch` of `epochs` done, `seconds_left` by the pace so far, `scores` the latest."""
+    """Where a run stands: `epoch` of `epochs` done, `seconds_left` by the pace so far, the latest scores."""
 
     state: State
     epoch: int = 0
@@ -346,8 +284,10 @@ class Status:
 
 
 def status(folder: str | Path, events: Sequence[dict[str, Any]] | None = None) -> Status:
-    """What the folder says. `died`: no trainer lives and the last event is no last word (a kill, a power cut)."""
-    living = alive(folder)  # looked at before the events: a run that ends in between is then not taken for dead
+    """What the folder says. `died`: no trainer lives and the last event is no last word (a kill)."""
+    living = alive(
+        folder
+    )  # looked at before the events: a run that ends in between is then not taken for dead
     if events is None:
         events, _ = read(folder)
     last = events[-1] if events else {}

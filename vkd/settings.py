@@ -1,13 +1,12 @@
-"""What can be asked of a training run, said once: feeds flags, form, settings.json and the model card. No torch.
+"""What can be asked of a training run, said once: for flags, form, settings.json and model card. No torch.
 
-`TeacherSettings` and `StudentSettings` hold every field with its default, its bounds and one sentence of help.
-`PRESETS` are the published recipes (arXiv 2007.04174) and the demo ones; `PUBLISHED` holds the scores that the
-published recipes reached. A choice is the key of the library's own table (`Choice`), so a new row of that
-table is offered everywhere at once.
+`TeacherSettings` and `StudentSettings` hold every field with its default, its bounds and one sentence of
+help. A choice is the key of the library's own table (`Choice`), so a new row of that table is offered
+everywhere at once. Recipes of settings are in `vkd.presets`.
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -15,30 +14,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import pydantic
 from pydantic_core import core_schema
 
-__all__ = [
-    "PRESETS",
-    "PUBLISHED",
-    "STAGES",
-    "Choice",
-    "Preset",
-    "Settings",
-    "StudentSettings",
-    "TeacherSettings",
-    "conflicts",
-    "generation_rate",
-    "learning_rate",
-    "load",
-    "preset",
-    "save",
-    "sentences",
-]
-
 GROUPS = ("data", "network", "views", "schedule", "losses", "machine")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of the keys of a table of this package, looked up only when a value is checked or choices are shown."""
+    """A key of a table of this package, looked up only when a value is checked or choices are shown."""
 
     module: str
     table: str
@@ -75,6 +56,12 @@ class Settings(pydantic.BaseModel):
     image_size: tuple[int, int] = _ask(
         (256, 128), "data", "Height and width, in pixels, that each picture is resized to."
     )
+    cameras: Literal["auto", "none"] = _ask(
+        "auto", "data", "Use the camera labels of a plain folder, or none: then nothing is junk."
+    )
+    pad: int = _ask(
+        10, "data", "Pixels of padding around a picture before a random crop of its own size.", ge=0, le=256
+    )
     erase: float = _ask(0.5, "data", "Probability of erasing a random rectangle of a picture.", ge=0, le=1)
 
     freeze_batch_norm: bool = _ask(
@@ -85,14 +72,20 @@ class Settings(pydantic.BaseModel):
         "random_chunk", "views", "How frames are chosen from a tracklet when views come from one tracklet."
     )
     views_from: Annotated[str, Choice("batches", "VIEWS")] = _ask(
-        "tracklet", "views", "Where the views of a sample come from: one tracklet, several, or cameras in turn."
+        "tracklet",
+        "views",
+        "Where the views of a sample come from: one tracklet, several, or cameras in turn.",
     )
     views: int = _ask(8, "views", "Views in a sample: N, what the teacher sees.", ge=1, le=64)
     test_views: int = _ask(8, "views", "Frames that represent a tracklet in evaluation.", ge=1, le=64)
 
-    identities_per_batch: int = _ask(8, "schedule", "P: identities in a batch; an epoch is one pass.", ge=2, le=1024)
+    identities_per_batch: int = _ask(
+        8, "schedule", "P: identities in a batch; an epoch is one pass.", ge=2, le=1024
+    )
     samples_per_identity: int = _ask(4, "schedule", "K: samples of each identity in a batch.", ge=2, le=64)
-    epochs: int = _ask(300, "schedule", "Passes over the training identities.", ge=1, le=100_000, resumable=True)
+    epochs: int = _ask(
+        300, "schedule", "Passes over the training identities.", ge=1, le=100_000, resumable=True
+    )
     learning_rate: float = _ask(1e-4, "schedule", "Learning rate of Adam at the start.", gt=0, le=1)
     weight_decay: float = _ask(1e-5, "schedule", "Weight decay of Adam, added to the gradient.", ge=0, le=1)
     milestones: tuple[int, ...] = _ask(
@@ -100,10 +93,18 @@ class Settings(pydantic.BaseModel):
     )
     gamma: float = _ask(0.1, "schedule", "Factor of the learning rate at each milestone.", gt=0, le=1)
     accumulate: int = _ask(
-        1, "schedule", "P×K groups whose gradients are averaged for one step; mining stays within a group.", ge=1, le=256
+        1,
+        "schedule",
+        "P×K groups whose gradients are averaged for one step; mining stays within a group.",
+        ge=1,
+        le=256,
     )
     evaluate_every: int = _ask(
-        10, "schedule", "Epochs between evaluations on the test split (0: only the last epoch).", ge=0, resumable=True
+        10,
+        "schedule",
+        "Epochs between evaluations on the test split (0: only the last epoch).",
+        ge=0,
+        resumable=True,
     )
     save_every: int = _ask(
         1, "schedule", "Epochs between saves of everything needed to go on.", ge=1, le=1000, resumable=True
@@ -114,7 +115,9 @@ class Settings(pydantic.BaseModel):
         "Protocols to evaluate; the mAP of the first decides which weights are the best.",
         min_length=1,
     )
-    seed: int = _ask(0, "schedule", "Seed of the new weights, the batches and the augmentation.", ge=0, lt=2**31)
+    seed: int = _ask(
+        0, "schedule", "Seed of the new weights, the batches and the augmentation.", ge=0, lt=2**31
+    )
 
     class_weight: float = _ask(1.0, "losses", "Weight of the cross-entropy.", ge=0)
     triplet_weight: float = _ask(1.0, "losses", "Weight of the batch-hard triplet loss.", ge=0)
@@ -124,10 +127,19 @@ class Settings(pydantic.BaseModel):
     precision: Literal["fp32", "bf16", "fp16"] = _ask(
         "fp32", "machine", "Arithmetic of the trunk; fp16 scales its losses and needs a GPU."
     )
-    channels_last: bool = _ask(False, "machine", "Keep pictures and maps channels-last, faster on recent GPUs.")
-    compile: bool = _ask(False, "machine", "Compile the network with torch.compile before training.", resumable=True)
+    channels_last: bool = _ask(
+        False, "machine", "Keep pictures and maps channels-last, faster on recent GPUs."
+    )
+    compile: bool = _ask(
+        False, "machine", "Compile the network with torch.compile before training.", resumable=True
+    )
     workers: int = _ask(
-        2, "machine", "Processes that read pictures, per trainer (0: the trainer itself).", ge=0, le=64, resumable=True
+        2,
+        "machine",
+        "Processes that read pictures, per trainer (0: the trainer itself).",
+        ge=0,
+        le=64,
+        resumable=True,
     )
     tensorboard: bool = _ask(False, "machine", "Write every number for TensorBoard too.", resumable=True)
 
@@ -150,8 +162,18 @@ class Settings(pydantic.BaseModel):
         """Weight of each named loss in the sum."""
         return {"class": self.class_weight, "triplet": self.triplet_weight}
 
+    @property
+    def samples(self) -> int:
+        """P · K: samples in a group."""
+        return self.identities_per_batch * self.samples_per_identity
+
+    @property
+    def reader_options(self) -> dict[str, str]:
+        """What the data set's reader is told beyond the folder."""
+        return {} if self.cameras == "auto" else {"cameras": self.cameras}
+
     def changed(self, **values: Any) -> Self:
-        """A copy with some values replaced, checked like the rest; raises pydantic's ValidationError (a ValueError)."""
+        """A copy with some values replaced; raises pydantic's ValidationError, a ValueError."""
         return type(self).model_validate({**self.model_dump(), **values})
 
 
@@ -160,7 +182,9 @@ class TeacherSettings(Settings):
 
     stage: ClassVar[str] = "teacher"
 
-    backbone: Annotated[str, Choice("backbones", "BACKBONES")] = _ask("resnet50", "network", "Trunk of the network.")
+    backbone: Annotated[str, Choice("backbones", "BACKBONES")] = _ask(
+        "resnet50", "network", "Trunk of the network."
+    )
     pretrained: bool = _ask(True, "network", "Start from ImageNet weights where they can be had.")
 
 
@@ -178,19 +202,32 @@ class StudentSettings(Settings):
     )
     pretrained: bool = _ask(True, "network", "Set the student's last stage back to ImageNet weights.")
     generation: int = _ask(
-        0, "schedule", "Generation g of the student: the learning rate starts at a tenth for each, 1e-5 at least.", ge=0
+        0,
+        "schedule",
+        "Generation g of the student: the learning rate starts at a tenth for each, 1e-5 at least.",
+        ge=0,
     )
     views_from: Annotated[str, Choice("batches", "VIEWS")] = _ask(
-        "multiview", "views", "Where the views of a sample come from: one tracklet, several, or cameras in turn."
+        "multiview",
+        "views",
+        "Where the views of a sample come from: one tracklet, several, or cameras in turn.",
     )
-    student_views: int = _ask(2, "views", "M: views that the student sees, chosen anew for each sample.", ge=1, le=64)
-    identities_per_batch: int = _ask(12, "schedule", "P: identities in a batch; an epoch is one pass.", ge=2, le=1024)
-    epochs: int = _ask(500, "schedule", "Passes over the training identities.", ge=1, le=100_000, resumable=True)
+    student_views: int = _ask(
+        2, "views", "M: views that the student sees, chosen anew for each sample.", ge=1, le=64
+    )
+    identities_per_batch: int = _ask(
+        12, "schedule", "P: identities in a batch; an epoch is one pass.", ge=2, le=1024
+    )
+    epochs: int = _ask(
+        500, "schedule", "Passes over the training identities.", ge=1, le=100_000, resumable=True
+    )
 
     kd_weight: float = _ask(0.1, "losses", "Weight of the distillation of logits.", ge=0)
     dp_weight: float = _ask(1e-4, "losses", "Weight of the preservation of distances.", ge=0)
     logits: Literal["kd", "mse"] = _ask(
-        "kd", "losses", "Distil logits by the divergence of softened classes (kd) or by squared differences (mse)."
+        "kd",
+        "losses",
+        "Distil logits by the divergence of softened classes (kd) or by squared differences (mse).",
     )
     temperature: float = _ask(10.0, "losses", "Temperature that softens the classes in kd.", gt=0, le=1000)
 
@@ -218,11 +255,13 @@ def generation_rate(generation: int, base: float = 1e-4) -> float:
     return min(base, max(base * 0.1**generation, 1e-5))
 
 
-def sentences(error: pydantic.ValidationError) -> str:
-    """What pydantic found wrong, as one readable line: field, what is wrong, what was given."""
+def sentences(error: pydantic.ValidationError, *, flags: bool = False) -> str:
+    """What pydantic found wrong, as one readable line: field (or its flag), what is wrong, what was given."""
     lines = []
     for item in error.errors():
-        name = "_".join(str(part) for part in item["loc"][:1])
+        name = "".join(str(part) for part in item["loc"][:1])
+        if flags and name:
+            name = "--" + name.replace("_", "-")
         what = item["msg"].removeprefix("Value error, ")
         what = what[:1].lower() + what[1:]
         given = "" if item["type"] == "value_error" else f", not {item['input']!r}"
@@ -231,7 +270,7 @@ def sentences(error: pydantic.ValidationError) -> str:
 
 
 def conflicts(old: Settings, new: Settings) -> list[str]:
-    """Names of the fields that differ and may not, when a run that began with `old` is asked to go on with `new`."""
+    """Fields that differ and may not, when a run that began with `old` is asked to go on with `new`."""
     if old.stage != new.stage:
         return ["stage"]
     return [
@@ -261,116 +300,6 @@ def load(path: Path) -> Settings:
     except pydantic.ValidationError as error:
         raise ValueError(f"{path}: {sentences(error)}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is not a file of settings ({error}): repair it or choose another folder") from error
-
-
-# --- presets -------------------------------------------------------------------------------------------------
-
-Score = dict[str, dict[str, float]]
-"""Protocol → metric → fraction."""
-
-
-def _published(i2v: tuple[float, float], v2v: tuple[float, float]) -> Score:
-    names = ("top1", "map")
-    pair = {"i2v": i2v, "v2v": v2v}
-    return {protocol: {n: round(x / 100, 6) for n, x in zip(names, xs, strict=True)} for protocol, xs in pair.items()}
-
-
-PUBLISHED: dict[tuple[str, str, str], Score] = {
-    ("mars", backbone, stage): _published(*scores)
-    for backbone, rows in {
-        "resnet34": [((80.81, 70.74), (86.67, 78.03)), ((82.17, 73.68), (87.83, 79.50))],
-        "resnet50": [((82.22, 73.38), (87.88, 81.13)), ((83.89, 77.27), (88.74, 82.22))],
-        "resnet101": [((82.78, 74.94), (88.59, 81.66)), ((85.91, 77.64), (89.60, 82.65))],
-        "resnet50bam": [((82.58, 74.11), (88.54, 81.19)), ((84.34, 78.13), (89.39, 83.07))],
-        "densenet121": [((82.68, 74.34), (89.75, 81.93)), ((84.04, 77.09), (89.80, 82.84))],
-        "mobilenet": [((78.64, 67.94), (85.96, 77.10)), ((83.33, 73.95), (88.13, 79.62))],
-    }.items()
-    for stage, scores in zip(STAGES, rows, strict=True)
-}
-"""Table 1 of arXiv 2007.04174: (data set, backbone, stage) → scores, with the trapezoid AP."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A named recipe: the values that differ from the defaults, and the scores it is known to reach."""
-
-    name: str
-    stage: str
-    backbone: str
-    values: dict[str, Any] = field(repr=False)
-    expected: Score = field(default_factory=dict, repr=False)
-
-    def settings(self, **changes: Any) -> Settings:
-        """The settings of this row, some of them changed; raises ValueError with a sentence."""
-        return STAGES[self.stage].model_validate({**self.values, "preset": self.name, **changes})
-
-
-_TRUNKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet50bam", "resnet101bam", "densenet121", "mobilenet")
-_PERSON = {"image_size": (256, 128)}
-_VEHICLE = {"image_size": (224, 224), "protocols": ("i2v", "v2v", "i2i", "v2i")}
-_TRACKLETS = {"views": 8, "identities_per_batch": 8, "milestones": (100, 200)}
-_SINGLES = {"views": 1, "identities_per_batch": 18, "milestones": (200, 250)}
-_DISTILLED = {"views": 8, "student_views": 2, "identities_per_batch": 12, "epochs": 500, "milestones": (300, 450)}
-
-_BENCHMARKS = {"mars": (_PERSON, _TRACKLETS), "duke": (_PERSON, _TRACKLETS), "veri": (_VEHICLE, _SINGLES)}
-_SLOW_START = {"resnet18": {"milestones": (50, 100, 150, 200, 250)}}
-
-_STREET = {"image_size": (128, 64), "samples_per_identity": 3, "learning_rate": 3.5e-4, "evaluate_every": 10}
-_DEMO: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "street-mobilenet-teacher": ("teacher", "mobilenet", {"views": 3, "epochs": 57, "milestones": (40,)}),
-    "street-mobilenet-student": (
-        "student",
-        "mobilenet",
-        {"views": 6, "student_views": 2, "identities_per_batch": 8, "epochs": 43, "milestones": (30,)},
-    ),
-    "street-mobilenet-control": (
-        "student",
-        "mobilenet",
-        {
-            **{"views": 6, "student_views": 2, "identities_per_batch": 8, "epochs": 43, "milestones": (30,)},
-            **{"kd_weight": 0.0, "dp_weight": 0.0},
-        },
-    ),
-    "street-tiny-teacher": ("teacher", "tiny", {"views": 3, "epochs": 20, "milestones": (15,), "learning_rate": 3e-3}),
-    "street-tiny-student": (
-        "student",
-        "tiny",
-        {"views": 6, "identities_per_batch": 8, "epochs": 20, "milestones": (15,), "learning_rate": 3e-3},
-    ),
-}
-
-
-def _presets() -> dict[str, Preset]:
-    rows: dict[str, Preset] = {}
-    for dataset, (shared, teaching) in _BENCHMARKS.items():
-        for backbone in _TRUNKS:
-            common = {"dataset": dataset, "root": Path("data") / dataset, **shared}
-            own = {
-                "teacher": {**teaching, "backbone": backbone},
-                "student": {**_DISTILLED, "teacher": Path("checkpoints") / f"{dataset}-{backbone}-teacher"},
-            }
-            if "resnet18" == backbone and teaching is _TRACKLETS:
-                own["teacher"] |= _SLOW_START[backbone]
-            for stage, values in own.items():
-                name = f"{dataset}-{backbone}-{stage}"
-                expected = PUBLISHED.get((dataset, backbone, stage), {})
-                rows[name] = Preset(name, stage, backbone, {**common, **values}, expected)
-    for name, (stage, backbone, values) in _DEMO.items():
-        network = (
-            {"backbone": backbone}
-            if stage == "teacher"
-            else {"teacher": Path("checkpoints") / f"street-{backbone}-teacher"}
-        )
-        rows[name] = Preset(name, stage, backbone, {"dataset": "street", **_STREET, **network, **values})
-    return rows
-
-
-PRESETS: dict[str, Preset] = _presets()
-
-
-def preset(name: str) -> Preset:
-    """The row of that name; raises ValueError naming the rows there are."""
-    if name not in PRESETS:
-        raise ValueError(f"there is no preset '{name}'; choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+        raise ValueError(
+            f"{path} is not a file of settings ({error}): repair it or choose another folder"
+        ) from error

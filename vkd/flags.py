@@ -1,0 +1,83 @@
+"""Command-line flags made from pydantic models: a flag for each field, with its help, bounds and choices."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin
+
+import annotated_types
+import pydantic
+import tyro
+from pydantic.fields import FieldInfo
+
+from vkd.settings import Choice, sentences
+
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+
+def refuse(prog: str, sentence: str) -> NoReturn:
+    """Say what is wrong with the arguments and leave with exit code 2."""
+    print(f"{prog}: {sentence}\nSee {prog} --help.", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def parse(
+    prog: str,
+    about: str,
+    argv: Sequence[str],
+    models: Sequence[type[Model]],
+    defaults: Mapping[str, Any] | None = None,
+) -> list[Model]:
+    """Read flags for the fields of all models together; → one checked instance of each.
+
+    `defaults` replaces the models' own. Leaves with exit code 2 and a sentence if an argument is wrong,
+    with 0 after --help.
+    """
+    fields = {name: info for model in models for name, info in model.model_fields.items()}
+    shapes = []
+    for name, info in sorted(fields.items(), key=lambda item: not item[1].is_required()):
+        kind = Annotated[_kind(info.annotation, info.metadata), tyro.conf.arg(help=_help(info))]
+        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("positional"):
+            kind = tyro.conf.Positional[kind]
+        if info.is_required() and name not in (defaults or {}):
+            shapes.append((name, kind))
+        else:
+            value = (defaults or {}).get(name, info.default)
+            shapes.append((name, kind, dataclasses.field(default=value)))
+    flags = dataclasses.make_dataclass("Flags", shapes)
+    given = tyro.cli(flags, prog=prog, description=about, args=list(argv))
+    try:
+        return [model(**{name: getattr(given, name) for name in model.model_fields}) for model in models]
+    except pydantic.ValidationError as error:
+        refuse(prog, sentences(error, flags=True))
+
+
+def _kind(annotation: Any, metadata: Sequence[Any] = ()) -> Any:
+    """The annotation with every `Choice` written out as the keys of its table."""
+    for extra in metadata:
+        if isinstance(extra, Choice):
+            return Literal[tuple(extra.keys())]  # pyright: ignore[reportInvalidTypeForm]
+    if get_origin(annotation) is Annotated:
+        inner, *extras = get_args(annotation)
+        return _kind(inner, extras)
+    if get_origin(annotation) is tuple:
+        return tuple[tuple(_kind(part) if part is not ... else part for part in get_args(annotation))]
+    return annotation
+
+
+def _help(info: FieldInfo) -> str:
+    """The field's sentence and its bounds."""
+    words = {
+        annotated_types.Ge: "from",
+        annotated_types.Gt: "above",
+        annotated_types.Le: "to",
+        annotated_types.Lt: "below",
+    }
+    bounds = [
+        f"{word} {next(iter(dataclasses.asdict(extra).values()))}"
+        for kind, word in words.items()
+        for extra in info.metadata
+        if isinstance(extra, kind)
+    ]
+    sentence = (info.description or "").rstrip(".")
+    return f"{sentence} ({' '.join(bounds)})." if bounds else f"{sentence}."
