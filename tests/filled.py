@@ -33,7 +33,7 @@ def filled_state(backbone: str) -> dict[str, Tensor]:
 def filled_net(
     backbone: str, dtype: torch.dtype = torch.float64, state: dict[str, Tensor] | None = None
 ) -> Net:
-    """A network with those weights (drawn, unless `state` holds them) and ten identities, in evaluation mode."""
+    """A network with those weights (drawn unless `state` holds them) and ten identities, evaluating."""
     net = empty(backbone, 10)
     net.load_state_dict(from_authors(state or filled_state(backbone), backbone), assign=True)
     return net.to(dtype).eval()

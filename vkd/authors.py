@@ -98,7 +98,7 @@ def describe(folder: str | Path, name: str | None = None) -> Found:
     path = folder / "params" / "hparams.json"
     hparams, params = _json(path), _json(folder / "params" / "params.json", needed=False)
     backbone, identities = hparams.get("backbone_type"), hparams.get("num_classes")
-    if backbone not in backbones.BACKBONES:
+    if not isinstance(backbone, str) or backbone not in backbones.BACKBONES:
         raise ValueError(
             f"{path}: backbone_type is {backbone!r}; known are {', '.join(backbones.BACKBONES)}."
         )

@@ -164,8 +164,8 @@ def trunk(backbone: str, *, pretrained: bool = False, generator: torch.Generator
                 return Trunk(chosen.build(chosen.weights))
         except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
             warnings.warn(
-                f"No ImageNet weights for {chosen.label} ({str(error).partition(chr(10))[0]}): it starts from "
-                f"scratch. To use them, put {chosen.weights.url} into {_cached(chosen.weights).parent}.",
+                f"No ImageNet weights for {chosen.label} ({str(error).partition(chr(10))[0]}): it starts "
+                f"from scratch. To use them, put {chosen.weights.url} into {_cached(chosen.weights).parent}.",
                 NoImageNetWeights,
                 stacklevel=2,
             )
