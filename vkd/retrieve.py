@@ -28,6 +28,7 @@ from vkd.checkpoint import Checkpoint
 from vkd.indexing import Progress
 from vkd.rerank import rerank as rerank_all
 from vkd.table import Table
+from vkd.thumbnails import MOST_VIEWS
 from vkd.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Tracklet
 
 RERANK_TOP = 200
@@ -104,7 +105,7 @@ class Gallery:
         networks: Mapping[str, Checkpoint],
         *,
         index: str = "exact",
-        views: int = thumbnails.MOST_VIEWS,
+        views: int = MOST_VIEWS,
         names: Mapping[int, str] | None = None,
         progress: Progress = _all,
     ) -> "Gallery":
