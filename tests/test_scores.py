@@ -1,4 +1,4 @@
-"""Scores against the reference's numbers, against a plain reading of the rules, and where nothing may change."""
+"""Scores against the reference's numbers, against a plain reading of the rules, and where nothing changes."""
 
 from pathlib import Path
 

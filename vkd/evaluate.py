@@ -1,0 +1,266 @@
+"""From a network and a split to scores: embed every tracklet once, rank by each protocol, tell the results.
+
+Source of the protocols: arXiv 2007.04174, section 4. Embeddings are pre-neck, compared by cosine.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vkd.batches import IMAGENET_MEAN, IMAGENET_STD, eval_loader
+from vkd.model import Net
+from vkd.scores import CHUNK_BYTES, Interval, Scores, bootstrap, distances, score, score_features
+from vkd.tracklets import Splits, Tracklet, why_no_query
+
+__all__ = [
+    "PROTOCOLS",
+    "Interval",
+    "Protocol",
+    "Scores",
+    "bootstrap",
+    "distances",
+    "embed",
+    "evaluate",
+    "export",
+    "markdown",
+    "rows",
+    "score",
+    "score_features",
+]
+
+CMC_SHOWN = 50  # ranks of the curve that go into a JSON file
+
+
+class Protocol(NamedTuple):
+    """What is searched with ("image" or "tracklet"), what is searched, and the name in full."""
+
+    query: str
+    gallery: str
+    name: str
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "i2v": Protocol("image", "tracklet", "image to video"),
+    "v2v": Protocol("tracklet", "tracklet", "video to video"),
+    "i2i": Protocol("image", "image", "image to image"),
+    "v2i": Protocol("tracklet", "image", "video to image"),
+}
+
+Results = Mapping[str, Scores] | Mapping[str, Mapping[str, Scores | Mapping[str, Any]]]
+"""Protocol → scores, or network → protocol → scores (or plain numbers by name, such as published ones)."""
+
+
+def embed(
+    net: Net,
+    tracklets: Sequence[Tracklet],
+    *,
+    image_size: tuple[int, int],
+    views: int = 8,
+    frames: str = "chunk",
+    batch: int = 32,
+    workers: int = 0,
+    device: torch.device | str | None = None,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> NDArray[np.float32]:
+    """Embeddings (n, D) of tracklets, in their order: the mean over `views` frames, before the neck.
+
+    `batch` counts tracklets of `views` frames; one-frame tracklets are embedded apart from the others, as
+    single views. The network stays on its device, or moves to `device`, and is afterwards in the modes it was
+    in. `progress` sees batches, once for pictures and once for longer tracklets.
+
+    Raises ValueError or FileNotFoundError with the path for a picture that cannot be read.
+    """
+    out = np.empty((len(tracklets), net.width), dtype=np.float32)
+    device = torch.device(device) if device is not None else next(net.parameters()).device
+    pictures = [item for item, tracklet in enumerate(tracklets) if len(tracklet.frames) == 1]
+    longer = [item for item, tracklet in enumerate(tracklets) if len(tracklet.frames) != 1]
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval().to(device)
+    try:
+        for items, size in ((pictures, batch * views), (longer, batch)):
+            if not items:
+                continue
+            loader = eval_loader(
+                [tracklets[item] for item in items],
+                image_size=image_size,
+                views=views,
+                frames=frames,
+                batch=size,
+                workers=workers,
+                mean=mean,
+                std=std,
+                pin_memory=device.type == "cuda",
+            )
+            for clips, places in progress(loader):
+                out[np.asarray(items)[places.numpy()]] = _embed(net, clips.to(device, non_blocking=True))
+    finally:
+        for module, training in modes:
+            module.training = training
+    return out
+
+
+@torch.inference_mode()
+def _embed(net: Net, clips: torch.Tensor) -> NDArray[np.float32]:
+    """Clips (B, V, 3, H, W) → (B, D), with the pictures in the layout that convolutions are fastest in."""
+    flat = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return net.embed(flat.unflatten(0, clips.shape[:2])).float().cpu().numpy()
+
+
+def evaluate(
+    net: Net,
+    splits: Splits,
+    *,
+    protocols: Iterable[str] = ("i2v", "v2v"),
+    image_size: tuple[int, int],
+    views: int = 8,
+    frames: str = "chunk",
+    batch: int = 32,
+    workers: int = 0,
+    device: torch.device | str | None = None,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    convention: str = "trapezoid",
+    chunk_bytes: int = CHUNK_BYTES,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> dict[str, Scores]:
+    """Protocol → Scores of a network on the test side of a data set.
+
+    Each tracklet is embedded once, however many protocols and sides it takes part in. The other arguments are
+    those of `embed` and of `scores.score_features`.
+
+    Raises ValueError before anything is embedded if a protocol is unknown or has no valid query.
+    """
+    sides = {protocol: splits.sides(protocol) for protocol in protocols}
+    for protocol in sides:
+        if reason := why_no_query(splits, protocol):
+            raise ValueError(f"{splits.root} has no valid query for {protocol.upper()}: {reason}.")
+    distinct = {tracklet.frames: tracklet for both in sides.values() for side in both for tracklet in side}
+    place = {key: row for row, key in enumerate(distinct)}
+    features = embed(
+        net,
+        list(distinct.values()),
+        image_size=image_size,
+        views=views,
+        frames=frames,
+        batch=batch,
+        workers=workers,
+        device=device,
+        mean=mean,
+        std=std,
+        progress=progress,
+    )
+    return {
+        protocol: score_features(
+            features[[place[tracklet.frames] for tracklet in query]],
+            features[[place[tracklet.frames] for tracklet in gallery]],
+            [tracklet.identity for tracklet in query],
+            [tracklet.identity for tracklet in gallery],
+            [tracklet.camera for tracklet in query],
+            [tracklet.camera for tracklet in gallery],
+            protocol=protocol,
+            dataset=splits.name,
+            convention=convention,
+            queries_in_gallery=splits.queries_in_gallery,
+            chunk_bytes=chunk_bytes,
+        )
+        for protocol, (query, gallery) in sides.items()
+    }
+
+
+def rows(results: Results) -> list[dict[str, Any]]:
+    """One flat row for each network and protocol, fractions in 0..1, the network first where it is named."""
+    out: list[dict[str, Any]] = []
+    for name, found in results.items():
+        if isinstance(found, Scores):
+            out.append(found.as_dict())
+            continue
+        for protocol, each in found.items():
+            numbers = each.as_dict() if isinstance(each, Scores) else {"protocol": protocol, **each}
+            out.append({"network": name, **numbers})
+    return out
+
+
+def markdown(results: Results) -> str:
+    """A table of results, numbers in percent; what a row does not know (a published one) is a dash."""
+    table = rows(results)
+    percent = {
+        "map": "mAP",
+        "map_trapezoid": "mAP (trapezoid)",
+        "map_standard": "mAP (standard)",
+        "minp": "mINP",
+        "top1": "top-1",
+        "top5": "top-5",
+        "top10": "top-10",
+    }
+    words = {
+        "network": "network",
+        "dataset": "data set",
+        "protocol": "protocol",
+        "queries_in_gallery": "queries in gallery",
+        "queries": "queries",
+        "valid_queries": "valid",
+        "gallery": "gallery",
+        "ap": "AP",
+    }
+    titles = {key: title for key, title in (words | percent).items() if any(key in row for row in table)}
+    lines = [list(titles.values()), ["--:" if key in percent else "---" for key in titles]]
+    lines += [[_cell(key, row.get(key), key in percent) for key in titles] for row in table]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(key: str, value: Any, percent: bool) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if percent:
+        return f"{100 * value:.2f}"
+    text = str(value).upper() if key == "protocol" else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def export(results: Results, path: str | Path) -> Path:
+    """Write results as .json (with the head of the CMC curve), .csv or .md (in percent), by the suffix.
+
+    The file appears whole or not at all. Raises ValueError for another suffix.
+    """
+    path = Path(path)
+    writers: dict[str, Callable[[Results], str]] = {".json": _json, ".csv": _csv, ".md": markdown}
+    if path.suffix.lower() not in writers:
+        raise ValueError(f"Results cannot be written to {path}: choose a name in {', '.join(writers)}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(writers[path.suffix.lower()](results), encoding="utf-8", newline="")
+    return temporary.replace(path)
+
+
+def _json(results: Results) -> str:
+    table = rows(results)
+    curves = [
+        each.cmc[:CMC_SHOWN].tolist() if isinstance(each, Scores) else None
+        for found in results.values()
+        for each in ([found] if isinstance(found, Scores) else found.values())
+    ]
+    for row, curve in zip(table, curves, strict=True):
+        if curve is not None:
+            row["cmc"] = curve
+    return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
+
+
+def _csv(results: Results) -> str:
+    table = rows(results)
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, list(dict.fromkeys(key for row in table for key in row)), restval="")
+    writer.writeheader()
+    writer.writerows(table)
+    return file.getvalue()
