@@ -120,16 +120,11 @@ def cast(solids: Solids, placed: Placed, frame: Frame) -> Hits:
     into = axes / solids.scale[:, :, None]
     zero = -np.einsum("nij,nj->ni", into, start)
     span = length / solids.scale[:, 2]
-    table = np.concatenate((into.transpose(2, 1, 0).reshape(9, -1), zero.T, span[None], solids.radius.T))
-    across, up, ahead, begin, (axis, ra, rb) = np.split(np.repeat(table, count, axis=1), (3, 6, 9, 12))
-    d = across * x
-    d += up * y
-    o = d + begin
-    d *= np.float32(1 / frame.distance)
-    d += ahead
-    depth, along = _enter(o, d, axis, ra, rb)
-    seen = np.flatnonzero(depth < 1e3)
-    t, part, s = depth[seen], solid[seen], along[seen]
+    ra, rb = solids.radius.T
+    taper = 1 / np.maximum(span * span - (rb - ra) ** 2, 1e-9)
+    cones = np.stack((span, taper, ra * (rb - ra), ra * ra, rb * rb))
+    table = np.concatenate((into.transpose(2, 1, 0).reshape(9, -1), zero.T, cones))
+    seen, t, s = _meet(table, count, x, y, np.float32(1 / frame.distance))
     # nearest of several: depth in the high bits, pair in the low bits, so one minimum settles both
     key = ((t + np.float32(64)) * np.float32(2**22)).astype(np.int64) << 24
     key |= np.arange(len(seen))
@@ -137,41 +132,65 @@ def cast(solids: Solids, placed: Placed, frame: Frame) -> Hits:
     np.minimum.at(nearest, row[seen] * frame.width + column[seen], key)
     pixel = np.flatnonzero(nearest != _NOTHING)
     first = nearest[pixel] & (2**24 - 1)
-    winner = seen[first]
-    t, part, s = t[first], part[first], s[first]
-    own = o[:, winner] + t * d[:, winner]
-    gradient = own.copy()
-    gradient[2] -= s * axis[winner]
-    normal = sum(into[:, i].T[:, part] * gradient[i] for i in range(3))
-    normal /= np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2) + np.float32(1e-9)
+    winner, t, s = seen[first], t[first], s[first]
+    x, y, part = x[winner], y[winner], solid[winner]
+    rows = np.take(table, part, axis=1)
     stretch = 1 + t * np.float32(1 / frame.distance)
-    point = np.stack((x[winner] * stretch, y[winner] * stretch, t))
-    return Hits(pixel, part, point, normal, own * solids.scale.T[:, part], s)
+    point = np.stack((x * stretch, y * stretch, t))
+    own = rows[0:3] * point[0] + rows[3:6] * point[1] + rows[6:9] * t + rows[9:12]
+    gradient = own.copy()
+    gradient[2] -= s * rows[12]
+    normal = (rows[:9].reshape(3, 3, -1) * gradient).sum(1)
+    normal /= np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2) + np.float32(1e-9)
+    return Hits(pixel, part, point, normal, own * np.take(solids.scale.T, part, axis=1), s)
 
 
 _NOTHING = np.iinfo(np.int64).max
+_BLOCK = 8192  # pairs at a time: what stays in a core's own cache
 
 
-def _enter(o: Array, d: Array, span: Array, ra: Array, rb: Array) -> tuple[Array, Array]:
+def _meet(table: Array, count: Index, x: Array, y: Array, near: np.float32) -> tuple[Index, Array, Array]:
+    """The (solid, pixel) pairs that meet: their numbers, depths, and shares of the axis."""
+    last = np.cumsum(count)
+    block = last // _BLOCK
+    found = []
+    for each in range(int(block[-1]) + 1):
+        solids = np.flatnonzero(block == each)
+        if len(solids):
+            low, high = last[solids[0]] - count[solids[0]], last[solids[-1]]
+            rows = np.repeat(table[:, solids[0] : solids[-1] + 1], count[solids], axis=1)
+            depth, along = _enter(rows, x[low:high], y[low:high], near)
+            seen = np.flatnonzero(depth < 1e3)
+            found.append((seen + low, depth[seen], along[seen]))
+    seen, depth, along = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return seen, depth, along
+
+
+def _enter(rows: Array, x: Array, y: Array, near: np.float32) -> tuple[Array, Array]:
     """Where rays o + t·d enter rounded cones: t (inf for a miss) and the share of the axis of the sphere touched."""
+    d = rows[0:3] * x
+    d += rows[3:6] * y
+    o = d + rows[9:12]
+    d *= near
+    d += rows[6:9]
+    span, taper, lift, aa, bb = rows[12:]
     dd = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
     od = o[0] * d[0] + o[1] * d[1] + o[2] * d[2]
     oo = o[0] * o[0] + o[1] * o[1] + o[2] * o[2]
-    slope = rb - ra
-    g = 1 / np.maximum(span * span - slope * slope, 1e-9)
-    q = span * o[2] + ra * slope
-    sd = span * d[2]
-    a = dd - g * sd * sd
-    b = od - g * sd * q
-    side = b * b - a * (oo - ra * ra - g * q * q)
+    begin = od * od - dd * (oo - aa)
+    q, sd = span * o[2], span * d[2]
     od_b = od - sd
-    begin = od * od - dd * (oo - ra * ra)
-    finish = od_b * od_b - dd * (oo + span * (span - 2 * o[2]) - rb * rb)
+    finish = od_b * od_b - dd * (oo + span * span - 2 * q - bb)
+    q += lift
+    bend = taper * sd
+    a = dd - bend * sd
+    b = od - bend * q
+    side = b * b - a * (oo - aa - taper * q * q)
     depth = np.full(len(dd), np.inf, np.float32)
     along = np.zeros(len(dd), np.float32)
     i = np.flatnonzero((side > 0) & (a > 1e-6))
     t = (-b[i] - np.sqrt(side[i])) / a[i]
-    s = (q[i] + t * sd[i]) * g[i]
+    s = (q[i] + t * sd[i]) * taper[i]
     good = (s >= 0) & (s <= 1)
     depth[i[good]], along[i[good]] = t[good], s[good]
     for share, gap, middle in ((0.0, begin, od), (1.0, finish, od_b)):

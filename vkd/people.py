@@ -257,33 +257,33 @@ def _grain() -> NDArray[np.float32]:
 
 def grain(u: Array, v: Array, texels: float) -> Array:
     """Noise read at (u, v) metres, `texels` to the metre, repeating."""
-    tile = _grain()
-    return tile[(u * texels).astype(np.intp) & 255, (v * texels).astype(np.intp) & 255]
+    where = ((u * np.float32(texels)).astype(np.int32) & 255) << 8
+    where |= (v * np.float32(texels)).astype(np.int32) & 255
+    return np.take(_grain(), where)
 
 
 def paint(look: Look, solids: Solids, hits: Hits) -> tuple[Array, Array]:
     """Linear colours (m, 3) of surface points, and the height (m,) of folds in the cloth (about 0 ± 1)."""
     first, second, pattern = _palette(look)
-    slot = np.where(
-        hits.along > solids.cut[hits.solid], solids.slot[hits.solid, 1], solids.slot[hits.solid, 0]
-    )
-    role, base = solids.role[hits.solid], solids.base[hits.solid]
+    whole = np.take(np.vstack((solids.slot.T, solids.role)), hits.solid, axis=1)
+    cut, base = np.take(np.vstack((solids.cut, solids.base)), hits.solid, axis=1)
+    slot, role = np.where(hits.along > cut, whole[1], whole[0]), whole[2]
     x, y, z = hits.local
     z = z + base
-    # the axis of a shoulder lies across, with the solid's own x pointing down on the right side, up on the left
-    side = (role == RIGHT_SHOULDER) * np.float32(1) - (role == LEFT_SHOULDER)
-    x, z = np.where(side, side * (z + 0.02 * look.height), x), np.where(side, 0.8 * look.height - side * x, z)
+    for shoulder, side in ((RIGHT_SHOULDER, 1), (LEFT_SHOULDER, -1)):
+        i = np.flatnonzero(role == shoulder)  # its axis lies across, its own x points down (right) or up (left)
+        x[i], z[i] = side * (z[i] + 0.02 * look.height), 0.8 * look.height - side * x[i]
     _draw_parts(look, slot, role, x, y, z)
-    colour = first[slot]
-    turn = np.arctan2(x, y) * 0.13  # an angle as metres on a surface of a usual radius
+    colour = np.take(first, slot, axis=0)
+    turn = np.arctan2(x, y) * np.float32(0.13)  # an angle as metres on a surface of a usual radius
     kind = pattern[slot]
     for each in set(kind[kind > 0].tolist()):
         i = np.flatnonzero(kind == each)
         share = _pattern(each, turn[i], z[i], look)[:, None]
         colour[i] += share * (second[slot[i]] - colour[i])
     _draw_details(look, colour, slot, role, x, y, z)
-    shift = look.weave % 251 + role * 0.37
-    folds = grain(x + 0.6 * y + shift, z * 0.6, 90) * 0.8 + grain(z + shift, turn, 260) * 0.4
+    shift = (look.weave % 251 + role * 0.37).astype(np.float32)
+    folds = 0.9 * grain(x + 0.6 * y + shift, 0.5 * z, 80) + 0.4 * grain(z + shift, turn, 260)
     return colour, folds * (slot != SKIN)
 
 

@@ -71,7 +71,7 @@ def cameras(count: int, seed: int, difficulty: float = 0.5) -> list[Camera]:
                 sun=float(rng.choice([0.0, 0.2, 0.45, 0.65])),
                 warmth=warmth,
                 cast=tuple(float(v) for v in np.exp(0.07 * d * rng.normal(size=3))),  # type: ignore[arg-type]
-                exposure=float(np.exp(0.22 * d * rng.normal())),
+                exposure=float(np.exp(0.12 + 0.2 * d * rng.normal())),
                 gamma=float(2.2 * np.exp(0.10 * d * rng.normal())),
                 saturation=float(np.clip(1 + 0.2 * d * rng.normal(), 0.45, 1.2)),
                 haze=float(max(0.0, 0.035 * d * rng.normal())),

@@ -85,7 +85,7 @@ def render(
     """
     view = _face(look, camera, moment, size)
     power = camera.sun * moment.light
-    shadow = _shadow(view, camera)
+    shadow = _shadow(view, camera) if power else None
     light = _backdrop(camera, moment, view.frame)
     _darken_ground(light, camera, view.frame, shadow, power)
     layer = _layer(look, camera, view, shadow, power)
@@ -121,7 +121,7 @@ def _face(look: Look, camera: Camera, moment: Moment, size: tuple[int, int]) -> 
     return View(solids, placed, rotation, shift, Frame(high, wide, scale, x, y, camera.distance))
 
 
-def _layer(look: Look, camera: Camera, view: View, shadow: Shadow, power: float) -> Array:
+def _layer(look: Look, camera: Camera, view: View, shadow: Shadow | None, power: float) -> Array:
     """The figure alone: light times coverage, and coverage (H, W, 4)."""
     high, wide = view.frame.height, view.frame.width
     scale, x, y = (v * FINER for v in view.frame[2:5])
@@ -148,7 +148,7 @@ def _shadow(view: View, camera: Camera) -> Shadow:
     placed = place(view.solids, turn @ view.rotation, turn @ view.shift)
     left, bottom = placed.box[:, :2].min(0).tolist()
     wide, high = (placed.box[:, 2:].max(0) - (left, bottom)).tolist()
-    scale = 56.0
+    scale = 48.0
     frame = Frame(
         int(high * scale) + 3, int(wide * scale) + 3, scale, 1 - left * scale, 1 + (high + bottom) * scale
     )
@@ -158,8 +158,10 @@ def _shadow(view: View, camera: Camera) -> Shadow:
     return Shadow(depth, turn, frame)
 
 
-def _lit(point: Array, shadow: Shadow) -> Array:
+def _lit(point: Array, shadow: Shadow | None) -> Array:
     """Share of the sun (m,) that reaches points (3, m) in camera coordinates."""
+    if shadow is None:  # overcast: no sun to keep out
+        return np.ones(point.shape[1], np.float32)
     depth, turn, frame = shadow
     x, y, z = turn @ point
     column, row = x * frame.scale + frame.x, frame.y - y * frame.scale
@@ -178,10 +180,10 @@ def _shade(hits: Hits, colour: Array, folds: Array, camera: Camera, sun: Array, 
     up = axes[:, 2] @ hits.normal
     straight = np.maximum((axes @ camera.to_sun()) @ hits.normal, 0) * sun
     facing = np.clip(-hits.normal[2], 0, 1)
-    sky = (0.62 + 0.38 * up) * (0.72 + 0.28 * facing)
+    sky = (0.66 + 0.44 * up) * (0.62 + 0.38 * facing)
     light = (1 - 0.58 * power) * sky + 1.05 * power * straight
     glance = 0.02 * light * (1 - facing) ** 3
-    return colour * (light * (1 + 0.15 * folds))[:, None] + glance[:, None]
+    return colour * (light * (1 + 0.17 * folds))[:, None] + glance[:, None]
 
 
 def _backdrop(camera: Camera, moment: Moment, frame: Frame) -> Array:
@@ -201,7 +203,7 @@ def _backdrop(camera: Camera, moment: Moment, frame: Frame) -> Array:
     return _LINEAR[np.asarray(crop)] * DIFFUSE
 
 
-def _darken_ground(light: Array, camera: Camera, frame: Frame, shadow: Shadow, power: float) -> None:
+def _darken_ground(light: Array, camera: Camera, frame: Frame, shadow: Shadow | None, power: float) -> None:
     """The person's shadow, and the soft dark around the feet where little sky is seen (in place)."""
     first = min(max(int(frame.y), 0), frame.height - 1)
     point, off = _on_ground(camera, frame, first)
