@@ -6,7 +6,6 @@ Pictures are uint8 (3, H, W), clips uint8 (V, 3, H, W) until they are normalised
 
 import io
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -15,14 +14,21 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
+
+try:  # torchvision ≥ 0.29 announces that this decoder will go; without it Pillow does the same, more slowly
+    from torchvision.io import ImageReadMode, decode_jpeg
+except ImportError:  # pragma: no cover
+    decode_jpeg = None
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused before they are decoded: a file of 17 KB can declare 144 million pixels."""
+
+# Pillow warns of, or above twice its limit refuses, what is anyhow above ours.
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 Range = tuple[float, float]
@@ -45,16 +51,14 @@ def read_picture(path: str | Path) -> Tensor:
     if not data:
         raise ValueError(f"The picture {path} is an empty file.")
     try:
-        if _is_plain_jpeg(data):
+        if decode_jpeg is not None and _is_plain_jpeg(data):
             content = torch.frombuffer(bytearray(data), dtype=torch.uint8)
             return cast(Tensor, decode_jpeg(content, mode=ImageReadMode.RGB))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower limit follows
-            with Image.open(io.BytesIO(data)) as picture:
-                return _from_pillow(picture)
+        with Image.open(io.BytesIO(data)) as picture:
+            return _from_pillow(picture)
     except Image.UnidentifiedImageError:
         raise ValueError(f"{path} is not a picture.") from None
-    except (OSError, RuntimeError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, RuntimeError, SyntaxError, ValueError, EOFError, *_BOMBS) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"The picture {path} cannot be decoded ({reason}).") from error
 
