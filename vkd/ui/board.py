@@ -1,0 +1,155 @@
+"""Runs as HTML: the list, the headline of the chosen one, its log. Text from outside is escaped here.
+
+Each piece carries a mark (`data-mark`, its fingerprint), by which a page says what it shows already, so that only what
+is new is sent.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vkd import runs
+from vkd.ui.cards import escape
+from vkd.ui.watch import MOST_SHOWN, Run, backbone, duration, log_tail, references
+
+WORDS = {
+    "new": "not started",
+    "starting": "starting",
+    "waiting": "waiting",
+    "running": "training",
+    "stopping": "saving, then stopping",
+    "finished": "finished",
+    "stopped": "stopped",
+    "failed": "failed",
+    "died": "died",
+    "broken": "unreadable",
+}
+
+
+def marked(html: str) -> str:
+    """HTML that carries its own fingerprint, by which a page says that it shows it already."""
+    mark = hashlib.sha1(html.encode(), usedforsecurity=False).hexdigest()[:12]
+    return f'<div data-mark="{mark}">{html}</div>'
+
+
+def mark_of(html: str) -> str:
+    found = re.match(r'<div data-mark="(\w+)">', html)
+    return found[1] if found else ""
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def list_html(found: Sequence[Run], shown: Sequence[str]) -> str:
+    """The list of runs: a colour and a box for drawing it, its name, its state, how far, its score."""
+    if not found:
+        return marked(
+            '<section class="vkd-empty vkd-empty-runs"><h2>No run yet</h2><p>Choose a preset on the left and start: '
+            "the demo presets finish in minutes on a CPU. The run goes on when this page is closed.</p></section>"
+        )
+    return marked(f'<ul class="vkd-runs">{"".join(_row(run, shown) for run in found)}</ul>')
+
+
+def _row(run: Run, shown: Sequence[str]) -> str:
+    drawn = run.name in shown
+    colour = shown.index(run.name) % MOST_SHOWN if drawn else -1
+    status = run.status or runs.Status("new")
+    share = 100 * status.epoch / status.epochs if status.epochs else 0
+    protocol = next(iter(status.scores), "")
+    score = f"{protocol.upper()} mAP {percent(status.scores[protocol].get('map'))}" if protocol else ""
+    left = f"{duration(status.seconds_left)} left" if run.state == "running" and status.seconds_left else ""
+    name = escape(run.name)
+    current = ' aria-current="true"' if shown and run.name == shown[0] else ""
+    return (
+        f'<li class="vkd-run vkd-is-{run.state}"{current} data-run="{name}" data-colour="{colour}">'
+        f'<label class="vkd-draw"><input type="checkbox"{" checked" if drawn else ""} '
+        f'aria-label="Draw the curves of {name}"><i></i></label>'
+        f'<button type="button" class="vkd-run-name">{name}</button>'
+        f'<span class="vkd-chip vkd-{escape(run.stage)}">{escape(run.stage)}</span>'
+        f'<span class="vkd-state">{WORDS[run.state]}</span>'
+        f'<span class="vkd-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{share:.0f}" aria-label="{status.epoch} of {status.epochs} epochs">'
+        f'<i style="width:{share:.0f}%"></i></span>'
+        f'<span class="vkd-epochs">{status.epoch} / {status.epochs}</span>'
+        f'<span class="vkd-run-score">{escape(score)}</span><span class="vkd-left">{left}</span></li>'
+    )
+
+
+def headline_html(run: Run) -> str:
+    """What there is to know of the chosen run: its state in a sentence, its numbers, what went wrong."""
+    status = run.status or runs.Status("new")
+    facts = [f"epoch {status.epoch} of {status.epochs}"] if status.epochs else []
+    if run.state == "running" and status.seconds_left is not None:
+        facts.append(f"{duration(status.seconds_left)} left")
+    if run.pace and run.state in ("running", "stopping"):
+        facts.append(f"{run.pace.get('images_per_second', 0):.0f} images/s")
+    if run.pace and run.pace.get("memory_mb"):
+        facts.append(f"{run.pace['memory_mb']:.0f} MiB of memory at most")
+    if run.settings:
+        facts.append(f"{run.settings.dataset}, {backbone(run.settings) or 'unknown trunk'}")
+    why = "" if run.state == "finished" or not run.why else f'<p class="vkd-why">{escape(_sentence(run))}</p>'
+    return marked(
+        f'<div class="vkd-run-head vkd-is-{run.state}"><h3><span class="vkd-part">{escape(run.name)}</span></h3>'
+        f'<p class="vkd-facts-line" role="status"><b class="vkd-state">{WORDS[run.state]}</b> · '
+        f"{escape(' · '.join(facts))}</p>{why}{_died(run)}{_notes(run)}{_tiles(run)}</div>"
+    )
+
+
+def _sentence(run: Run) -> str:
+    return f"It {run.why}." if run.state == "waiting" else f"{run.why[:1].upper()}{run.why[1:].rstrip('.')}."
+
+
+def _died(run: Run) -> str:
+    if run.state != "died":
+        return ""
+    tail = escape(log_tail(run.folder, 6)) or "(the log is empty)"
+    return (
+        '<p class="vkd-why">Its process ended without a last word (killed, out of memory, or the power went). What was '
+        "saved is safe: Resume goes on from the last save. The last lines of its log:</p>"
+        f'<pre class="vkd-last-lines">{tail}</pre>'
+    )
+
+
+def _notes(run: Run) -> str:
+    notes = list(run.notes)
+    if run.damaged:
+        lines = "1 line" if run.damaged == 1 else f"{run.damaged} lines"
+        notes.append(
+            f"{lines} of its events.jsonl cannot be read and {'is' if run.damaged == 1 else 'are'} left out."
+        )
+    return "".join(f'<p class="vkd-note">{escape(note)}</p>' for note in notes)
+
+
+def _tiles(run: Run) -> str:
+    """The latest scores, each with its difference to the teacher's and the published one."""
+    if not run.status or not run.settings or not run.status.scores:
+        return ""
+    levels = {(line["text"], line["series"]): line["value"] for line in references(run.settings)}
+    tiles = []
+    for protocol, metrics in run.status.scores.items():
+        for metric, words in (("map", "mAP"), ("top1", "top-1")):
+            value = metrics.get(metric)
+            if not isinstance(value, int | float):
+                continue
+            beside = []
+            for text in ("teacher", "published"):
+                level = levels.get((text, f"{protocol}/{metric}"))
+                if level is not None:
+                    beside.append(f"{text} {percent(level)}")
+            tiles.append(
+                f'<div class="vkd-tile"><span>{escape(protocol.upper())} {words}</span><b>{percent(value)}</b>'
+                f"<small>{escape(' · '.join(beside))}</small></div>"
+            )
+    first = next(iter(run.status.scores.values()))
+    convention = "trapezoid" if first.get("map") == first.get("map_trapezoid") else "standard"
+    label = f'<div class="vkd-tile vkd-tile-note"><small>test split, last evaluation, {convention} AP</small></div>'
+    return f'<div class="vkd-tiles">{"".join(tiles)}{label}</div>'
+
+
+def log_html(root: Path, shown: Sequence[str]) -> str:
+    text = log_tail(root / shown[0]) if shown else ""
+    return marked(
+        f'<pre class="vkd-log" tabindex="0" aria-label="Log">{escape(text) or "Nothing was printed yet."}</pre>'
+    )

@@ -1,0 +1,291 @@
+"""The Train tab: a form made of the settings, runs that live without the page, curves that move."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+
+from vkd import checkpoint, runs
+from vkd.ui import board, cards, curves, dataset, form, parts, recipe, watch
+from vkd.ui.parts import Places
+
+
+def show_data(places: Places, name: str, root: str, cameras: str) -> tuple[str, dict[str, Any]]:
+    """Read a data set and show its summary: a row for each split, and what to mind.
+
+    `name` is a key of the data sets or `auto`, `root` its folder on the server's machine, `cameras` is `auto` or
+    `none` (a plain folder without camera labels). As data: `rows`, `notes`, and `wrong` with the reader's sentence.
+    """
+    refuse_in_demo()
+    try:
+        rows, notes = dataset.check(name, root, cameras)
+    except (ValueError, OSError) as error:
+        return dataset.wrong_html(str(error)), {"rows": [], "notes": [], "wrong": str(error)}
+    return dataset.as_html(rows, notes), {"rows": rows, "notes": notes, "wrong": ""}
+
+
+# --- deeds ---------------------------------------------------------------------------------------------------
+
+
+def refuse_in_demo() -> None:
+    """A public demo trains nothing, whoever asks and however: the handlers themselves refuse."""
+    if parts.DEMO:
+        raise gr.Error(
+            "This is a public demo: it trains nothing. Run the app on your own machine to train.",
+            title="Not here",
+            print_exception=False,
+        )
+
+
+@parts.kindly
+def start(places: Places, settings: str, name: str) -> str:
+    """Start a run and answer with its name; it goes on without this page, and waits while the device is taken.
+
+    `settings` is the JSON of a settings.json (see `train_preset`); `name` may be empty (then it is made of date, data
+    set, network and stage).
+    """
+    refuse_in_demo()
+    asked = form.parse_text(settings)
+    rows, _ = dataset.check(asked.dataset, str(asked.root), asked.cameras)
+    if sentence := dataset.against(rows, asked.identities_per_batch):
+        raise ValueError(sentence)
+    teacher = getattr(asked, "teacher", None)
+    if asked.stage == "student":
+        if teacher is None:
+            raise ValueError(
+                "A student needs a teacher: train one first, or choose a checkpoint under Network."
+            )
+        checkpoint.read_config(teacher)
+    return runs.start(asked, places.checkpoints, name=(name or "").strip() or None).name
+
+
+@parts.kindly
+def resume(places: Places, name: str) -> str:
+    """Go on with a run where it was saved last; answers with its name."""
+    refuse_in_demo()
+    return runs.start(folder=watch.folder_of(places.checkpoints, name)).name
+
+
+@parts.kindly
+def stop(places: Places, name: str) -> str:
+    """Ask a run to save and stop; answers at once with its name, the run follows after its current step."""
+    refuse_in_demo()
+    folder = watch.folder_of(places.checkpoints, name)
+    if not runs.alive(folder):
+        raise ValueError(f"{name} is not training: there is nothing to stop.")
+    runs.ask_to_stop(folder)
+    return name
+
+
+@parts.kindly
+def delete(places: Places, name: str, again: str) -> str:
+    """Delete a run's folder with its weights, for good; `again` must repeat the name."""
+    refuse_in_demo()
+    folder = watch.folder_of(places.checkpoints, name)
+    if again != name:
+        raise ValueError(f"Nothing was deleted: repeat the name {name} to delete it with its weights.")
+    if runs.alive(folder):
+        raise ValueError(f"{name} is training: stop it first.")
+    shutil.rmtree(folder)
+    return name
+
+
+# --- what programs ask -----------------------------------------------------------------------------------------
+
+
+def list_runs(places: Places) -> list[dict[str, Any]]:
+    """Every run: name, state, stage, data set, epoch of epochs, seconds left, latest scores (fractions), why it ended."""
+    return [watch.as_json(run) for run in watch.look_at_all(places.checkpoints)]
+
+
+@parts.kindly
+def run_points(places: Places, name: str, offset: float) -> dict[str, Any]:
+    """Points of a run's curves after a byte offset (0: all), with the offset to ask from next."""
+    watch.folder_of(places.checkpoints, name)
+    message = watch.news(places.checkpoints, [name], {name: int(offset)} if offset else {})
+    part = (message or {"runs": {}})["runs"].get(name, {"points": [], "to": int(offset)})
+    return {
+        "points": [{"epoch": epoch, **numbers} for epoch, numbers in part["points"]],
+        "offset": part["to"],
+    }
+
+
+@parts.kindly
+def run_log(places: Places, name: str) -> str:
+    """The last lines of a run's log."""
+    return watch.log_tail(watch.folder_of(places.checkpoints, name))
+
+
+# --- what the page shows -----------------------------------------------------------------------------------------
+
+
+def look(places: Places, shown: list[str] | None, have: dict[str, Any] | None) -> list[Any]:
+    """Everything that changed since this page looked last: list, headline, curves, log, which buttons make sense.
+
+    `have` comes from the page itself: marks of the pieces it shows and byte offsets of the points it has.
+    """
+    have = have or {}
+    found = watch.look_at_all(places.checkpoints)
+    known = {run.name: run for run in found}
+    kept = [name for name in shown or [] if name in known]
+    chosen = kept or watch.first_shown(found)
+    listed = board.list_html(found, chosen)
+    headline = board.headline_html(known[chosen[0]]) if chosen else board.marked("")
+    log = board.log_html(places.checkpoints, chosen)
+    message = watch.news(places.checkpoints, chosen, have.get("runs") or {})
+    changed = board.mark_of(headline) != have.get("headline")
+    buttons = _buttons(known.get(chosen[0]) if chosen else None) if changed else [gr.skip()] * 3
+    return [
+        gr.skip() if chosen == shown else chosen,
+        gr.skip() if board.mark_of(listed) == have.get("list") else listed,
+        headline if changed else gr.skip(),
+        gr.skip() if message is None else message,
+        gr.skip() if board.mark_of(log) == have.get("log") else log,
+        *buttons,
+    ]
+
+
+def _buttons(run: watch.Run | None) -> list[Any]:
+    """Stop, Resume, Delete: each only where it makes sense."""
+    if run is None:
+        return [gr.update(interactive=False)] * 3
+    return [
+        gr.update(interactive=run.living and run.state != "stopping"),
+        gr.update(interactive=not run.living and run.state not in ("finished", "broken")),
+        gr.update(interactive=not run.living),
+    ]
+
+
+def choose_run(shown: list[str] | None, event: gr.EventData) -> list[str]:
+    """What is drawn after a click in the list: a name makes that run the chosen one, a box adds or removes its curves."""
+    name, kept = str(event.run), list(shown or [])
+    if event.how == "box":
+        kept = [other for other in kept if other != name] if name in kept else [*kept, name]
+        return kept[-watch.MOST_SHOWN :]
+    return [name, *(other for other in kept[1:] if other != name)]
+
+
+def show_started(name: str) -> list[str]:
+    """The run that was just started becomes the chosen one."""
+    return [name]
+
+
+def ask_delete(shown: list[str] | None) -> tuple[Any, str]:
+    """Ask before a run is deleted."""
+    if not shown:
+        return gr.skip(), ""
+    name = cards.escape(shown[0])
+    return gr.update(visible=True), f"<p>Delete <b>{name}</b> with its weights and curves, for good?</p>"
+
+
+def hide() -> Any:
+    return gr.update(visible=False)
+
+
+def first(shown: list[str] | None) -> str:
+    return shown[0] if shown else ""
+
+
+# --- layout --------------------------------------------------------------------------------------------------
+
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_HAVE = """(places, shown, have) => {
+  const mark = (id) => document.querySelector(`#${id} [data-mark]`)?.dataset.mark ?? '';
+  const curves = window.vkdCurves ?? { have: {}, order: [] };
+  return [places, shown, {
+    runs: { ...curves.have, order: curves.order },
+    list: mark('vkd-train-list'), headline: mark('vkd-train-headline'), log: mark('vkd-train-log'),
+  }];
+}"""
+_CLICKS = """
+element.addEventListener('click', (event) => {
+  const row = event.target.closest('[data-run]');
+  if (!row) return;
+  const box = event.target.closest('label');
+  if (box && event.target.tagName !== 'INPUT') return;
+  trigger('click', { run: row.dataset.run, how: box ? 'box' : 'name' });
+});
+"""
+
+
+def build(root: Path) -> None:
+    """Layout and wiring of the tab; `root` is the folder of checkpoints."""
+    here = Places.of(root)
+    places = gr.State(here)
+    with gr.Row(elem_classes="vkd-train"):
+        with gr.Column(elem_classes="vkd-form", scale=0):
+            asked = recipe.layout(here)
+            with asked.begin:
+                begin = gr.Button("Start training", variant="primary")
+                with gr.Row():
+                    name = gr.Textbox(
+                        show_label=False, placeholder="name (optional)", max_lines=1, container=False
+                    )
+                    check = gr.Button("Check the data", size="sm")
+                summary = gr.HTML(elem_id="vkd-train-data")
+                rows = gr.JSON(visible=False)
+        with gr.Column(elem_classes="vkd-results"):
+            listed = gr.HTML(elem_id="vkd-train-list", js_on_load=_CLICKS)
+            with gr.Row(elem_classes="vkd-head-row"):
+                headline = gr.HTML(elem_id="vkd-train-headline")
+                with gr.Row(elem_classes="vkd-deeds"):
+                    halt = gr.Button("Stop", size="sm", interactive=False)
+                    on = gr.Button("Resume", size="sm", interactive=False)
+                    away = gr.Button("Delete…", size="sm", interactive=False)
+                    reuse = gr.Button("Use its settings", size="sm")
+            with gr.Row(visible=False, elem_classes="vkd-confirm") as confirm:
+                question = gr.HTML()
+                really, keep = (
+                    gr.Button("Delete for good", variant="stop", size="sm"),
+                    gr.Button("Keep it", size="sm"),
+                )
+            with gr.Tabs():
+                with gr.Tab("Curves"):
+                    drawn = curves.component(None, elem_id="vkd-train-curves")
+                with gr.Tab("Log"):
+                    log = gr.HTML(elem_id="vkd-train-log")
+    shown, have = gr.JSON([], visible=False), gr.JSON({}, visible=False)
+    kept = recipe.wire(places, asked, shown, reuse)
+    page = Context.root_block
+    assert page is not None
+    page.load(recipe.restore, [places, kept], asked.filled, **_QUIET)
+    pieces = [shown, listed, headline, drawn, log, halt, on, away]
+    gr.on(
+        [gr.Timer(2).tick, page.load, shown.change], look, [places, shown, have], pieces, js=_HAVE, **_QUIET
+    )
+    listed.click(choose_run, shown, shown, **_QUIET)
+    data = [asked.inputs[field] for field in ("dataset", "root", "cameras")]
+    check.click(show_data, [places, *data], [summary, rows], api_name="train_check")
+    started = gr.Textbox(visible=False)
+    begin.click(
+        recipe.read_form,
+        [places, *asked.asked],
+        [asked.command, asked.text, kept],
+        validator=recipe.complaints,
+        **_QUIET,
+    ).success(start, [places, asked.text, name], started, api_name="train_start").success(
+        show_started, started, shown, **_QUIET
+    )
+    _wire_deeds(places, shown, (halt, on, away, really, keep), confirm, question)
+
+
+def _wire_deeds(
+    places: gr.State, shown: gr.JSON, buttons: tuple[gr.Button, ...], confirm: gr.Row, question: gr.HTML
+) -> None:
+    """Stop, Resume and Delete of the chosen run, and what only programs ask for."""
+    halt, on, away, really, keep = buttons
+    name, again, done = (gr.Textbox(visible=False) for _ in range(3))
+    for button, deed, api in ((halt, stop, "train_stop"), (on, resume, "train_resume")):
+        button.click(first, shown, name, **_QUIET).success(deed, [places, name], done, api_name=api)
+    away.click(ask_delete, shown, [confirm, question], **_QUIET)
+    keep.click(hide, None, confirm, **_QUIET)
+    really.click(lambda shown: (first(shown),) * 2, shown, [name, again], **_QUIET).success(
+        delete, [places, name, again], done, api_name="train_delete"
+    ).then(hide, None, confirm, **_QUIET)
+    data, text, offset = gr.JSON(visible=False), gr.Textbox(visible=False), gr.Number(0, visible=False)
+    asks = gr.Button(visible=False)
+    asks.click(list_runs, places, data, api_name="train_runs")
+    asks.click(run_points, [places, name, offset], data, api_name="train_points")
+    asks.click(run_log, [places, name], text, api_name="train_log")
