@@ -147,10 +147,17 @@ def _references(
     checkpoint: Checkpoint, tracklets: Sequence[Tracklet], views: int, frames: str, progress: Progress
 ) -> list[NDArray[np.float32] | None]:
     """For each tracklet the mean embedding (D,) of the others of its identity; None where there is none."""
+    config = checkpoint.config
     features = evaluate.embed(
-        checkpoint.net, tracklets, image_size=checkpoint.config.image_size, views=views, frames=frames,
+        checkpoint.net,
+        tracklets,
+        image_size=config.image_size,
+        views=views,
+        frames=frames,
+        mean=config.mean,
+        std=config.std,
         progress=progress,
-    )  # fmt: skip
+    )
     members: dict[int, list[int]] = {}
     for number, tracklet in enumerate(tracklets):
         members.setdefault(tracklet.identity, []).append(number)

@@ -99,11 +99,17 @@ def heatmaps(
     _check(net, clips, method, scale)
     where = _layer(net, layer)
     clips = clips.detach()
-    views = clips.shape[:2]
-    with _LOCK, torch.inference_mode(False), torch.enable_grad(), _evaluating(net):
+    views, parameter = clips.shape[:2], next(net.parameters())
+    # Autocast off for all of it: on the CPU the backward pass would run in half precision too.
+    with (
+        _LOCK,
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(parameter.device.type, enabled=False),
+        _evaluating(net),
+    ):
         images = clips.clone() if clips.is_inference() else clips
-        with torch.autocast(images.device.type, enabled=False), _tap(where) as taps:
-            parameter = next(net.parameters())
+        with _tap(where) as taps:
             output = net(images.to(parameter.device, parameter.dtype))
         if len(taps) != 1 or taps[0].ndim != 4 or len(taps[0]) != views.numel():
             raise ValueError(

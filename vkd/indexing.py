@@ -122,6 +122,8 @@ def embed(
         items,
         image_size=config.image_size,
         views=max(len(item.frames) for item in items),
+        mean=config.mean,
+        std=config.std,
         progress=progress,
     )
     path = folder / f"{name}.faiss"
