@@ -1,8 +1,9 @@
 """The solids of the synthetic street, rounded cones, and the rays that are cast at them.
 
 One solid serves for everything: the convex hull of two spheres (a rounded cone; a capsule when the radii are
-equal, an ellipsoid when the ends coincide), stretched along its own three axes. A ray meets it analytically: the
-hull is {p : min over s in [0, 1] of |p - s·L·w|² - (ra + s·(rb - ra))² <= 0}, whose side is quadratic in p.
+equal, an ellipsoid when the ends coincide), stretched along its own three axes. A ray meets it analytically:
+with ends 0 and L·w and radii ra and rb, the hull is
+{p : min over s in [0, 1] of |p - s·L·w|² - (ra + s·(rb - ra))² <= 0}, whose side is quadratic in p.
 
 Person coordinates: x to the person's right, y to the front, z up, metres, ground at z = 0.
 Camera coordinates: x right, y up on the picture, z away from the camera, origin at the point looked at.
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 Index = NDArray[np.integer]
 
 
@@ -36,7 +37,7 @@ class Hits(NamedTuple):
     """m visible surface points."""
 
     pixel: NDArray[np.intp]  # (m,) flat index into the picture
-    solid: NDArray[np.intp]  # (m,)
+    solid: Index  # (m,)
     point: Array  # (3, m) camera coordinates, metres
     normal: Array  # (3, m) unit, camera coordinates
     local: Array  # (3, m) the solid's own coordinates, metres
@@ -44,9 +45,9 @@ class Hits(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A picture's geometry: `scale` pixels a metre, (`x`, `y`) the pixel that looks at the origin, `distance` to it.
+    """A picture's geometry: `scale` pixels a metre, (`x`, `y`) the pixel that looks at the origin.
 
-    Without a distance the rays are parallel (the light's picture, for shadows).
+    `distance` is the camera's to the origin in metres; without one the rays are parallel (the sun's).
     """
 
     height: int
@@ -74,7 +75,7 @@ def cross(a: Array, b: Array) -> Array:
 
 
 def place(solids: Solids, rotation: Array, shift: Array, distance: float = math.inf) -> Placed:
-    """Solids moved into camera coordinates by p -> rotation·p + shift, with a camera at `distance` to the origin."""
+    """Solids moved into camera coordinates by p -> rotation·p + shift; `distance` as in Frame."""
     axis = solids.end - solids.start
     length = np.sqrt((axis * axis).sum(1, keepdims=True))
     w = axis / length
@@ -96,7 +97,7 @@ def place(solids: Solids, rotation: Array, shift: Array, distance: float = math.
 
 
 def _pairs(box: Array, frame: Frame) -> tuple[Index, Index, Index, Index]:
-    """Every (solid, pixel) whose rectangle covers the pixel: counts by solid, then solid, column and row of each pair."""
+    """Every (solid, pixel) whose rectangle covers the pixel: pairs by solid; solid, column, row of each."""
     left = np.clip(np.floor(box[:, 0] * frame.scale + frame.x), 0, frame.width).astype(np.intp)
     right = np.clip(np.ceil(box[:, 2] * frame.scale + frame.x), 0, frame.width).astype(np.intp)
     top = np.clip(np.floor(frame.y - box[:, 3] * frame.scale), 0, frame.height).astype(np.intp)
@@ -167,7 +168,7 @@ def _meet(table: Array, count: Index, x: Array, y: Array, near: np.float32) -> t
 
 
 def _enter(rows: Array, x: Array, y: Array, near: np.float32) -> tuple[Array, Array]:
-    """Where rays o + t·d enter rounded cones: t (inf for a miss) and the share of the axis of the sphere touched."""
+    """Where rays o + t·d enter rounded cones: t (inf for a miss) and the share of the axis touched."""
     d = rows[0:3] * x
     d += rows[3:6] * y
     o = d + rows[9:12]

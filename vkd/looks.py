@@ -1,7 +1,8 @@
 """What the people of the synthetic street look like, and the groups that look alike.
 
-A group shares clothes; its members differ in details that only some views show: a logo on the chest, a backpack on
-the back, a bag or a stripe on one side, hair, sleeves, shoes. So no single view tells all members apart.
+A group shares clothes; its members differ in details that only some views show: a logo on the chest, a
+backpack on the back, a bag or a stripe on one side, hair, sleeves, shoes.
+So no single view tells all members apart.
 """
 
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ BRIGHT: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class Look:
-    """A person's body, clothes and details. Colours are sRGB in 0..1, lengths in metres unless said otherwise."""
+    """A person's body, clothes and details. Colours are sRGB in 0..1, lengths metres."""
 
     height: float = 1.72
     girth: float = 1.0
@@ -138,7 +139,7 @@ def _clothes(rng: np.random.Generator) -> Look:
 
 
 def _details(rng: np.random.Generator, look: Look, difficulty: float) -> tuple[Look, tuple[int, ...]]:
-    """A member of the group, and a key of the details that tell it from the others (front, back, left, right)."""
+    """A member of the group, and a key of the details that tell it from the others."""
     keep = 0.35 + 0.5 * difficulty  # how often a detail that every view shows is the group's own
     bright = [BRIGHT[i] for i in rng.permutation(len(BRIGHT))]
     logo = int(rng.integers(1, 2**25)) | 0b00100_01110 << 10 if rng.random() < 0.6 else 0
@@ -182,8 +183,8 @@ def _details(rng: np.random.Generator, look: Look, difficulty: float) -> tuple[L
     return member, (logo, int(pack), bag, stripe)
 
 
-def group(rng: np.random.Generator, size: int, difficulty: float = 0.5) -> list[Look]:
-    """`size` people in the same clothes, no two with the same details; at difficulty 0 they dress each their own way."""
+def look_alikes(rng: np.random.Generator, size: int, difficulty: float = 0.5) -> list[Look]:
+    """`size` people in the same clothes, no two alike in detail; some dress otherwise below difficulty 1."""
     shared, members, keys = _clothes(rng), [], set[tuple[int, ...]]()
     for _ in range(200 * size):
         own = _clothes(rng) if rng.random() < 0.5 * (1 - difficulty) ** 2 else shared

@@ -1,88 +1,16 @@
-"""The cameras of the synthetic street: where they stand, what is behind the people, and what the sensor makes of it.
-
-Scene coordinates: x to the right of the picture, y away from the camera, z up, metres.
-"""
+"""What is behind the people of the synthetic street: ground, walls, shops, hedges, parked cars, railings."""
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from vkd.bodies import Array
-from vkd.people import grain
+from vkd.cameras import Camera
+from vkd.cloth import grain
 
 LENGTH, ABOVE, BELOW = 16.0, 3.4, 1.0  # metres of scenery along the street, above and below the feet
-Picture = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Camera:
-    """One camera: angles in radians, lengths in metres, colours as linear RGB factors."""
-
-    azimuth: float  # from where it sees a walker: 0 from the front, π/2 the walker's left side... grows anticlockwise
-    elevation: float
-    distance: float
-    sun_azimuth: float
-    sun_elevation: float
-    sun: float  # direct light as a share of all light, 0 overcast
-    warmth: float  # colour temperature, about -0.2 … 0.2
-    cast: tuple[float, float, float]
-    exposure: float
-    gamma: float
-    saturation: float
-    haze: float
-    noise: float  # deviation in grey levels
-    blur: float  # Gaussian radius in pixels of a 128-pixel-high picture
-    detail: float  # share of the resolution that survives
-    quality: int  # JPEG
-    scene: int  # seed of the background
-
-    def axes(self) -> Array:
-        """Scene to camera: rows right, up, forward."""
-        s, c = math.sin(self.elevation), math.cos(self.elevation)
-        return np.array([[1, 0, 0], [0, s, c], [0, c, -s]], np.float32)
-
-    def to_sun(self) -> Array:
-        c = math.cos(self.sun_elevation)
-        return np.array(
-            [c * math.sin(self.sun_azimuth), c * math.cos(self.sun_azimuth), math.sin(self.sun_elevation)],
-            np.float32,
-        )
-
-
-def cameras(count: int, seed: int, difficulty: float = 0.5) -> list[Camera]:
-    """`count` cameras around the street, further apart in light and quality as `difficulty` grows from 0 to 1."""
-    rng = np.random.default_rng([seed, 77])
-    turn, made = rng.uniform(0, 2 * math.pi), []
-    d = 0.4 + 1.2 * difficulty
-    for k in range(count):
-        warmth = float(0.11 * d * rng.normal())
-        made.append(
-            Camera(
-                azimuth=float(turn + 2 * math.pi * k / count + rng.normal(0, 0.12)),
-                elevation=float(np.radians(rng.uniform(4, 27))),
-                distance=float(rng.uniform(5, 13)),
-                sun_azimuth=float(rng.uniform(0, 2 * math.pi)),
-                sun_elevation=float(np.radians(rng.uniform(25, 65))),
-                sun=float(rng.choice([0.0, 0.2, 0.45, 0.65])),
-                warmth=warmth,
-                cast=tuple(float(v) for v in np.exp(0.07 * d * rng.normal(size=3))),  # type: ignore[arg-type]
-                exposure=float(np.exp(0.12 + 0.2 * d * rng.normal())),
-                gamma=float(2.2 * np.exp(0.10 * d * rng.normal())),
-                saturation=float(np.clip(1 + 0.2 * d * rng.normal(), 0.45, 1.2)),
-                haze=float(max(0.0, 0.035 * d * rng.normal())),
-                noise=float(rng.uniform(0.5, 1.5 + 3 * d)),
-                blur=float(rng.uniform(0.2, 0.4 + 0.6 * d)),
-                detail=float(rng.uniform(1 - 0.45 * d, 1)),
-                quality=int(rng.integers(int(82 - 25 * d), 95)),
-                scene=int(rng.integers(2**31)),
-            )
-        )
-    return made
 
 
 @lru_cache(32)
@@ -125,15 +53,12 @@ def _ground(rng: np.random.Generator, x: Array, y: Array) -> Array:
         )
         colour = colour * (1 + shade - 0.22 * joint)[..., None]
     for _ in range(rng.integers(0, 4)):  # road, kerb, grass, a painted line
-        near, deep = rng.uniform(-4, 6), rng.choice([0.12, 0.3, 1.2, 2.5])
-        tone = _tone(
-            rng,
-            (0.30, 0.30, 0.31),
-            (0.78, 0.77, 0.74),
-            (0.33, 0.38, 0.22),
-            (0.8, 0.72, 0.3),
-            (0.5, 0.48, 0.45),
-        )
+        near, line = rng.uniform(-4, 6), rng.random() < 0.4
+        deep = rng.uniform(0.1, 0.25) if line else rng.choice([0.3, 1.2, 2.5])
+        if line:
+            tone = _tone(rng, (0.78, 0.77, 0.74), (0.72, 0.62, 0.35))
+        else:
+            tone = _tone(rng, (0.30, 0.30, 0.31), (0.6, 0.58, 0.55), (0.33, 0.38, 0.22), (0.5, 0.48, 0.45))
         band = ((y > near) & (y < near + deep))[..., None]
         colour = np.where(band, tone * (1 + 0.1 * grain(x, y, 90))[..., None], colour)
     return colour
@@ -154,8 +79,8 @@ def _walls(rng: np.random.Generator, x: Array, z: Array) -> Array:
 
 
 def _front(rng: np.random.Generator, u: Array, v: Array, wide: float) -> Array:
-    base = _tone(rng, (0.58, 0.36, 0.28), (0.78, 0.74, 0.66), (0.62, 0.63, 0.65), (0.42, 0.43, 0.46), (0.72, 0.6, 0.45),
-                 (0.36, 0.42, 0.5), (0.85, 0.84, 0.82), (0.25, 0.24, 0.25))  # fmt: skip
+    base = _tone(rng, (0.58, 0.36, 0.28), (0.78, 0.74, 0.66), (0.62, 0.63, 0.65), (0.42, 0.43, 0.46),
+                 (0.72, 0.6, 0.45), (0.36, 0.42, 0.5), (0.85, 0.84, 0.82), (0.25, 0.24, 0.25))  # fmt: skip
     wall = np.broadcast_to(base, (*u.shape, 3)) * (1 + 0.06 * grain(u + base[0] * 99, v, 50))[..., None]
     kind = rng.choice(["brick", "plaster", "shop", "shop", "windows", "shutter", "hedge", "far"])
     if kind == "brick":
@@ -181,9 +106,11 @@ def _front(rng: np.random.Generator, u: Array, v: Array, wide: float) -> Array:
         rng, (0.14, 0.16, 0.19), (0.3, 0.34, 0.38), (0.75, 0.68, 0.52), (0.1, 0.1, 0.12), (0.55, 0.6, 0.66)
     )
     glass = glow * (1 + 0.25 * grain(u + glow[0] * 70, v * 0.7, 45) + 0.2 * np.sin(u * 2.1 + v))[..., None]
+    paint = _tone(
+        rng, (0.7, 0.15, 0.13), (0.15, 0.3, 0.6), (0.9, 0.88, 0.8), (0.1, 0.4, 0.25), (0.12, 0.12, 0.12)
+    )
     sign = ((v > lintel + 0.05) & (v < lintel + 0.5))[..., None] & (kind == "shop")
-    return np.where(inside[..., None], glass, np.where(sign, _tone(rng, (0.7, 0.15, 0.13), (0.15, 0.3, 0.6),
-                    (0.9, 0.88, 0.8), (0.1, 0.4, 0.25), (0.12, 0.12, 0.12), (0.92, 0.7, 0.2)), wall))  # fmt: skip
+    return np.where(inside[..., None], glass, np.where(sign, paint, wall))
 
 
 def _furniture(
@@ -248,56 +175,3 @@ def _furniture(
             for post in np.arange(0, 2.2, 0.18):
                 box(x + post, z, 0.03, 0.95, tone)
             box(x, z + 0.9, 2.2, 0.05, tone)
-
-
-class Sensor(NamedTuple):
-    """What differs from frame to frame on the way from light to file."""
-
-    exposure: float = 1.0
-    blur: float = 0.0
-    seed: int = 0
-
-
-@lru_cache(32)
-def _curve(gamma: float) -> NDArray[np.float32]:
-    """Grey levels (4096,) of linear light 0..1.5, with a soft shoulder."""
-    light = np.linspace(0, 1.5, 4096)
-    return (
-        255
-        * np.clip(np.where(light < 0.8, light, 0.8 + 0.2 * np.tanh((light - 0.8) / 0.2)), 0, 1) ** (1 / gamma)
-    ).astype(np.float32)
-
-
-def develop(light: Array, camera: Camera, sensor: Sensor) -> Picture:
-    """Linear light (H, W, 3), 1 = white in full light, to the picture (H, W, 3) that the camera delivers."""
-    high, wide = light.shape[:2]
-    warm = np.array((1 + camera.warmth, 1.0, 1 - camera.warmth), np.float32)
-    gain = camera.exposure * sensor.exposure * np.array(camera.cast, np.float32) * warm
-    light = light * gain + np.float32(camera.haze)
-    grey = light @ np.array((0.3, 0.59, 0.11), np.float32)
-    light = grey[..., None] + np.float32(camera.saturation) * (light - grey[..., None])
-    level = _curve(camera.gamma)[np.clip(light * np.float32(4095 / 1.5), 0, 4095).astype(np.int16)]
-    image = Image.fromarray((level + 0.5).astype(np.uint8))
-    radius = math.hypot(camera.blur, sensor.blur) * high / 128
-    if radius > 0.15:
-        image = image.filter(ImageFilter.GaussianBlur(radius))
-    if camera.detail < 0.95:
-        small = (max(8, round(wide * camera.detail)), max(16, round(high * camera.detail)))
-        image = image.resize(small, Image.Resampling.BILINEAR).resize((wide, high), Image.Resampling.BICUBIC)
-    left, top = sensor.seed % (512 - wide), sensor.seed // 512 % (512 - high)
-    noise = _noise()[top : top + high, left : left + wide]
-    level = np.asarray(image) + np.float32(camera.noise) * noise
-    return np.minimum(np.maximum(level, 0), 255).astype(np.uint8)
-
-
-@lru_cache(1)
-def _noise() -> Array:
-    """Sensor noise (512, 512, 3) to cut pictures' noise from: mostly grey, some colour."""
-    rng = np.random.default_rng(20200705)
-    noise = rng.standard_normal((512, 512, 1), np.float32) + 0.5 * rng.standard_normal(
-        (512, 512, 3), np.float32
-    )
-    soft = (
-        noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1) + np.roll(noise, (1, 1), (0, 1))
-    )  # as after demosaicing
-    return (0.5 * noise + 0.35 * soft).astype(np.float32)

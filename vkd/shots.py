@@ -9,47 +9,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from vkd.bodies import Array, Frame, Hits, Placed, Solids, cast, place
-from vkd.looks import Look, group
-from vkd.people import Gait, figure, grain, paint
-from vkd.scenes import ABOVE, LENGTH, Camera, Picture, Sensor, develop, scenery
+from vkd.cameras import Camera, Picture, develop
+from vkd.cloth import grain, paint
+from vkd.looks import Look, look_alikes
+from vkd.people import Gait, figure
+from vkd.scenes import ABOVE, scenery
+from vkd.walks import CROWD, Moment, Occluder, Passer
 
 FOCUS = 0.9  # the height that cameras look at, metres
 FINER = 2  # rays a pixel, each way
-CROWD = 10  # strangers that a camera knows
 DIFFUSE = np.float32(0.62)  # light on the scenery, as a share of full light
 _LINEAR = (np.linspace(0, 1, 256) ** 2.2).astype(np.float32)
-
-
-class Passer(NamedTuple):
-    """A stranger: which one, metres to the right of the person and metres behind."""
-
-    who: int
-    aside: float
-    behind: float
-
-
-class Occluder(NamedTuple):
-    """Something in front: `kind` person, pole, box or leaves; `x` share of the width; `size` 0..1; `who` a seed."""
-
-    kind: str
-    x: float
-    size: float
-    who: int
-
-
-class Moment(NamedTuple):
-    """One frame of a tracklet. Box numbers are what a detector gets wrong: shares of the box."""
-
-    gait: Gait = Gait()
-    yaw: float = 0.0  # radians added to the camera's azimuth
-    zoom: float = 0.9  # share of the picture's height that the person fills
-    shift: tuple[float, float] = (0.0, 0.0)
-    aspect: float = 1.0  # stretch of the scenery
-    place: float = 8.0  # metres along the camera's scenery
-    passers: tuple[Passer, ...] = ()
-    occluder: Occluder | None = None
-    sensor: Sensor = Sensor()
-    light: float = 1.0  # share of the sun that gets through
 
 
 class View(NamedTuple):
@@ -79,9 +49,9 @@ def render(
     subject: bool = True,
     sensor: bool = True,
 ) -> tuple[Picture, NDArray[np.bool_]]:
-    """One frame: picture (H, W, 3) uint8 and subject mask (H, W), true where the person covers half the pixel.
+    """One frame: picture (H, W, 3) uint8 and subject mask (H, W), true where the person covers half a pixel.
 
-    `subject=False` leaves the person out (the shadow stays), `sensor=False` the camera's colours, blur and noise.
+    `subject=False` leaves out the person (not the shadow), `sensor=False` the camera's colours, blur, noise.
     """
     view = _face(look, camera, moment, size)
     power = camera.sun * moment.light
@@ -125,9 +95,7 @@ def _layer(look: Look, camera: Camera, view: View, shadow: Shadow | None, power:
     """The figure alone: light times coverage, and coverage (H, W, 4)."""
     high, wide = view.frame.height, view.frame.width
     scale, x, y = (v * FINER for v in view.frame[2:5])
-    hits = cast(
-        view.solids, view.placed, Frame(high * FINER, wide * FINER, scale, x, y, view.frame.distance)
-    )
+    hits = cast(view.solids, view.placed, Frame(high * FINER, wide * FINER, scale, x, y, view.frame.distance))
     colour, folds = paint(look, view.solids, hits)
     layer = np.zeros((high * wide * FINER * FINER, 4), np.float32)
     layer[hits.pixel, :3] = _shade(hits, colour, folds, camera, _lit(hits.point, shadow), power)
@@ -212,8 +180,8 @@ def _darken_ground(light: Array, camera: Camera, frame: Frame, shadow: Shadow | 
 
 
 def _on_ground(camera: Camera, frame: Frame, first: int) -> tuple[Array, Array]:
-    """Where the rays of picture rows from `first` down meet the ground: camera coordinates (3, n), and metres (n,)
-    from the person's feet."""
+    """Where the rays of picture rows from `first` down meet the ground: camera coordinates (3, n), and
+    metres (n,) from the person's feet."""
     x = (np.arange(frame.width, dtype=np.float32) + 0.5 - frame.x) / frame.scale
     y = (frame.y - np.arange(first, frame.height, dtype=np.float32) - 0.5) / frame.scale
     s, c = math.sin(camera.elevation), math.cos(camera.elevation)
@@ -239,7 +207,7 @@ def _crowd(camera: Camera, high: int) -> tuple[Sprite, ...]:
     rng = np.random.default_rng([camera.scene, 2])
     sprites = []
     for _ in range(CROWD):
-        look = group(rng, 1, 0.0)[0]
+        look = look_alikes(rng, 1, 0.0)[0]
         gait = Gait(float(rng.uniform(0, 7)), float(rng.uniform(0.2, 0.4)))
         moment = Moment(gait, float(rng.uniform(0, 2 * math.pi)), 0.98)
         view = _face(look, camera, moment, (high, high * 5 // 8))
@@ -289,43 +257,3 @@ def _in_front(camera: Camera, occluder: Occluder, frame: Frame) -> Image.Image:
         green = np.array((60, 84, 42)) * np.clip(1 + 0.4 * grain(v, u, 260), 0.3, 2)[..., None]
         return Image.fromarray(np.dstack((green, alpha * 255)).clip(0, 255).astype(np.uint8))
     return layer
-
-
-def walk(rng: np.random.Generator, camera: Camera, frames: int, difficulty: float = 0.5) -> list[Moment]:
-    """The moments of one tracklet: a person crosses the picture, turning a little."""
-    yaw, bend = rng.normal(0, 0.2), rng.uniform(-0.4, 0.4)
-    stride, phase = float(rng.uniform(0.22, 0.42)), rng.uniform(0, 2 * math.pi)
-    step, speed = rng.uniform(0.45, 0.95), rng.uniform(0.15, 0.45)
-    arms = int(rng.choice(3, p=[0.76, 0.12, 0.12]))
-    along, light = rng.uniform(1, LENGTH - 1), float(rng.uniform(0.3, 1))
-    zoom, exposure = rng.uniform(0.84, 0.95), rng.normal(0, 0.05 + 0.2 * difficulty)
-    strangers = [
-        (int(rng.integers(CROWD)), rng.normal(0, 0.9), rng.uniform(0.8, 6), rng.normal(0, 0.15))
-        for _ in range(rng.poisson(0.7))
-    ]
-    blocked = rng.random() < 0.1 + 0.5 * difficulty
-    kind = str(rng.choice(["person", "pole", "box", "leaves"], p=[0.4, 0.2, 0.25, 0.15]))
-    begin, drift = rng.uniform(-0.6, 1.6), rng.choice([-1, 1]) * rng.uniform(0.05, 0.35)
-    extent, seed = float(rng.uniform(0.25, 0.9)), int(rng.integers(2**31))
-    moments = []
-    for k in range(frames):
-        turn = float(yaw + bend * (k / max(frames - 1, 1) - 0.5) + rng.normal(0, 0.04))
-        along += speed * math.sin(camera.azimuth + turn)
-        loose = rng.random() < 0.12 * difficulty  # now and then the detector is far off
-        wander = 0.012 + 0.02 * difficulty + 0.07 * loose
-        flash, defocus = float(np.exp(exposure + rng.normal(0, 0.03))), float(rng.exponential(0.2))
-        moments.append(
-            Moment(
-                gait=Gait(float(phase + k * step), stride, stride * 0.9, arms, float(rng.normal(0.04, 0.02))),
-                yaw=turn,
-                zoom=float(zoom * np.exp(rng.normal(0, 0.02 + 0.12 * loose))),
-                shift=(float(rng.normal(0, wander)), float(rng.normal(0, wander))),
-                aspect=float(np.exp(rng.normal(0, 0.05))),
-                place=float(np.clip(along, 0.5, LENGTH - 0.5)),
-                passers=tuple(Passer(who, float(x + k * go), float(y)) for who, x, y, go in strangers),
-                occluder=Occluder(kind, float(begin + drift * k), extent, seed) if blocked else None,
-                sensor=Sensor(flash, defocus, int(rng.integers(2**31))),
-                light=light,
-            )
-        )
-    return moments

@@ -15,24 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy.io import savemat
 
-from vkd.looks import Look, group
-from vkd.scenes import Camera, Picture, cameras
-from vkd.shots import Moment, render, walk
+from vkd.cameras import Camera, Picture, camera_ring
+from vkd.layouts import LAYOUTS, Track
+from vkd.looks import Look, look_alikes
+from vkd.shots import render
+from vkd.walks import Moment, walk
 
 __all__ = ["LAYOUTS", "Moment", "contact_sheet", "render", "write_street"]
-
-
-class Track(NamedTuple):
-    """A tracklet to be drawn."""
-
-    part: str  # train, test
-    identity: int  # -1 junk, 0 distractor
-    camera: int  # from 0
-    number: int  # from 1, among those of one identity and camera
-    frames: tuple[str, ...]  # paths below the root
-    query: bool
 
 
 class Walker(NamedTuple):
@@ -77,11 +67,12 @@ def write_street(
 ) -> Path:
     """Draw a street and write it below `root`, in the layout of a benchmark; returns `root`.
 
-    `group` people share their clothes. `size` is (height, width) in pixels, `difficulty` 0..1 makes members of a
-    group more alike, cameras more different and boxes worse. Training and test identities are different people of
-    different groups. Every test identity gives one query tracklet per camera (Duke: one in all, as there). MARS takes
-    `distractors` (identity 0) and `junk` (identity -1) tracklets more. `masks` writes `masks/<path>.png`, 255 on
-    the subject. `workers` processes share the work (default: none but this one); the bytes do not depend on it.
+    `group` people share their clothes. `size` is (height, width) in pixels; `difficulty` 0..1 makes
+    members of a group more alike, cameras more different and boxes worse. Training and test identities
+    are different people of different groups. Every test identity gives one query tracklet per camera
+    (Duke: one in all, as there). MARS takes `distractors` (identity 0) and `junk` (identity -1) tracklets
+    more. `masks` writes `masks/<path>.png`, 255 on the subject. `workers` processes share the work
+    (default: this one does it all); the bytes do not depend on it. `progress` wraps the list of people.
     The folder appears under its name only when it is complete.
 
     Raises ValueError for arguments out of range and for a root that holds something.
@@ -89,7 +80,7 @@ def write_street(
     arguments = {k: v for k, v in locals().items() if k not in ("root", "progress", "workers")}
     root = Path(root)
     _check(root, arguments, workers)
-    plan = Plan(tuple(_cameras(cameras, seed, difficulty)), size, difficulty, masks)
+    plan = Plan(tuple(camera_ring(cameras, seed, difficulty)), (size[0], size[1]), difficulty, masks)
     walkers = _walkers(arguments)
     root.parent.mkdir(parents=True, exist_ok=True)
     unfinished = root.with_name(f".{root.name}.unfinished-{os.getpid()}")
@@ -98,13 +89,10 @@ def write_street(
         tracks = [track for walker in walkers for track in walker.tracks]
         LAYOUTS[layout].tables(unfinished, tracks)
         _describe(unfinished, arguments, plan, walkers)
-        os.replace(unfinished, root)
+        unfinished.replace(root)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return root
-
-
-_cameras, _group = cameras, group  # write_street's arguments carry these names
 
 
 def _check(root: Path, a: dict[str, Any], workers: int | None) -> None:
@@ -146,16 +134,16 @@ def _walkers(a: dict[str, Any]) -> list[Walker]:
 
     for identity, count in ((-1, a["junk"]), (0, a["distractors"])):
         for k in range(count):
-            look = _group(np.random.default_rng([seed, 3, identity + 1, k]), 1, 0.0)[0]
+            look = look_alikes(np.random.default_rng([seed, 3, identity + 1, k]), 1, 0.0)[0]
             where = [(k % a["cameras"], k // a["cameras"] + 1)]
             walkers.append(Walker(look, tracks("test", identity, where), (seed, 4, identity + 1, k)))
     first = 1
     for part, count in (("train", a["train_identities"]), ("test", a["test_identities"])):
         for k in range(count):
             g, member = divmod(k, a["group"])
-            look = _group(np.random.default_rng([seed, 1, part == "test", g]), a["group"], a["difficulty"])[
-                member
-            ]
+            look = look_alikes(
+                np.random.default_rng([seed, 1, part == "test", g]), a["group"], a["difficulty"]
+            )[member]
             where = [(camera, number) for camera in range(a["cameras"]) for number in per_camera]
             walkers.append(Walker(look, tracks(part, first + k, where), (seed, 2, first + k)))
         first += count
@@ -199,95 +187,8 @@ def draw(root: Path, plan: Plan, walker: Walker) -> None:
                 Image.fromarray(mask.astype(np.uint8) * 255).save((root / "masks" / name).with_suffix(".png"))
 
 
-class Layout(NamedTuple):
-    """How a benchmark names pictures, chooses queries and lists tracklets."""
-
-    name: Callable[[str, int, int, int, int, int, bool], str]
-    query: Callable[[int, int, int, int], bool]
-    tables: Callable[[Path, list[Track]], None]
-
-
-def _mars_name(
-    part: str, identity: int, camera: int, number: int, frame: int, _order: int, _query: bool
-) -> str:
-    who = "00-1" if identity < 0 else f"{identity:04d}"
-    return f"bbox_{part}/{who}/{who}C{camera + 1}T{number:04d}F{frame + 1:03d}.jpg"
-
-
-def _mars_tables(root: Path, tracks: list[Track]) -> None:
-    """Name lists, and rows of (first, last, identity, camera), counted from 1 and inclusive."""
-    info = root / "info"
-    info.mkdir()
-    for part in ("train", "test"):
-        rows, names, queries = [], [], []
-        for track in (track for track in tracks if track.part == part):
-            rows.append((len(names) + 1, len(names) + len(track.frames), track.identity, track.camera + 1))
-            names += [Path(frame).name for frame in track.frames]
-            if track.query:
-                queries.append(len(rows))
-        (info / f"{part}_name.txt").write_text("".join(f"{name}\n" for name in names))
-        _save(info / f"tracks_{part}_info.mat", f"track_{part}_info", np.array(rows, np.int32))
-    _save(
-        info / "query_IDX.mat", "query_IDX", np.array([queries], np.uint16 if len(rows) < 2**16 else np.int32)
-    )
-
-
-def _save(path: Path, name: str, table: np.ndarray) -> None:
-    savemat(path, {name: table})
-    with path.open("r+b") as file:  # SciPy writes the date here
-        file.write(b"MATLAB 5.0 MAT-file, synthetic street".ljust(116))
-
-
-def _duke_name(
-    part: str, identity: int, camera: int, number: int, frame: int, order: int, query: bool
-) -> str:
-    folder = part if part == "train" else "query" if query else "gallery"
-    when = 1000 * order + 12 * frame + 50
-    return f"{folder}/{identity:04d}/{order + 1:04d}/{identity:04d}_C{camera + 1}_F{frame + 1:04d}_X{when:05d}.jpg"
-
-
-def _veri_name(
-    part: str, identity: int, camera: int, number: int, frame: int, order: int, _query: bool
-) -> str:
-    when = 10000 * number + 600 * order + 5 * frame
-    return f"image_{part}/{identity:04d}_c{camera + 1:03d}_{when:08d}_{frame}.jpg"
-
-
-def _veri_tables(root: Path, tracks: list[Track]) -> None:
-    """Name lists, the track list, and the query pictures (copies of test pictures)."""
-    (root / "image_query").mkdir()
-    queries = []
-    for track in tracks:
-        if track.query:
-            queries.append(Path(track.frames[0]).name)
-            for below in (root, root / "masks"):
-                for source in below.glob(f"image_test/{Path(queries[-1]).stem}.*"):
-                    (below / "image_query").mkdir(exist_ok=True)
-                    shutil.copyfile(source, below / "image_query" / source.name)
-    for part in ("train", "test"):
-        names = [Path(frame).name for track in tracks if track.part == part for frame in track.frames]
-        (root / f"name_{part}.txt").write_text("".join(f"{name}\n" for name in names))
-    (root / "name_query.txt").write_text("".join(f"{name}\n" for name in queries))
-    lines = [
-        f"{t.identity:04d}_c{t.camera + 1:03d}_{t.number}.jpg {' '.join(Path(f).name for f in t.frames)} \n"
-        for t in tracks
-        if t.part == "test"
-    ]
-    (root / "test_track.txt").write_text("".join(lines))
-
-
-LAYOUTS: dict[str, Layout] = {
-    "mars": Layout(_mars_name, lambda identity, camera, number, cameras: number == 1, _mars_tables),
-    "duke": Layout(
-        _duke_name, lambda identity, camera, number, cameras: number == 1 and identity % cameras == camera,
-        lambda root, tracks: None,
-    ),
-    "veri": Layout(_veri_name, lambda identity, camera, number, cameras: number == 1, _veri_tables),
-}  # fmt: skip
-
-
 def _describe(root: Path, arguments: dict[str, Any], plan: Plan, walkers: list[Walker]) -> None:
-    """`street.json`: every argument, then the cameras (`views`) and each identity's group and look (`people`)."""
+    """`street.json`: every argument, then the cameras (`views`) each identity's group and look (`people`)."""
     known = [walker for walker in walkers if walker.tracks[0].identity > 0]
     counts = {"train": 0, "test": 0}
     people = {}
@@ -312,8 +213,8 @@ def contact_sheet(
     difficulty: float = 0.5,
 ) -> Picture:
     """One look-alike group as a labelled picture: a row for each identity, a column for each camera."""
-    people = _group(np.random.default_rng([seed, 1, True, 0]), group, difficulty)
-    eyes = _cameras(cameras, seed, difficulty)
+    people = look_alikes(np.random.default_rng([seed, 1, True, 0]), group, difficulty)
+    eyes = camera_ring(cameras, seed, difficulty)
     high, wide, edge, gap = size[0], size[1], 16, 2
     sheet = Image.new("RGB", (edge + cameras * (wide + gap), edge + group * (high + gap)), "white")
     label = ImageDraw.Draw(sheet)
