@@ -8,6 +8,7 @@ then, if that fits the network and the file, the weights themselves with ``torch
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,6 +60,11 @@ def names(net: Net) -> dict[str, str]:
     return out
 
 
+@cache
+def _names_of(backbone: str) -> dict[str, str]:
+    return names(empty(backbone, 1))  # the names do not depend on the identities
+
+
 def to_authors(net: Net) -> dict[str, Tensor]:
     """The weights of `net` under the authors' names, in their order (tensors are not copied)."""
     state = net.state_dict()
@@ -73,7 +79,7 @@ def from_authors(state: Mapping[str, Tensor], backbone: str | None = None) -> di
     backbone = backbone or guess(state)
     if backbone is None:
         raise ValueError("These weights are not those of any backbone here.")
-    ours = {theirs: mine for mine, theirs in names(empty(backbone, 1)).items()}
+    ours = {theirs: mine for mine, theirs in _names_of(backbone).items()}
     wrong = sorted(ours.keys() ^ state.keys())
     if wrong:
         raise ValueError(
@@ -85,7 +91,7 @@ def from_authors(state: Mapping[str, Tensor], backbone: str | None = None) -> di
 def guess(keys: Iterable[str]) -> str | None:
     """The backbone whose weights have these names (the authors'), or None."""
     found = set(keys)
-    return next((name for name in backbones.BACKBONES if set(names(empty(name, 1)).values()) == found), None)
+    return next((name for name in backbones.BACKBONES if set(_names_of(name).values()) == found), None)
 
 
 def describe(folder: str | Path, name: str | None = None) -> Found:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -222,7 +223,7 @@ def _answers(url: str) -> bool:
         try:
             with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_SECONDS):
                 answered.append(True)
-        except OSError:  # URLError and time-outs are OSErrors
+        except (OSError, HTTPException):  # URLError and time-outs are OSErrors
             pass
 
     thread = threading.Thread(target=probe, daemon=True)
