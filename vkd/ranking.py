@@ -57,7 +57,9 @@ def match_ranks(row: NDArray[Any], matches: NDArray[np.int64]) -> NDArray[np.int
     ordered = np.sort(row)
     first, last = (np.searchsorted(ordered, row[matches], side=side) for side in ("left", "right"))
     if np.any(last - first > 1):
-        return np.flatnonzero(np.isin(np.argsort(row, kind="stable"), matches)) + 1
+        is_match = np.zeros(len(row), dtype=bool)
+        is_match[matches] = True
+        return np.flatnonzero(is_match[np.argsort(row, kind="stable")]) + 1
     return np.sort(first) + 1
 
 

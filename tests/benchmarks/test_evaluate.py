@@ -4,7 +4,6 @@ Run with: pytest tests/benchmarks/test_evaluate.py --benchmark-enable --benchmar
 """
 
 import time
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -50,16 +49,6 @@ def naive(distmat: np.ndarray, q_ids: Any, g_ids: Any, q_cams: Any, g_cams: Any)
     return float(np.mean(aps))
 
 
-def seconds(call: Callable[[], object], rounds: int = 3) -> float:
-    """The quickest of a few runs: other work on the machine only ever adds."""
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def test_scores_from_distances(benchmark, mars_sized):
     ours = benchmark(scores.score, mars_sized.distmat, *mars_sized.labels)
     assert 1900 < ours.valid_queries <= QUERIES
@@ -80,11 +69,11 @@ def test_naive_sorting(benchmark, mars_sized):
 
 @pytest.mark.filterwarnings("ignore")
 def test_torchreid(benchmark, mars_sized):
-    """The toolkit's own function (compiled where its extension is built, else its Python one)."""
+    """The toolkit's own function, compiled where its extension is built, else the Python one (a minute or two)."""
     pytest.importorskip("torchreid", reason="torchreid is not installed", exc_type=ImportError)
     rank = import_module("torchreid.reid.metrics.rank")
     benchmark.extra_info["compiled"] = rank.IS_CYTHON_AVAI
-    curve, mean = benchmark.pedantic(rank.evaluate_rank, (mars_sized.distmat, *mars_sized.labels), rounds=2)
+    curve, mean = benchmark.pedantic(rank.evaluate_rank, (mars_sized.distmat, *mars_sized.labels), rounds=1)
     ours = scores.score(mars_sized.distmat, *mars_sized.labels)
     assert mean == pytest.approx(ours.map_standard, abs=1e-6)
     np.testing.assert_allclose(curve[:20], ours.cmc[:20], atol=1e-6)
@@ -96,7 +85,10 @@ def test_the_bootstrap_of_mars(benchmark, mars_sized):
 
 
 def test_scoring_adds_less_than_a_second_to_the_distances(mars_sized):
-    features = (mars_sized.query, mars_sized.gallery)
-    whole = seconds(lambda: scores.score_features(*features, *mars_sized.labels))
-    product = seconds(lambda: features[0] @ features[1].T)
-    assert whole - product < 1
+    """In processor time, which other work on the machine does not add to."""
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        scores.score(mars_sized.distmat, *mars_sized.labels)
+        times.append(time.process_time() - start)
+    assert min(times) < 1
