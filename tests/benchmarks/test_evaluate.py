@@ -69,7 +69,7 @@ def test_naive_sorting(benchmark, mars_sized):
 
 @pytest.mark.filterwarnings("ignore")
 def test_torchreid(benchmark, mars_sized):
-    """The toolkit's own function, compiled where its extension is built, else the Python one (a minute or two)."""
+    """The toolkit's own function: compiled where its extension is built, else in Python (a minute or two)."""
     pytest.importorskip("torchreid", reason="torchreid is not installed", exc_type=ImportError)
     rank = import_module("torchreid.reid.metrics.rank")
     benchmark.extra_info["compiled"] = rank.IS_CYTHON_AVAI
