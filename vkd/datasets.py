@@ -200,7 +200,7 @@ def check_listed(splits: Splits) -> None:
     if missing:
         raise FileNotFoundError(
             f"{missing[0]} is listed but missing ({len(missing)} of {total} pictures of {splits.root} are): "
-            "unpack the archive again, or correct the list."
+            "unpack the archive again, correct the list, or pass check=False to read the lists alone."
         )
 
 

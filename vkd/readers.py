@@ -18,7 +18,7 @@ from scipy.io import loadmat
 
 from vkd.tracklets import Splits, Tracklet, first_frames
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+PICTURES = tuple(".jpg .jpeg .jfif .png .bmp .webp .avif .tif .tiff .gif .ppm .pgm".split())
 """Extensions (lower case) by which a file counts as a picture."""
 
 
@@ -219,7 +219,7 @@ def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: it belongs to the data set's archive.")
     try:
-        lines = [line for line in map(str.strip, path.read_text(encoding="utf-8").split("\n")) if line]
+        lines = [line for line in map(str.strip, path.read_text(encoding="utf-8-sig").split("\n")) if line]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file ({error.reason} at byte {error.start}).") from error
     if not lines:
