@@ -2,7 +2,8 @@
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 import annotated_types
@@ -36,8 +37,11 @@ def parse(
     fields = {name: info for model in models for name, info in model.model_fields.items()}
     shapes = []
     for name, info in sorted(fields.items(), key=lambda item: not item[1].is_required()):
-        kind = Annotated[_kind(info.annotation, info.metadata), tyro.conf.arg(help=_help(info))]
-        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("positional"):
+        extra = _extra(info)
+        shown = name.upper() if extra.get("positional") else None
+        named = tyro.conf.arg(help=_help(info), name=extra.get("name") or None, metavar=shown)
+        kind = Annotated[_kind(info.annotation, info.metadata), named]
+        if extra.get("positional"):
             kind = tyro.conf.Positional[kind]
         if info.is_required() and name not in (defaults or {}):
             shapes.append((name, kind))
@@ -49,7 +53,17 @@ def parse(
     try:
         return [model(**{name: getattr(given, name) for name in model.model_fields}) for model in models]
     except pydantic.ValidationError as error:
-        refuse(prog, sentences(error, flags=True))
+        refuse(prog, sentences(error, {name: _shown(name, info) for name, info in fields.items()}))
+
+
+def _extra(info: FieldInfo) -> dict[str, Any]:
+    return dict(info.json_schema_extra) if isinstance(info.json_schema_extra, dict) else {}
+
+
+def _shown(name: str, info: FieldInfo) -> str:
+    """A field as a person types it."""
+    extra = _extra(info)
+    return name if extra.get("positional") else "--" + (extra.get("name") or name).replace("_", "-")
 
 
 def _kind(annotation: Any, metadata: Sequence[Any] = ()) -> Any:
@@ -81,3 +95,20 @@ def _help(info: FieldInfo) -> str:
     ]
     sentence = (info.description or "").rstrip(".")
     return f"{sentence} ({' '.join(bounds)})." if bounds else f"{sentence}."
+
+
+def flag(default: Any, sentence: str, *, name: str | None = None, **bounds: Any) -> Any:
+    """A field of a verb's flags: default, help, bounds. `name`: the flag's, if not the field's."""
+    return pydantic.Field(default, description=sentence, json_schema_extra={"name": name}, **bounds)
+
+
+def argument(sentence: str, default: Any = ..., **bounds: Any) -> Any:
+    """A field that is given by its place, without a flag."""
+    return pydantic.Field(default, description=sentence, json_schema_extra={"positional": True}, **bounds)
+
+
+def bar(what: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
+    """A progress bar for the library's long loops, on a terminal only."""
+    from tqdm import tqdm
+
+    return partial(tqdm, desc=what, leave=False, disable=not sys.stderr.isatty(), dynamic_ncols=True)

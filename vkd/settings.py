@@ -6,6 +6,7 @@ everywhere at once. Recipes of settings are in `vkd.presets`.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,9 +24,10 @@ class Choice:
 
     module: str
     table: str
+    besides: tuple[str, ...] = ()
 
     def keys(self) -> list[str]:
-        return list(getattr(import_module(f"vkd.{self.module}"), self.table))
+        return [*self.besides, *getattr(import_module(f"vkd.{self.module}"), self.table)]
 
     def check(self, value: str) -> str:
         if value not in (keys := self.keys()):
@@ -255,17 +257,20 @@ def generation_rate(generation: int, base: float = 1e-4) -> float:
     return min(base, max(base * 0.1**generation, 1e-5))
 
 
-def sentences(error: pydantic.ValidationError, *, flags: bool = False) -> str:
-    """What pydantic found wrong, as one readable line: field (or its flag), what is wrong, what was given."""
+def sentences(error: pydantic.ValidationError, names: Mapping[str, str] | None = None) -> str:
+    """What pydantic found wrong, as one readable line: field (under its name in `names`), what, what was given."""
     lines = []
     for item in error.errors():
-        name = "".join(str(part) for part in item["loc"][:1])
-        if flags and name:
-            name = "--" + name.replace("_", "-")
-        what = item["msg"].removeprefix("Value error, ")
+        field = "".join(str(part) for part in item["loc"][:1])
+        context = item.get("ctx", {})
+        what = {
+            "too_short": f"give at least {context.get('min_length')}",
+            "too_long": f"give at most {context.get('max_length')}",
+        }.get(item["type"], item["msg"].removeprefix("Value error, "))
         what = what[:1].lower() + what[1:]
-        given = "" if item["type"] == "value_error" else f", not {item['input']!r}"
-        lines.append(f"{name}: {what}{given}" if name else f"{what}")
+        if item["type"] not in ("value_error", "too_short", "too_long", "extra_forbidden"):
+            what += f", not {item['input']!r}"
+        lines.append(f"{(names or {}).get(field, field)}: {what}" if field else what)
     return "; ".join(lines)
 
 

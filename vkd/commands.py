@@ -1,0 +1,240 @@
+"""`vkd street`, `vkd evaluate` and `vkd import`: one call into the library each, its answer printed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import pydantic
+
+from vkd.flags import argument, bar, flag, parse, refuse
+from vkd.settings import Choice
+
+if TYPE_CHECKING:
+    from vkd.checkpoint import Checkpoint
+    from vkd.scores import Scores
+    from vkd.tracklets import Splits
+
+Datasets = Annotated[str, Choice("datasets", "DATASETS", ("auto",))]
+Frames = Annotated[str, Choice("batches", "FRAMES")]
+Device = Literal["auto", "cpu", "cuda"]
+Weights = Literal["auto", "model", "best"]
+Cameras = Literal["auto", "none"]
+
+CAMERAS = "Use the camera labels of a plain folder, or none: then nothing is junk."
+WEIGHTS = "Weights of a checkpoint: the last (model), the best, or auto: the best where there is one."
+DATASET = "Data set; auto tells it by the files."
+
+
+class StreetFlags(pydantic.BaseModel):
+    root: Path = argument("Folder to write; must be new or empty.")
+    layout: Annotated[str, Choice("street", "LAYOUTS")] = flag("mars", "Benchmark whose files are imitated.")
+    train_identities: int = flag(60, "People to train with.", ge=1, le=4999)
+    test_identities: int = flag(50, "Other people to test with.", ge=1, le=4999)
+    group: int = flag(5, "People who share their clothes.", ge=1, le=1000)
+    cameras: int = flag(6, "Cameras.", ge=2, le=9)
+    frames: int = flag(8, "Pictures in a tracklet.", ge=1, le=999)
+    tracklets_per_camera: int = flag(1, "Tracklets of a person in each camera.", ge=1, le=99)
+    size: tuple[int, int] = flag((128, 64), "Height and width of a picture in pixels.")
+    seed: int = flag(0, "The same seed gives the same bytes.", ge=0)
+    difficulty: float = flag(0.5, "How alike groups are, how bad cameras and boxes.", ge=0, le=1)
+    distractors: int = flag(0, "Tracklets of strangers in the gallery (MARS layout).", ge=0, le=999)
+    junk: int = flag(0, "Tracklets without a person (MARS layout).", ge=0, le=999)
+    masks: bool = flag(True, "Write the mask of each subject too.")
+    workers: int = flag(1, "Processes that draw.", ge=1, le=256)
+
+
+def street(argv: Sequence[str]) -> int:
+    (flags,) = parse("vkd street", "Write the synthetic street.", argv, [StreetFlags])
+    from vkd import datasets
+    from vkd.street import write_street
+
+    values = flags.model_dump()
+    root = write_street(values.pop("root"), **values, progress=bar("people"))
+    layout = flags.layout if flags.layout != "mars" else "street"
+    print(f"{root}\n{datasets.summary_table(datasets.read(layout, root, check=False))}")
+    return 0
+
+
+class ImportFlags(pydantic.BaseModel):
+    folder: Path = argument("Folder of the authors' code, with params/ and chk/.")
+    out: Path = argument("Folder of the new checkpoint; must not hold one.")
+    name: str | None = flag(None, "File in chk/; none: the last one.")
+    image_size: tuple[int, int] | None = flag(None, "Height and width; none: those of its data set.")
+    half: bool = flag(False, "Store 16-bit weights: half the size.")
+
+
+def import_(argv: Sequence[str]) -> int:
+    about = "Turn a checkpoint of the paper's authors into one of ours; nothing in it is executed."
+    (flags,) = parse("vkd import", about, argv, [ImportFlags])
+    from vkd import checkpoint
+
+    if (flags.out / "config.json").exists():
+        raise ValueError(f"{flags.out} holds a checkpoint already: choose another folder")
+    checkpoint.convert_authors(
+        flags.folder, flags.out, flags.name, image_size=flags.image_size, half=flags.half
+    )
+    config = checkpoint.read_config(flags.out)
+    dataset = config.dataset or "data set unknown"
+    print(f"{flags.out}: {config.backbone}, {config.identities} identities, {dataset}")
+    return 0
+
+
+class EvaluateFlags(pydantic.BaseModel):
+    checkpoints: tuple[Path, ...] = argument(
+        "One checkpoint folder, or two to compare: the teacher, then the student.", min_length=1, max_length=2
+    )
+    dataset: Datasets = flag("auto", DATASET)
+    root: Path | None = flag(
+        None, "Folder of the data set; none: data/ and the name of the checkpoint's own."
+    )
+    protocols: tuple[Annotated[str, Choice("evaluate", "PROTOCOLS")], ...] = flag(
+        ("i2v", "v2v"), "Image or video against image or video.", min_length=1
+    )
+    views: int = flag(8, "Frames that represent a tracklet.", ge=1, le=256)
+    frames: Frames = flag("chunk", "How these frames are chosen.")
+    ap: Literal["trapezoid", "standard"] = flag(
+        "trapezoid", "Average precision of the mAP column: as the published numbers, or as most toolkits."
+    )
+    weights: Weights = flag("auto", WEIGHTS)
+    cameras: Cameras = flag("auto", CAMERAS)
+    resamples: int = flag(10_000, "Resamples of the paired bootstrap.", ge=100, le=1_000_000)
+    seed: int = flag(0, "Seed of the bootstrap.", ge=0)
+    batch: int = flag(32, "Tracklets embedded at a time.", ge=1, le=4096)
+    workers: int = flag(2, "Processes that read pictures.", ge=0, le=64)
+    device: Device = flag("auto", "Where to compute.")
+    json_file: Path | None = flag(None, "Write the results as JSON.", name="json")
+    csv: Path | None = flag(None, "Write the results as CSV.")
+    markdown: Path | None = flag(None, "Write the results as a Markdown table.")
+
+
+def device_of(name: str) -> str:
+    """auto, cpu or cuda → a device that is there; raises ValueError for a CUDA device that is not."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("there is no CUDA device here: choose device auto or cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def load_all(folders: Sequence[Path], weights: Weights, device: str) -> "dict[str, Checkpoint]":
+    """Name → checkpoint, in the order given. Raises ValueError for two folders of one name."""
+    from vkd import checkpoint
+
+    found = [checkpoint.load(folder, weights=weights, device=device) for folder in folders]
+    named = {each.name: each for each in found}
+    if len(named) < len(found):
+        raise ValueError("the checkpoint folders need different names: they name the networks in the results")
+    return named
+
+
+def read_data(dataset: str, root: Path | None, cameras: Cameras, config_dataset: str) -> "Splits":
+    """The data set that the flags mean; without a root that of the checkpoint, under data/."""
+    from vkd import datasets
+
+    if root is None:
+        name = dataset if dataset != "auto" else config_dataset
+        if not name:
+            raise ValueError("the checkpoint does not say its data set: give --root")
+        root = Path("data") / name
+    options = {} if cameras == "auto" else {"cameras": cameras}
+    return datasets.read(dataset, root, **options)  # pyright: ignore[reportArgumentType]
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    about = "Score a network; with two, also the difference student − teacher and its 95 % interval."
+    (flags,) = parse("vkd evaluate", about, argv, [EvaluateFlags])
+    _check_names(flags)
+    from vkd import evaluate as evaluation
+
+    device = device_of(flags.device)
+    networks = load_all(flags.checkpoints, flags.weights, device)
+    first = next(iter(networks.values())).config
+    splits = read_data(flags.dataset, flags.root, flags.cameras, first.dataset)
+    found: dict[str, dict[str, Scores]] = {}
+    for name, each in networks.items():
+        found[name] = evaluation.evaluate(
+            each.net,
+            splits,
+            protocols=flags.protocols,
+            image_size=each.config.image_size,
+            views=flags.views,
+            frames=flags.frames,
+            batch=flags.batch,
+            workers=flags.workers,
+            device=device,
+            mean=each.config.mean,
+            std=each.config.std,
+            convention=flags.ap,
+            progress=bar(name),
+        )
+    results: dict[str, Any] = {**found, **_published(networks, splits.name, flags)}
+    lines = []
+    if len(found) == 2:
+        results["student − teacher"], lines = _difference(found, flags)
+    for path in filter(None, (flags.json_file, flags.csv, flags.markdown)):
+        evaluation.export(results, path)
+    print(evaluation.markdown(results).rstrip())
+    print("\n".join(lines))
+    return 0
+
+
+def _check_names(flags: EvaluateFlags) -> None:
+    for name, suffix in (("json_file", ".json"), ("csv", ".csv"), ("markdown", ".md")):
+        path = getattr(flags, name)
+        if path is not None and path.suffix.lower() != suffix:
+            refuse("vkd evaluate", f"--{name.removesuffix('_file')}: {path} must end in {suffix}")
+
+
+def _published(networks: "dict[str, Checkpoint]", dataset: str, flags: EvaluateFlags) -> dict[str, Any]:
+    """The paper's scores for the same data set, backbone and stage, where it has them."""
+    from vkd.presets import PUBLISHED
+
+    rows: dict[str, Any] = {}
+    for each in networks.values():
+        stages = ("teacher", "student") if each.config.stage == "imported" else (each.config.stage,)
+        for stage in stages:
+            scores = PUBLISHED.get((dataset, each.config.backbone, stage), {})
+            known = {
+                protocol: {
+                    "dataset": dataset,
+                    "ap": "trapezoid",
+                    "queries_in_gallery": True,
+                    **scores[protocol],
+                }
+                for protocol in flags.protocols
+                if protocol in scores
+            }
+            if known:
+                rows[f"{each.config.backbone} {stage}, published"] = known
+    return rows
+
+
+def _difference(
+    found: "dict[str, dict[str, Scores]]", flags: EvaluateFlags
+) -> tuple[dict[str, Any], list[str]]:
+    """Student − teacher for each protocol, as a row of results and as a sentence."""
+    import numpy as np
+
+    from vkd.scores import bootstrap
+
+    teacher, student = found.values()
+    rows, lines = {}, []
+    for protocol in flags.protocols:
+        interval = bootstrap(
+            student[protocol].ap,
+            teacher[protocol].ap,
+            resamples=flags.resamples,
+            generator=np.random.default_rng(flags.seed),
+        )
+        rows[protocol] = {
+            "ap": flags.ap,
+            "map": interval.mean,
+            "map_low": interval.low,
+            "map_high": interval.high,
+        }
+        lines.append(
+            f"{protocol.upper()} mAP, student − teacher: {100 * interval.mean:+.2f} points, 95 % interval "
+            f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f} (paired bootstrap, {flags.resamples} "
+            f"resamples of {student[protocol].valid_queries} queries)"
+        )
+    return rows, lines
