@@ -18,7 +18,8 @@ from scipy.io import loadmat
 
 from vkd.tracklets import Splits, Tracklet, first_frames
 
-PICTURES = tuple(".jpg .jpeg .jfif .png .bmp .webp .avif .tif .tiff .gif .ppm .pgm".split())
+_COMMON = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif")
+PICTURES = (*_COMMON, ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 """Extensions (lower case) by which a file counts as a picture."""
 
 
