@@ -81,7 +81,7 @@ def choose_queries(tracklets: Sequence[Tracklet], groups: dict[int, int], count:
 
 
 def write_queries(folder: Path, shown: Sequence[Shown]) -> Path:
-    """Copy the pictures and write queries.json; older queries in `folder` are replaced when all is written."""
+    """Copy the pictures and write queries.json; older queries in `folder` go when all is written."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists() and not (folder / "queries.json").is_file():
         raise ValueError(

@@ -72,9 +72,12 @@ def empty(title: str, text: str) -> str:
     )
 
 
-def who(identity: int, camera: int, name: str = "") -> str:
-    """'identity 12 · camera 3' in words; a folder's own name for somebody replaces the number."""
-    person = f"identity {identity}" if identity >= 0 else "identity unknown"
+def who(identity: int, camera: int, name: str = "", file: str = "") -> str:
+    """'identity 12 · camera 3' in words.
+
+    A folder's own name for somebody replaces the number; where nobody is named, the file's name stands.
+    """
+    person = f"identity {identity}" if identity >= 0 else file or "identity unknown"
     person = name if name and not name.isdecimal() else person
     return f"{person} · camera {camera}" if camera >= 0 else person
 
@@ -101,7 +104,7 @@ def ranks(hits: Sequence[Hit]) -> list[int | None]:
 
 def card(hit: Hit, rank: int | None) -> str:
     """One match: rank, verdict in words, a strip of views, similarity with its bar, identity and camera."""
-    label = who(hit.identity, hit.camera, hit.name)
+    label = who(hit.identity, hit.camera, hit.name, Path(hit.frames[0]).name if hit.frames else "")
     verdict = VERDICTS[hit.verdict]
     alt = f"{f'match {rank}' if rank else 'not counted'}: {label}, similarity {hit.similarity:.2f}" + (
         f", {verdict}" if verdict else ""
@@ -149,7 +152,7 @@ def column(answer: Column) -> str:
         f'<section class="vkd-column vkd-{part}" aria-label="Matches of the {part}">'
         f'<h3><span class="vkd-part">{part.capitalize()}</span>'
         f'<span class="vkd-network">{escape(answer.network)}</span></h3>'
-        f'<p class="vkd-score">{escape(sentence) or "&nbsp;"}</p>{body}</section>'
+        f'<p class="vkd-score">{escape(sentence)}</p>{body}</section>'
     )
 
 
@@ -175,26 +178,34 @@ def matches(headline: str, detail: str, query: Sequence[str], columns: Sequence[
     )
 
 
+class View(NamedTuple):
+    """A picture and its heatmap, as data URIs, and what to call them."""
+
+    caption: str
+    picture: str
+    overlay: str
+
+
 class Panel(NamedTuple):
-    """One network's heatmaps: the number they explain, what it is, (picture, overlay) URIs of each view."""
+    """One network's heatmaps, the number they explain and what that number is."""
 
     part: str
     network: str
     value: float
     meaning: str
-    views: Sequence[tuple[str, str]]
+    views: Sequence[View]
 
 
 def panel(answer: Panel) -> str:
     """Pictures and overlays of one network under its name and number."""
-    views = "".join(
-        f'<figure><div class="vkd-pair"><img src="{picture}" alt="view {n}">'
-        f'<img src="{overlay}" alt="{escape(answer.part)} heatmap of view {n}"></div>'
-        f"<figcaption>view {n}</figcaption></figure>"
-        for n, (picture, overlay) in enumerate(answer.views, start=1)
-    )
     part = escape(answer.part)
-    height = {1: 380, 2: 300}.get(len(answer.views), 200)
+    views = "".join(
+        f'<figure><div class="vkd-pair"><img src="{view.picture}" alt="{escape(view.caption)}">'
+        f'<img src="{view.overlay}" alt="{part} heatmap of {escape(view.caption)}"></div>'
+        f"<figcaption>{escape(view.caption)}</figcaption></figure>"
+        for view in answer.views
+    )
+    height = {1: 380, 2: 230}.get(len(answer.views), 200)
     return (
         f'<section class="vkd-panel vkd-{part}" aria-label="Heatmaps of the {part}" '
         f'style="--vkd-map:{height}px"><h3><span class="vkd-part">{part.capitalize()}</span>'
@@ -204,13 +215,11 @@ def panel(answer: Panel) -> str:
     )
 
 
-def heat(panels: Sequence[Panel], second: Sequence[str]) -> str:
-    """The whole answer of Explain: teacher and student side by side, the scale, the second picture."""
-    other = "".join(f'<img src="{uri}" alt="second picture {n}">' for n, uri in enumerate(second, start=1))
-    strip = f'<span>second picture</span><span class="vkd-strip vkd-second">{other}</span>' if second else ""
+def heat(panels: Sequence[Panel]) -> str:
+    """The whole answer of Explain: teacher and student side by side, and the scale."""
     return (
         f'<div class="vkd-answer"><div class="vkd-columns vkd-heat">{"".join(map(panel, panels))}</div>'
         '<p class="vkd-scale" role="status"><span>cold</span><i aria-hidden="true"></i><span>hot</span>'
         "<span>Each map is scaled to its own maximum: compare where it is hot; for strength see the numbers."
-        f"</span>{strip}</p></div>"
+        "</span></p></div>"
     )

@@ -13,6 +13,7 @@ from vkd.checkpoint import Checkpoint
 from vkd.explain import METHODS, heatmaps, overlay
 from vkd.ui import cards, parts, queries
 from vkd.ui.parts import Places
+from vkd.ui.retrieve import REFUSED
 
 EMPTY = cards.empty(
     "Where does it look?",
@@ -48,6 +49,17 @@ def _small(picture: torch.Tensor) -> np.ndarray:
     return np.asarray(image.resize((width, PICTURE_HEIGHT), Image.Resampling.BICUBIC))
 
 
+def _views(pictures: Sequence[torch.Tensor], maps: np.ndarray, name: str) -> list[cards.View]:
+    """Each picture beside the same with its heat laid over it."""
+    named = (
+        [name] if len(pictures) == 1 and name != "view" else [f"{name} {n + 1}" for n in range(len(pictures))]
+    )
+    return [
+        cards.View(caption, cards.picture_uri(picture), cards.picture_uri(overlay(picture, heat)))
+        for caption, picture, heat in zip(named, map(_small, pictures), maps, strict=True)
+    ]
+
+
 @parts.kindly
 def explain(
     places: Places,
@@ -69,23 +81,23 @@ def explain(
         raise ValueError(f"'{target}' is not a target: choose '{IDENTITY}' or '{SECOND}'.")
     other: list[torch.Tensor] = []
     if target == SECOND:
-        other = queries.read_query(places, queries.picture_files(second, what="second picture")).pictures
-    shown = [_small(picture) for picture in query.pictures]
+        files = queries.picture_files(second, what="second picture")
+        other = queries.read_query(places, files[:MAX_EXPLAINED]).pictures
     panels, data = [], {}
     for part, name in (("teacher", teacher), ("student", student)):
         if not name:
             continue
         net = parts.network(parts.checkpoint_folder(places, name))
         maps, value, meaning = _explain(net, query.pictures, other, method)
-        pairs = [
-            (cards.picture_uri(picture), cards.picture_uri(overlay(picture, heat)))
-            for picture, heat in zip(shown, maps, strict=True)
-        ]
-        panels.append(cards.Panel(part, name, value, meaning, pairs))
+        views = _views(query.pictures, maps, "view")
+        if other:
+            back, _, _ = _explain(net, other, query.pictures, method)
+            views += _views(other, back, "second picture")
+        panels.append(cards.Panel(part, name, value, meaning, views))
         data[part] = {"network": name, "value": round(value, 4), "meaning": meaning}
     if not panels:
         raise ValueError("No network is chosen: pick a teacher or a student under 'Networks'.")
-    return cards.heat(panels, [cards.picture_uri(_small(picture)) for picture in other[:4]]), data
+    return cards.heat(panels), data
 
 
 def explain_again(
@@ -95,6 +107,11 @@ def explain_again(
     if not pictures or (target == SECOND and not second):
         return gr.skip(), gr.skip()
     return explain(places, pictures, second, target, *rest)
+
+
+def refused() -> tuple[str, None]:
+    """What stands in place of an answer, so that no older answer is taken for this one's."""
+    return REFUSED, None
 
 
 def build(root: Path, gallery: Path | None = None) -> None:
@@ -127,16 +144,23 @@ def build(root: Path, gallery: Path | None = None) -> None:
             with gr.Accordion("The same as data (JSON)", open=False):
                 data = gr.JSON(label="Explained numbers")
     inputs = [state, pictures, second, target, method, first, other]
-    shared = {"concurrency_id": "network", "concurrency_limit": 1}
-    gr.on([button.click], explain, inputs, [answer, data], api_name="explain", **shared)
-    target.change(show_second, target, beside, api_visibility="private", show_progress="hidden")
-    gr.on(
-        [pictures.upload, second.upload, target.change, method.change, first.change, other.change],
-        explain_again, inputs, [answer, data], api_visibility="private", **shared,
-    )  # fmt: skip
-    chosen.submit(queries.example_pictures, [state, chosen], pictures, api_visibility="private").success(
-        explain_again, inputs, [answer, data], api_visibility="private", **shared
-    )
+    outputs = [answer, data]
+    shared: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
+    hidden: dict[str, Any] = {"api_visibility": "private"}
+    target.change(show_second, target, beside, show_progress="hidden", **hidden)
+    found = [
+        button.click(explain, inputs, outputs, api_name="explain", **shared),
+        gr.on(
+            [pictures.upload, pictures.delete, second.upload, target.change, method.change, first.change,
+             other.change],
+            explain_again, inputs, outputs, **shared, **hidden,
+        ),
+        chosen.submit(queries.example_pictures, [state, chosen], pictures, **hidden).success(
+            explain_again, inputs, outputs, **shared, **hidden
+        ),
+    ]  # fmt: skip
+    for answered in found:
+        answered.failure(refused, None, outputs, show_progress="hidden", **hidden)
 
 
 def show_second(target: str) -> Any:

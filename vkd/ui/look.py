@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
-import gradio as gr
+from gradio.themes import Base
+from gradio.themes.utils import sizes
+from gradio.themes.utils.colors import Color
 
 CSS = Path(__file__).with_name("look.css")
 
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "monospace")
 
-_PETROL = gr.themes.Color(
+_PETROL = Color(
     "#ecf7f9", "#d2ecf0", "#a6d9e1", "#72c1ce", "#3da5b6", "#17899c", "#0b6b7c", "#0a5664", "#0b4550",
     "#0b3841", "#06232a", "petrol",
 )  # fmt: skip
-_STONE = gr.themes.Color(
+_STONE = Color(
     "#faf9f6", "#f3f1ec", "#e4e1d8", "#cfcbc0", "#a3a199", "#77787a", "#585c63", "#40454d", "#262b33",
     "#1a1e25", "#111419", "stone",
 )  # fmt: skip
@@ -32,14 +34,14 @@ HEADER = f"""<header class="vkd-header"><span class="vkd-mark">{_MARK}</span><h1
 HEAD = """<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">"""
 
 
-def theme() -> gr.themes.Base:
+def theme() -> Base:
     """Paper and ink with one accent, in light and dark."""
-    return gr.themes.Base(
+    return Base(
         primary_hue=_PETROL,
         secondary_hue=_PETROL,
         neutral_hue=_STONE,
-        radius_size=gr.themes.sizes.radius_md,
-        spacing_size=gr.themes.sizes.spacing_md,
+        radius_size=sizes.radius_md,
+        spacing_size=sizes.spacing_md,
         font=_SANS,
         font_mono=_MONO,
     ).set(

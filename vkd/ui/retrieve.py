@@ -17,6 +17,11 @@ EMPTY = cards.empty(
     "The best matches of the teacher and of the student appear here, side by side.",
 )
 
+REFUSED = cards.empty(
+    "No answer to this one",
+    "The message at the top says what is wrong. Change the pictures or the choices and try again.",
+)
+
 
 def _cameras(texts: Sequence[str] | None) -> set[int] | None:
     """Camera numbers as chosen or typed → a set, or None for all."""
@@ -43,7 +48,7 @@ def _headline(query: queries.Query) -> str:
     count = len(query.pictures)
     kind = "Image query" if count == 1 else f"Tracklet query of {count} pictures"
     if query.identity is None:
-        return f"{kind}: nobody told us who this is"
+        return f"{kind}: identity not known"
     return f"{kind}: {cards.who(query.identity, -1 if query.camera is None else query.camera)}"
 
 
@@ -105,11 +110,17 @@ def search_again(places: Places, pictures: list[Any] | None, *choices: Any) -> A
     return search(places, pictures, *choices) if pictures else (gr.skip(), gr.skip())
 
 
+def refused() -> tuple[str, None]:
+    """What stands in place of an answer, so that no older answer is taken for this one's."""
+    return REFUSED, None
+
+
 def build(root: Path, gallery: Path | None = None) -> None:
     """Layout and wiring of the tab; `root` is the folder of checkpoints."""
     places = Places.of(root, gallery)
     names = [folder.name for folder in parts.gallery_folders(places)]
     teacher, student = parts.pair(places)
+    choices = parts.camera_choices(places)
     state = gr.State(places)
     with gr.Row(elem_classes="vkd-page"):
         with gr.Column(elem_classes="vkd-form", scale=0):
@@ -119,10 +130,10 @@ def build(root: Path, gallery: Path | None = None) -> None:
                 chosen = queries.example_buttons(places)
             with gr.Column(elem_classes="vkd-options"):
                 with gr.Group():
-                    top_k = gr.Slider(1, 50, value=12, step=1, label="Matches to show (top k)")
+                    top_k = gr.Slider(1, 50, value=10, step=1, label="Matches to show (top k)")
                     cameras = gr.Dropdown(
-                        parts.camera_choices(places), label="Only these cameras (none chosen: all)",
-                        multiselect=True, allow_custom_value=True,
+                        choices, label="Only these cameras (none chosen: all)", multiselect=True,
+                        allow_custom_value=True, visible=bool(choices),
                     )  # fmt: skip
                     rerank = gr.Checkbox(label="Re-rank by k-reciprocal neighbours")
                 with gr.Accordion("Networks and gallery", open=False):
@@ -136,12 +147,19 @@ def build(root: Path, gallery: Path | None = None) -> None:
             with gr.Accordion("The same as data (JSON)", open=False):
                 data = gr.JSON(label="Ranked lists")
     inputs = [state, pictures, shelf, first, second, top_k, cameras, rerank]
-    shared = {"concurrency_id": "network", "concurrency_limit": 1}
-    gr.on([button.click, pictures.upload], search, inputs, [answer, data], api_name="search", **shared)
-    gr.on(
-        [top_k.release, cameras.change, rerank.change, shelf.change, first.change, second.change],
-        search_again, inputs, [answer, data], api_visibility="private", **shared,
-    )  # fmt: skip
-    chosen.submit(queries.example_pictures, [state, chosen], pictures, api_name="example").success(
-        search, inputs, [answer, data], api_visibility="private", **shared
-    )
+    outputs = [answer, data]
+    shared: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
+    hidden: dict[str, Any] = {"api_visibility": "private"}
+    found = [
+        gr.on([button.click, pictures.upload], search, inputs, outputs, api_name="search", **shared),
+        gr.on(
+            [pictures.delete, top_k.release, cameras.change, rerank.change, shelf.change, first.change,
+             second.change],
+            search_again, inputs, outputs, **shared, **hidden,
+        ),
+        chosen.submit(queries.example_pictures, [state, chosen], pictures, api_name="example").success(
+            search, inputs, outputs, **shared, **hidden
+        ),
+    ]  # fmt: skip
+    for answered in found:
+        answered.failure(refused, None, outputs, show_progress="hidden", **hidden)
