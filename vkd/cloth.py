@@ -143,7 +143,8 @@ def _draw_details(
         colour[(role == CHEST) & (y > 0) & (np.abs(x) < 0.006 * h)] *= 0.4
     if look.stripe:
         leg = role == (RIGHT_LEG if look.stripe > 0 else LEFT_LEG)
-        i = leg & (slot == BOTTOM) & (x * look.stripe > 0) & (np.abs(y) < 0.014 * h)
+        # a leg's axis points down, so its own x points to the person's left
+        i = leg & (slot == BOTTOM) & (x * look.stripe < 0) & (np.abs(y) < 0.014 * h)
         colour[i] = np.array(look.stripe_colour, np.float32) ** 2.2
     face = np.flatnonzero((role == HEAD) & (slot == SKIN) & (y > 0.02 * h))
     fx, fz = np.abs(x[face]) / h, z[face] / h

@@ -139,13 +139,13 @@ def _walkers(a: dict[str, Any]) -> list[Walker]:
             walkers.append(Walker(look, tracks("test", identity, where), (seed, 4, identity + 1, k)))
     first = 1
     for part, count in (("train", a["train_identities"]), ("test", a["test_identities"])):
+        people: list[Look] = []
         for k in range(count):
-            g, member = divmod(k, a["group"])
-            look = look_alikes(
-                np.random.default_rng([seed, 1, part == "test", g]), a["group"], a["difficulty"]
-            )[member]
+            if k % a["group"] == 0:
+                rng = np.random.default_rng([seed, 1, part == "test", k // a["group"]])
+                people += look_alikes(rng, a["group"], a["difficulty"])
             where = [(camera, number) for camera in range(a["cameras"]) for number in per_camera]
-            walkers.append(Walker(look, tracks(part, first + k, where), (seed, 2, first + k)))
+            walkers.append(Walker(people[k], tracks(part, first + k, where), (seed, 2, first + k)))
         first += count
     return walkers
 
