@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filled import filled_net
 from torch import Tensor
 
-from filled import filled_net
 from vkd.model import Net, Output, batch_statistics
 from vkd.objectives import choose_views, learn, pick_views, teach, total
 from vkd.settings import StudentSettings, TeacherSettings, learning_rate
@@ -54,7 +54,9 @@ def test_three_teacher_steps_are_those_of_the_reference(steps: dict):
     assert size == pytest.approx(after["param_l2"], rel=1e-7)
     stem = net.trunk.stages.get_submodule("stem.1")
     assert stem.running_mean[:4].tolist() == pytest.approx(after["stem_bn_running_mean_first4"], rel=1e-7)
-    assert net.neck.running_var[:4].tolist() == pytest.approx(after["bottleneck_running_var_first4"], rel=1e-7)
+    assert net.neck.running_var[:4].tolist() == pytest.approx(
+        after["bottleneck_running_var_first4"], rel=1e-7
+    )
     assert stem.num_batches_tracked.item() == after["num_batches_tracked"]
     assert torch.equal(net.neck.bias, dict(filled_net("resnet18").named_parameters())["neck.bias"])
 
@@ -101,7 +103,9 @@ def test_logits_can_be_matched_instead_of_distilled():
     student, teacher = output(4, 3, 0), output(4, 3, 1)
     found = learn(student, teacher, labels, logits="mse")
     assert set(found) == {"class", "triplet", "mse", "dp"} == set(StudentSettings(logits="mse").weights)
-    assert found["mse"].item() == pytest.approx(((student.logits - teacher.logits) ** 2).mean().item(), rel=1e-6)
+    assert found["mse"].item() == pytest.approx(
+        ((student.logits - teacher.logits) ** 2).mean().item(), rel=1e-6
+    )
 
 
 def test_a_teacher_of_other_classes_still_teaches_distances():

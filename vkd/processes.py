@@ -73,6 +73,11 @@ def accelerator(device: str, precision: str, samples: int) -> Accelerator:
     return made
 
 
+def device_name(device: torch.device) -> str:
+    """In words: the GPU's name, or CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+
+
 def forget_device() -> None:
     """accelerate remembers one device and precision for a process; each run here has its own."""
     AcceleratorState._reset_state(reset_partial_state=world() == 1)

@@ -170,7 +170,7 @@ class Settings(pydantic.BaseModel):
         return self.identities_per_batch * self.samples_per_identity
 
     @property
-    def reader_options(self) -> dict[str, str]:
+    def reader_options(self) -> dict[str, Any]:
         """What the data set's reader is told beyond the folder."""
         return {} if self.cameras == "auto" else {"cameras": self.cameras}
 
@@ -258,7 +258,7 @@ def generation_rate(generation: int, base: float = 1e-4) -> float:
 
 
 def sentences(error: pydantic.ValidationError, names: Mapping[str, str] | None = None) -> str:
-    """What pydantic found wrong, as one readable line: field (under its name in `names`), what, what was given."""
+    """What pydantic found wrong, as one line: field (by its name in `names`), what, what was given."""
     lines = []
     for item in error.errors():
         field = "".join(str(part) for part in item["loc"][:1])

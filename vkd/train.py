@@ -24,7 +24,7 @@ from torch import Tensor
 
 from vkd import datasets
 from vkd import settings as asked
-from vkd.processes import any_of_us, rank
+from vkd.processes import any_of_us, device_name, rank
 from vkd.settings import Settings
 from vkd.trainer import Trainer
 
@@ -82,7 +82,7 @@ def _started(trainer: Trainer) -> Event:
         steps=trainer.steps,
         step=trainer.progress.step,
         identities=len(trainer.labels),
-        device=str(trainer.device),
+        device=device_name(trainer.device),
         processes=trainer.accelerator.num_processes,
         resumed=trainer.resumed,
         notes=trainer.notes,
