@@ -216,7 +216,7 @@ def _row(
 def _caption(row: Mapping[str, Any]) -> str:
     share = row.get("on_subject", float("nan"))
     subject = "" if np.isnan(share) else f", {share:.0%} on the subject"
-    return f"{row['network']}: {row['explained']} {row['value']:.2f}{subject}"
+    return f"{row['network']}: {row['explained']} = {row['value']:.2f}{subject}"
 
 
 def _label(tracklet: Tracklet) -> str:

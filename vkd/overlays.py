@@ -19,7 +19,7 @@ COLOURS: dict[str, int] = {
 
 
 def overlay(
-    picture: NDArray[np.uint8], heat: NDArray | Tensor, *, colours: str = "turbo", strength: float = 0.75
+    picture: NDArray[np.uint8], heat: NDArray | Tensor, *, colours: str = "turbo", strength: float = 0.6
 ) -> NDArray[np.uint8]:
     """Picture (H, W, 3) RGB and heat (h, w) in 0..1 → picture (H, W, 3) with the heat laid over it.
 
