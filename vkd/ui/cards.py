@@ -205,7 +205,7 @@ def panel(answer: Panel) -> str:
         f"<figcaption>{escape(view.caption)}</figcaption></figure>"
         for view in answer.views
     )
-    height = {1: 380, 2: 230}.get(len(answer.views), 200)
+    height = {1: 380, 2: 220}.get(len(answer.views), 200)
     return (
         f'<section class="vkd-panel vkd-{part}" aria-label="Heatmaps of the {part}" '
         f'style="--vkd-map:{height}px"><h3><span class="vkd-part">{part.capitalize()}</span>'
