@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import pydantic
 from pydantic import Field
 
-from vkd import runs
+from vkd import runs, turns
 from vkd import settings as asked
 from vkd.flags import parse, refuse
 from vkd.presets import PRESETS
@@ -37,6 +37,11 @@ class RunFlags(pydantic.BaseModel):
     checkpoints: Path = Field(Path("checkpoints"), description="Folder in which new runs are made")
     detach: bool = Field(
         False, description="Train in a process of its own and return at once; output goes to log.txt"
+    )
+    wait: bool = Field(
+        False,
+        description="Wait until the runs that began earlier in the same folder of runs have left the device; "
+        "runs that are started detached or in the app always do",
     )
 
 
@@ -137,14 +142,14 @@ def _keep(settings: Settings, folder: Path) -> None:
 def _chain(settings: Settings, run: RunFlags, generations: int) -> int:
     """Train; each generation in a folder of its own (name, name-g1, …) with the last student as teacher."""
     first = run.folder or runs.create(run.checkpoints, settings)
-    code, folder = _one(settings, first), first
+    code, folder = _one(settings, first, run.wait), first
     for generation in range(1, generations):
         if code:
             break
         assert isinstance(settings, StudentSettings)
         settings = settings.changed(teacher=folder, start=None, generation=settings.generation + 1)
         folder = first.with_name(f"{first.name}-g{generation}")
-        code = _one(settings, folder)
+        code = _one(settings, folder, run.wait)
     return code
 
 
@@ -153,18 +158,21 @@ def _is_first() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def _one(settings: Settings, folder: Path) -> int:
+def _one(settings: Settings, folder: Path, wait: bool = False) -> int:
     """One run in its folder: lock, train, write down, show; → exit code."""
     from vkd.train import train as events_of
 
     caught: list[int] = []
     folder.mkdir(parents=True, exist_ok=True)
     with _signals(caught), runs.lock(folder) if _is_first() else nullcontext(), _cleared(folder):
-        events: Iterator[dict[str, Any]] = events_of(
-            settings, folder, lambda: bool(caught) or runs.stop_asked(folder)
-        )
+
+        def stop() -> bool:
+            return bool(caught) or runs.stop_asked(folder)
+
+        events: Iterator[dict[str, Any]] = events_of(settings, folder, stop)
         if not _is_first():
             return _code([event["kind"] for event in events], caught)
+        events = turns.in_turn(events, folder, turns.device_name(settings.device), stop, wait=wait)
         events = runs.record(folder, events)
         if settings.tensorboard:
             events = _boarded(folder, events)
@@ -225,6 +233,7 @@ def _shown(folder: Path, events: Iterator[dict[str, Any]]) -> list[str]:
     from tqdm import tqdm
 
     kinds: list[str] = []
+    epochs = steps = 0
     live = sys.stderr.isatty()
     with tqdm(unit="step", disable=not live, dynamic_ncols=True) as bar, _log(folder) as log:
         for event in events:
@@ -273,6 +282,8 @@ def _line(event: dict[str, Any], folder: Path, epochs: int) -> str:
             f"{event['identities']} identities, {event['steps']} steps an epoch, {event['device']}{several}"
         )
         return "\n".join([f"{going}: {facts}.", *event["notes"]])
+    if kind == "waiting":
+        return f"Waiting for {', '.join(event['ahead'])} to leave the device ({event['device']})."
     if kind == "smoke":
         return "A small evaluation before the first epoch went well."
     if kind == "epoch":

@@ -188,7 +188,15 @@ def pid(folder: str | Path) -> int | None:
 
 def command(settings: Settings, folder: str | Path) -> list[str]:
     """The arguments after `python -m vkd` that train what the folder's settings.json asks."""
-    return ["train", settings.stage, "--folder", str(folder)]
+    return ["train", settings.stage, "--folder", str(folder), "--wait"]
+
+
+def _findable() -> dict[str, str]:
+    """Where the child finds this package when it is not installed and the working folder is another one."""
+    place = Path(__file__).resolve().parents[1]
+    if place.name in ("site-packages", "dist-packages"):
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH")]))}
 
 
 def start(
@@ -223,7 +231,7 @@ def start(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=(descriptor,),
-                env={**os.environ, _INHERITED: str(descriptor), "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **_findable(), _INHERITED: str(descriptor), "PYTHONUNBUFFERED": "1"},
             )
         _write_pid(descriptor, child.pid)
     finally:

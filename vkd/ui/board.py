@@ -1,7 +1,7 @@
 """Runs as HTML: the list, the headline of the chosen one, its log. Text from outside is escaped here.
 
-Each piece carries a mark (`data-mark`, its fingerprint), by which a page says what it shows already, so that only what
-is new is sent.
+Each piece carries a mark (`data-mark`, its fingerprint), by which a page says what it shows already, so that
+only what is new is sent.
 """
 
 import hashlib
@@ -46,8 +46,9 @@ def list_html(found: Sequence[Run], shown: Sequence[str]) -> str:
     """The list of runs: a colour and a box for drawing it, its name, its state, how far, its score."""
     if not found:
         return marked(
-            '<section class="vkd-empty vkd-empty-runs"><h2>No run yet</h2><p>Choose a preset on the left and start: '
-            "the demo presets finish in minutes on a CPU. The run goes on when this page is closed.</p></section>"
+            '<section class="vkd-empty vkd-empty-runs"><h2>No run yet</h2><p>Choose a preset on the left and '
+            "start: the demo presets finish in minutes on a CPU. A run goes on when this page is closed.</p>"
+            "</section>"
         )
     return marked(f'<ul class="vkd-runs">{"".join(_row(run, shown) for run in found)}</ul>')
 
@@ -91,7 +92,7 @@ def headline_html(run: Run) -> str:
         facts.append(f"{run.settings.dataset}, {backbone(run.settings) or 'unknown trunk'}")
     why = "" if run.state == "finished" or not run.why else f'<p class="vkd-why">{escape(_sentence(run))}</p>'
     return marked(
-        f'<div class="vkd-run-head vkd-is-{run.state}"><h3><span class="vkd-part">{escape(run.name)}</span></h3>'
+        f'<div class="vkd-run-head vkd-is-{run.state}"><h3>{escape(run.name)}</h3>'
         f'<p class="vkd-facts-line" role="status"><b class="vkd-state">{WORDS[run.state]}</b> · '
         f"{escape(' · '.join(facts))}</p>{why}{_died(run)}{_notes(run)}{_tiles(run)}</div>"
     )
@@ -106,8 +107,8 @@ def _died(run: Run) -> str:
         return ""
     tail = escape(log_tail(run.folder, 6)) or "(the log is empty)"
     return (
-        '<p class="vkd-why">Its process ended without a last word (killed, out of memory, or the power went). What was '
-        "saved is safe: Resume goes on from the last save. The last lines of its log:</p>"
+        '<p class="vkd-why">Its process ended without a last word (killed, out of memory, a power cut). '
+        "What was saved is safe: Resume goes on from the last save. The last lines of its log:</p>"
         f'<pre class="vkd-last-lines">{tail}</pre>'
     )
 
@@ -139,17 +140,17 @@ def _tiles(run: Run) -> str:
                 if level is not None:
                     beside.append(f"{text} {percent(level)}")
             tiles.append(
-                f'<div class="vkd-tile"><span>{escape(protocol.upper())} {words}</span><b>{percent(value)}</b>'
+                f'<div class="vkd-tile"><span>{escape(protocol.upper())} {words}</span>'
+                f"<b>{percent(value)}</b>"
                 f"<small>{escape(' · '.join(beside))}</small></div>"
             )
     first = next(iter(run.status.scores.values()))
     convention = "trapezoid" if first.get("map") == first.get("map_trapezoid") else "standard"
-    label = f'<div class="vkd-tile vkd-tile-note"><small>test split, last evaluation, {convention} AP</small></div>'
-    return f'<div class="vkd-tiles">{"".join(tiles)}{label}</div>'
+    label = f"<small>test split, last evaluation, {convention} AP</small>"
+    return f'<div class="vkd-tiles">{"".join(tiles)}<div class="vkd-tile vkd-tile-note">{label}</div></div>'
 
 
 def log_html(root: Path, shown: Sequence[str]) -> str:
     text = log_tail(root / shown[0]) if shown else ""
-    return marked(
-        f'<pre class="vkd-log" tabindex="0" aria-label="Log">{escape(text) or "Nothing was printed yet."}</pre>'
-    )
+    told = escape(text) or "Nothing was printed yet."
+    return marked(f'<pre class="vkd-log" tabindex="0" aria-label="Log">{told}</pre>')

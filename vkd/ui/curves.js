@@ -5,7 +5,7 @@ const store = (window.vkdCurves ??= { runs: {}, order: [], have: {}, open: {} })
 const SHARE = /\/(map|minp|top\d+)/;
 const NAMES = { map: 'mAP', minp: 'mINP', map_standard: 'mAP (standard AP)', map_trapezoid: 'mAP (trapezoid AP)' };
 const PLAIN = {
-  learning_rate: ['Learning rate', ''], images_per_second: ['Pictures read', ' images/s'], memory_mb: ['Memory at most', ' MiB'],
+  learning_rate: ['Learning rate', ''], images_per_second: ['Speed', ' images/s'], memory_mb: ['Memory', ' MiB'],
 };
 const root = element.querySelector('.vkd-curves') ?? element;
 
@@ -13,7 +13,7 @@ function title(series) {
   if (PLAIN[series]) return PLAIN[series][0];
   const [first, ...rest] = series.split('/');
   const last = rest.join(' ');
-  if (first === 'losses') return last === 'total' ? 'Total loss' : `Loss: ${last}`;
+  if (first === 'losses') return last;
   if (SHARE.test(series)) return `${NAMES[last] ?? last.replace(/^top/, 'top-')} · ${first.toUpperCase()}`;
   return series.replaceAll('_', ' ').replaceAll('/', ' · ');
 }
@@ -119,6 +119,7 @@ function draw() {
     const large = figure.classList.contains('vkd-large');
     if (!plot.clientWidth) continue;
     const { lines, levels } = traces(series, palette);
+    const last = Math.max(1, ...lines.map((line) => line.x.at(-1) ?? 0));
     const latest = lines[0]?.y.at(-1);
     figure.querySelector('span').textContent = latest === undefined ? '' : shown(series, SHARE.test(series) ? latest / 100 : latest);
     const text = { color: palette.muted, size: 11, family: getComputedStyle(element).fontFamily };
@@ -130,8 +131,8 @@ function draw() {
       uirevision: 'keep', height: plot.clientHeight, width: plot.clientWidth, margin: { l: 8, r: 8, t: 6, b: large ? 40 : 20 },
       paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', showlegend: false, font: text,
       hovermode: 'x unified', hoverlabel: { font: { size: 11 }, namelength: 24 },
-      xaxis: { ...shared, rangemode: 'tozero', nticks: 5, title: { text: large ? 'epoch' : '', font: text }, hoverformat: 'd' },
-      yaxis: { ...axis, nticks: 5, ticksuffix: SHARE.test(series) ? ' %' : '', exponentformat: 'power', tickformat: series === 'learning_rate' ? '.0e' : '' },
+      xaxis: { ...shared, rangemode: 'tozero', ...(last < 6 ? { dtick: 1 } : { nticks: 5 }), title: { text: large ? 'epoch' : '', font: text }, hoverformat: 'd' },
+      yaxis: { ...axis, nticks: 5, rangemode: PLAIN[series] ? 'tozero' : 'normal', ticksuffix: SHARE.test(series) ? ' %' : '', exponentformat: 'power', tickformat: series === 'learning_rate' ? '.0e' : '' },
       shapes: levels.map((level) => ({ type: 'line', xref: 'paper', x0: 0, x1: 1, y0: level.value, y1: level.value, line: { color: level.colour, width: 1.5, dash: level.dash } })),
       annotations: levels.map((level, n) => ({ xref: 'paper', x: n % 2 ? 0 : 1, xanchor: n % 2 ? 'left' : 'right', y: level.value, yanchor: 'bottom', text: level.text, showarrow: false, font: { ...text, size: 10, color: level.colour } })),
     }, { displayModeBar: false, doubleClick: 'reset', responsive: false });

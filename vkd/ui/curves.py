@@ -4,13 +4,13 @@
 `Plotly.react` keeps the zoom.
 """
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import plotly
 
-SCRIPT = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+SCRIPT = Path(str(files("plotly"))) / "package_data" / "plotly.min.js"
 _JS = Path(__file__).with_name("curves.js")
 _EMPTY = '<div class="vkd-curves vkd-nothing"></div>'
 

@@ -10,10 +10,13 @@ from vkd.datasets import Splits
 from vkd.ui.cards import escape
 
 Row = dict[str, Any]
+_SHORT = {"identities": "ids", "valid_queries": "valid", "cameras": "cams"}
 
 
 def check(dataset: str, root: str, cameras: str = "auto") -> tuple[list[Row], list[str]]:
-    """The reader's summary rows and what to mind. Raises ValueError or FileNotFoundError with the reader's sentence."""
+    """The reader's summary rows and what to mind. Raises ValueError or FileNotFoundError with the reader's
+    sentence.
+    """
     folder = Path(root).expanduser()
     changed = folder.stat().st_mtime_ns if folder.exists() else 0
     rows, notes = _checked(dataset, str(folder), "" if cameras == "auto" else cameras, changed)
@@ -22,7 +25,8 @@ def check(dataset: str, root: str, cameras: str = "auto") -> tuple[list[Row], li
 
 @functools.lru_cache(maxsize=16)
 def _checked(dataset: str, root: str, cameras: str, changed: int) -> tuple[list[Row], list[str]]:
-    splits = datasets.read(dataset, root, **({"cameras": cameras} if cameras else {}))
+    options: dict[str, Any] = {"cameras": cameras} if cameras else {}
+    splits = datasets.read(dataset, root, **options)
     return datasets.summary(splits), notes(splits)
 
 
@@ -49,8 +53,8 @@ def notes(splits: Splits) -> list[str]:
         valid = datasets.valid_queries(queries, gallery)
         if valid < len(queries):
             found.append(
-                f"{len(queries) - valid} of {len(queries)} {protocol.upper()} queries have no match under another "
-                "camera and do not count."
+                f"{len(queries) - valid} of {len(queries)} {protocol.upper()} queries have no match under "
+                "another camera and do not count."
             )
     return found
 
@@ -68,7 +72,7 @@ def against(rows: Sequence[Row], identities_per_batch: int) -> str:
 
 def as_html(rows: Sequence[Row], minded: Sequence[str]) -> str:
     """The table, and the notes below it."""
-    head = "".join(f"<th>{escape(key.replace('_', ' '))}</th>" for key in rows[0])
+    head = "".join(f'<th title="{escape(key)}">{escape(_SHORT.get(key, key))}</th>' for key in rows[0])
     lines = "".join(
         "<tr>"
         + "".join(f"<td>{'–' if value is None else escape(value)}</td>" for value in row.values())

@@ -1,8 +1,10 @@
-"""A form from the settings models: one input for each field, its help beside it, its bounds checked beside it.
+"""A form from the settings models: one input for each field, its help beside it, its bounds checked beside
+it.
 
-The form shows the fields of both stages at once and hides those that the chosen stage does not have. Values of the
-form are plain (text, numbers, flags, lists of text), so a program may send them too; `read` makes settings of them
-and `values` makes them of settings. Nothing here names a field: a new field of the models appears by itself.
+The form shows the fields of both stages at once and hides those that the chosen stage does not have. Values
+of the form are plain (text, numbers, flags, lists of text), so a program may send them too; `read` makes
+settings of them and `values` makes them of settings. Nothing here names a field: a new field of the models
+appears by itself.
 """
 
 import json
@@ -30,7 +32,9 @@ Kind = Literal["flag", "choice", "several", "number", "numbers", "folder", "text
 
 
 class Field(NamedTuple):
-    """One input. `info` holds the field of each stage that has it: defaults and help may differ between them."""
+    """One input. `info` holds the field of each stage that has it: defaults and help may differ between
+    them.
+    """
 
     name: str
     group: str
@@ -54,7 +58,9 @@ class Field(NamedTuple):
 
 
 def fields() -> list[Field]:
-    """Every field of both stages in the order shown: by group, a stage's own choice of network before the rest."""
+    """Every field of both stages in the order shown: by group, a stage's own choice of network before the
+    rest.
+    """
     found: dict[str, dict[str, FieldInfo]] = {}
     for stage, model in STAGES.items():
         for name, info in model.model_fields.items():
@@ -111,7 +117,7 @@ def _bounds(info: FieldInfo) -> str:
     return f"({', '.join(words)})" if words else ""
 
 
-# --- values --------------------------------------------------------------------------------------------------------
+# --- values -------------------------------------------------------------------------------------------------
 
 
 def _plain(value: Any) -> Plain:
@@ -131,7 +137,9 @@ def values(settings: Settings) -> dict[str, Plain]:
 
 
 def read(stage: str, given: dict[str, Any], preset: str = "") -> tuple[Settings | None, dict[str, str]]:
-    """Settings from the form's values, or None and a sentence for each field that is wrong ('' : several together)."""
+    """Settings from the form's values, or None and a sentence for each field that is wrong ('' : several
+    together).
+    """
     if stage not in STAGES:
         return None, {"": f"'{stage}' is not a stage: choose {' or '.join(STAGES)}."}
     raw: dict[str, Any] = {"preset": preset if preset in PRESETS and PRESETS[preset].stage == stage else ""}
@@ -184,7 +192,9 @@ def _beside(error: pydantic.ValidationError) -> dict[str, str]:
 
 
 def parse_text(text: str) -> Settings:
-    """Settings from the JSON that `settings.json` holds. Raises ValueError with a sentence that names the field."""
+    """Settings from the JSON that `settings.json` holds. Raises ValueError with a sentence that names the
+    field.
+    """
     try:
         raw = json.loads(text)
         stage = raw.pop("stage")
@@ -206,7 +216,9 @@ def as_text(settings: Settings) -> str:
 
 
 def command(settings: Settings, checkpoints: Path = Path("checkpoints")) -> str:
-    """The command line that asks for just these settings: what differs from the preset, or from the defaults."""
+    """The command line that asks for just these settings: what differs from the preset, or from the
+    defaults.
+    """
     row = PRESETS.get(settings.preset)
     usual = row.settings() if row is not None else type(settings).model_construct()
     words = ["vkd", "train", settings.stage, *(["--preset", settings.preset] if row is not None else [])]
@@ -227,7 +239,7 @@ def _flag(name: str, value: Any) -> list[str]:
     return [f"--{flag}", *(str(item) for item in items)]
 
 
-# --- inputs --------------------------------------------------------------------------------------------------------
+# --- inputs -------------------------------------------------------------------------------------------------
 
 
 def component(
@@ -238,7 +250,7 @@ def component(
         "label": field.label,
         "info": field.help(stage),
         "visible": stage in field.info,
-        "elem_classes": ["vkd-field", f"vkd-{field.kind}"],
+        "elem_classes": _classes(field),
         "interactive": True,
     }
     if field.kind == "flag":
@@ -258,9 +270,24 @@ def shown(field: Field, stage: str, value: Plain) -> dict[str, Any]:
     """The update of an input when another stage or other settings are put into the form."""
     if field.kind in ("text", "folder", "numbers") and value is None and field.default(stage) is not None:
         value = ""
-    return gr.update(value=value, info=field.help(stage), visible=stage in field.info)
+    return gr.update(
+        value=value, info=field.help(stage), visible=stage in field.info, elem_classes=_classes(field)
+    )
+
+
+def told(field: Field, stage: str, wrong: str) -> dict[str, Any]:
+    """The update that shows what is wrong with an input in the place of its help; '': the help again."""
+    return gr.update(
+        info=wrong or field.help(stage),
+        elem_classes=[*_classes(field), *(["vkd-wrong-field"] if wrong else [])],
+    )
+
+
+def _classes(field: Field) -> list[str]:
+    return ["vkd-field", f"vkd-{field.kind}"]
 
 
 def listen(made: Any) -> list[Any]:
-    """The events that tell that a person has finished with an input: typing is not judged letter by letter."""
-    return [made.blur, made.submit] if isinstance(made, gr.Number | gr.Textbox) else [made.input]
+    """The events that tell that a person has finished with an input: letters are not judged one by one."""
+    typed = isinstance(made, gr.Number | gr.Textbox)
+    return [made.blur, made.submit] if typed else [made.input]

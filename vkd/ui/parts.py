@@ -3,6 +3,7 @@
 import functools
 import html
 import logging
+import os
 import re
 import tempfile
 import threading
@@ -21,6 +22,9 @@ from vkd.retrieve import Gallery
 
 LOG = logging.getLogger("vkd.app")
 PACKAGE = Path(__file__).resolve().parents[1]
+
+DEMO = bool(os.environ.get("SPACE_ID") or os.environ.get("VKD_DEMO"))
+"""A public demo: handlers that would train or write refuse. Decided once, by the environment."""
 
 P = ParamSpec("P")
 R = TypeVar("R")

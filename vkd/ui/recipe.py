@@ -1,4 +1,6 @@
-"""The form of the Train tab: presets, fields, what is wrong beside a field, the command line, settings as a file."""
+"""The form of the Train tab: presets, fields, what is wrong beside a field, the command line, settings as a
+file.
+"""
 
 import functools
 import tempfile
@@ -44,7 +46,9 @@ def expected_html(name: str) -> str:
 
 
 def fitting_teacher(places: Places, settings: Settings) -> Settings:
-    """The settings, with a teacher that is there: the latest of the same data set where the asked one is missing."""
+    """The settings, with a teacher that is there: the latest of the same data set where the asked one is
+    missing.
+    """
     asked = getattr(settings, "teacher", None)
     if settings.stage != "student" or (asked is not None and (asked / "config.json").is_file()):
         return settings
@@ -72,6 +76,7 @@ def _fill(places: Places, settings: Settings) -> list[Any]:
         *updates,
         form.command(settings, places.checkpoints),
         form.as_text(settings),
+        {},
     ]
 
 
@@ -111,7 +116,9 @@ def load_run(places: Places, shown: list[str]) -> list[Any]:
 
 
 def restore(places: Places, saved: Any) -> list[Any]:
-    """Put back what this browser had in the form when the page was left; anything else leaves the form alone."""
+    """Put back what this browser had in the form when the page was left; anything else leaves the form
+    alone.
+    """
     try:
         settings = form.parse_text(saved)
     except (ValueError, TypeError):
@@ -119,25 +126,38 @@ def restore(places: Places, saved: Any) -> list[Any]:
     return _fill(places, settings)
 
 
-def complaints(places: Places, stage: str, preset: str, *values: Any) -> list[Any]:
-    """For each input of the form whether its value will do, and the sentence to show beside it."""
+def read_form(
+    places: Places, stage: str, preset: str, before: dict[str, str] | None, *values: Any
+) -> list[Any]:
+    """Command line and settings text (shown, and kept by the browser), what is wrong by field, updates of the
+    fields.
+
+    A wrong field shows its sentence in the place of its help; `before` is what was wrong until now.
+    """
     names = [field.name for field in form.fields()]
-    _, wrong = form.read(stage, dict(zip(names, values, strict=True)), preset or "")
-    told = [wrong.get(name, "") for name in ("places", "", "preset", *names)]
-    return [gr.validate(not sentence, sentence) for sentence in told]
+    settings, wrong = form.read(stage, dict(zip(names, values, strict=True)), preset or "")
+    updates = [
+        form.told(field, stage, wrong.get(field.name, ""))
+        if wrong.get(field.name) != (before or {}).get(field.name)
+        else gr.skip()
+        for field in form.fields()
+    ]
+    if settings is None:
+        return [gr.skip(), gr.skip(), gr.skip(), wrong, *updates]
+    text = form.as_text(settings)
+    return [form.command(settings, places.checkpoints), text, text, {}, *updates]
 
 
 @parts.kindly
-def read_form(places: Places, stage: str, preset: str, *values: Any) -> tuple[str, str, str]:
-    """Command line and settings text of the form (twice: shown, and kept by the browser)."""
-    names = [field.name for field in form.fields()]
-    settings, wrong = form.read(stage, dict(zip(names, values, strict=True)), preset or "")
-    if settings is None:
-        raise ValueError(
-            " ".join(f"{name}: {sentence}" if name else sentence for name, sentence in wrong.items())
-        )
-    text = form.as_text(settings)
-    return form.command(settings, places.checkpoints), text, text
+def require_right(wrong: dict[str, str] | None) -> None:
+    """Stop here while a field is wrong, naming all that are: some may be in a group that is closed."""
+    labels = {field.name: field.label for field in form.fields()}
+    told = [
+        f"{labels.get(name, name)}: {sentence}" if name else sentence
+        for name, sentence in (wrong or {}).items()
+    ]
+    if told:
+        raise ValueError(" ".join(told))
 
 
 @parts.kindly
@@ -149,7 +169,7 @@ def save_settings(text: str) -> str:
     return str(file)
 
 
-# --- layout --------------------------------------------------------------------------------------------------
+# --- layout -------------------------------------------------------------------------------------------------
 
 
 class Recipe(NamedTuple):
@@ -164,16 +184,24 @@ class Recipe(NamedTuple):
     text: gr.Code
     upload: gr.UploadButton
     save: gr.DownloadButton
+    wrong: gr.JSON
+    kept: gr.BrowserState
 
     @property
     def filled(self) -> list[Any]:
         """What `_fill` updates."""
-        return [self.stage, self.preset, self.expected, *self.inputs.values(), self.command, self.text]
+        chosen = [self.stage, self.preset, self.expected]
+        return [*chosen, *self.inputs.values(), self.command, self.text, self.wrong]
 
     @property
     def asked(self) -> list[Any]:
         """What `read_form` reads."""
-        return [self.stage, self.preset, *self.inputs.values()]
+        return [self.stage, self.preset, self.wrong, *self.inputs.values()]
+
+    @property
+    def told(self) -> list[Any]:
+        """What `read_form` updates."""
+        return [self.command, self.text, self.kept, self.wrong, *self.inputs.values()]
 
 
 def layout(places: Places) -> Recipe:
@@ -191,32 +219,38 @@ def layout(places: Places) -> Recipe:
                 if field.group == group:
                     inputs[field.name] = form.component(field, settings.stage, values[field.name], folders)
     with gr.Accordion("Command line and settings file", open=False, elem_classes="vkd-group"):
+        shown = {"interactive": False, "wrap_lines": True}
         command = gr.Code(
-            form.command(settings, places.checkpoints), language="shell", label="The same on the command line",
-            interactive=False, wrap_lines=True, lines=2, max_lines=8,
-        )  # fmt: skip
+            form.command(settings, places.checkpoints),
+            language="shell",
+            label="On the command line",
+            lines=2,
+            **shown,
+        )
         text = gr.Code(
             form.as_text(settings), language="json", label="settings.json", interactive=False, max_lines=12
         )
         with gr.Row():
             save = gr.DownloadButton("Save settings", size="sm")
             upload = gr.UploadButton("Load settings", size="sm", file_types=[".json"])
-    return Recipe(stage, preset, expected, begin, inputs, command, text, upload, save)
+    wrong = gr.JSON({}, visible=False)
+    kept = gr.BrowserState(
+        "", storage_key="vkd-train-form", secret="vkd-train-form"
+    )  # so that a refresh forgets nothing
+    return Recipe(stage, preset, expected, begin, inputs, command, text, upload, save, wrong, kept)
 
 
-def wire(places: gr.State, recipe: Recipe, shown: Any, reuse: gr.Button) -> gr.BrowserState:
-    """Events of the form; → what the browser keeps of it, so that a refresh forgets nothing."""
+def wire(places: gr.State, recipe: Recipe, shown: Any, reuse: gr.Button) -> None:
+    """Events of the form."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    kept = gr.BrowserState("", storage_key="vkd-train-form", secret="vkd-train-form")
-    keep = functools.partial(dict, fn=lambda text: text, inputs=recipe.text, outputs=kept, **quiet)
+    keep = functools.partial(dict, fn=lambda text: text, inputs=recipe.text, outputs=recipe.kept, **quiet)
     recipe.stage.input(choose_stage, [places, recipe.stage], recipe.filled, **quiet).success(**keep())
     recipe.preset.input(choose_preset, [places, recipe.preset], recipe.filled, **quiet).success(**keep())
     recipe.upload.upload(load_settings, [places, recipe.upload], recipe.filled, **quiet).success(**keep())
     reuse.click(load_run, [places, shown], recipe.filled, **quiet).success(**keep())
     gr.on(
-        [event for name, made in recipe.inputs.items() for event in form.listen(made)],
-        read_form, [places, *recipe.asked], [recipe.command, recipe.text, kept],
-        validator=complaints, trigger_mode="always_last", **quiet,
+        [event for made in recipe.inputs.values() for event in form.listen(made)],
+        read_form, [places, *recipe.asked], recipe.told, trigger_mode="always_last", **quiet,
     )  # fmt: skip
     recipe.save.click(save_settings, recipe.text, recipe.save, **quiet)
     name, answer = gr.Textbox(visible=False), gr.Textbox(visible=False)
@@ -228,4 +262,3 @@ def wire(places: gr.State, recipe: Recipe, shown: Any, reuse: gr.Button) -> gr.B
         api_name="train_preset",
         show_progress="hidden",
     )
-    return kept

@@ -15,8 +15,9 @@ from vkd.ui.parts import Places
 def show_data(places: Places, name: str, root: str, cameras: str) -> tuple[str, dict[str, Any]]:
     """Read a data set and show its summary: a row for each split, and what to mind.
 
-    `name` is a key of the data sets or `auto`, `root` its folder on the server's machine, `cameras` is `auto` or
-    `none` (a plain folder without camera labels). As data: `rows`, `notes`, and `wrong` with the reader's sentence.
+    `name` is a key of the data sets or `auto`, `root` its folder on the server's machine, `cameras` is `auto`
+    or `none` (a plain folder without camera labels). As data: `rows`, `notes`, and `wrong` with the reader's
+    sentence.
     """
     refuse_in_demo()
     try:
@@ -26,7 +27,7 @@ def show_data(places: Places, name: str, root: str, cameras: str) -> tuple[str, 
     return dataset.as_html(rows, notes), {"rows": rows, "notes": notes, "wrong": ""}
 
 
-# --- deeds ---------------------------------------------------------------------------------------------------
+# --- deeds --------------------------------------------------------------------------------------------------
 
 
 def refuse_in_demo() -> None:
@@ -41,10 +42,11 @@ def refuse_in_demo() -> None:
 
 @parts.kindly
 def start(places: Places, settings: str, name: str) -> str:
-    """Start a run and answer with its name; it goes on without this page, and waits while the device is taken.
+    """Start a run and answer with its name; it goes on without this page, and waits while the device is
+    taken.
 
-    `settings` is the JSON of a settings.json (see `train_preset`); `name` may be empty (then it is made of date, data
-    set, network and stage).
+    `settings` is the JSON of a settings.json (see `train_preset`); `name` may be empty (then it is made of
+    date, data set, network and stage).
     """
     refuse_in_demo()
     asked = form.parse_text(settings)
@@ -92,11 +94,13 @@ def delete(places: Places, name: str, again: str) -> str:
     return name
 
 
-# --- what programs ask -----------------------------------------------------------------------------------------
+# --- what programs ask --------------------------------------------------------------------------------------
 
 
 def list_runs(places: Places) -> list[dict[str, Any]]:
-    """Every run: name, state, stage, data set, epoch of epochs, seconds left, latest scores (fractions), why it ended."""
+    """Every run: name, state, stage, data set, epoch of epochs, seconds left, latest scores (fractions),
+    why it ended.
+    """
     return [watch.as_json(run) for run in watch.look_at_all(places.checkpoints)]
 
 
@@ -118,11 +122,12 @@ def run_log(places: Places, name: str) -> str:
     return watch.log_tail(watch.folder_of(places.checkpoints, name))
 
 
-# --- what the page shows -----------------------------------------------------------------------------------------
+# --- what the page shows ------------------------------------------------------------------------------------
 
 
 def look(places: Places, shown: list[str] | None, have: dict[str, Any] | None) -> list[Any]:
-    """Everything that changed since this page looked last: list, headline, curves, log, which buttons make sense.
+    """Everything that changed since this page looked last: list, headline, curves, log, which buttons make
+    sense.
 
     `have` comes from the page itself: marks of the pieces it shows and byte offsets of the points it has.
     """
@@ -159,7 +164,9 @@ def _buttons(run: watch.Run | None) -> list[Any]:
 
 
 def choose_run(shown: list[str] | None, event: gr.EventData) -> list[str]:
-    """What is drawn after a click in the list: a name makes that run the chosen one, a box adds or removes its curves."""
+    """What is drawn after a click in the list: a name makes that run the chosen one, a box adds or removes
+    its curves.
+    """
     name, kept = str(event.run), list(shown or [])
     if event.how == "box":
         kept = [other for other in kept if other != name] if name in kept else [*kept, name]
@@ -188,7 +195,7 @@ def first(shown: list[str] | None) -> str:
     return shown[0] if shown else ""
 
 
-# --- layout --------------------------------------------------------------------------------------------------
+# --- layout -------------------------------------------------------------------------------------------------
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _HAVE = """(places, shown, have) => {
@@ -247,10 +254,10 @@ def build(root: Path) -> None:
                 with gr.Tab("Log"):
                     log = gr.HTML(elem_id="vkd-train-log")
     shown, have = gr.JSON([], visible=False), gr.JSON({}, visible=False)
-    kept = recipe.wire(places, asked, shown, reuse)
+    recipe.wire(places, asked, shown, reuse)
     page = Context.root_block
     assert page is not None
-    page.load(recipe.restore, [places, kept], asked.filled, **_QUIET)
+    page.load(recipe.restore, [places, asked.kept], asked.filled, **_QUIET)
     pieces = [shown, listed, headline, drawn, log, halt, on, away]
     gr.on(
         [gr.Timer(2).tick, page.load, shown.change], look, [places, shown, have], pieces, js=_HAVE, **_QUIET
@@ -259,12 +266,8 @@ def build(root: Path) -> None:
     data = [asked.inputs[field] for field in ("dataset", "root", "cameras")]
     check.click(show_data, [places, *data], [summary, rows], api_name="train_check")
     started = gr.Textbox(visible=False)
-    begin.click(
-        recipe.read_form,
-        [places, *asked.asked],
-        [asked.command, asked.text, kept],
-        validator=recipe.complaints,
-        **_QUIET,
+    begin.click(recipe.read_form, [places, *asked.asked], asked.told, **_QUIET).success(
+        recipe.require_right, asked.wrong, None, **_QUIET
     ).success(start, [places, asked.text, name], started, api_name="train_start").success(
         show_started, started, shown, **_QUIET
     )

@@ -1,6 +1,7 @@
 """What the page knows of runs, read from their folders alone: states, events, points of curves, the log.
 
-Nothing here is state: a file that was read is remembered until it changes, so that many watchers cost one reading.
+Nothing here is state: a file that was read is remembered until it changes, so that many watchers cost one
+reading.
 """
 
 import re
@@ -22,11 +23,13 @@ LOG_LINES = 60
 _LOG_BYTES = 32_768
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]+")
 
-# --- events --------------------------------------------------------------------------------------------------------
+# --- events -------------------------------------------------------------------------------------------------
 
 
 class Seen(NamedTuple):
-    """The events of a run that can be read, how many lines cannot, and the byte up to which the file was read."""
+    """The events of a run that can be read, how many lines cannot, and the byte up to which the file was
+    read.
+    """
 
     events: tuple[dict[str, Any], ...] = ()
     damaged: int = 0
@@ -67,19 +70,23 @@ def _more(folder: Path, before: Seen) -> Seen:
 
 
 def _is_event(event: dict[str, Any]) -> bool:
-    """Whether the fields that everything relies on are what they should be: a line may be damaged and still be JSON."""
+    """Whether the fields that everything relies on are what they should be: a line may be damaged and still
+    be JSON.
+    """
     kinds = {"epoch": int, "epochs": int, "scores": dict, "losses": dict}
     return isinstance(event.get("time"), int | float) and all(
         isinstance(event[name], kind) for name, kind in kinds.items() if name in event
     )
 
 
-# --- rows ----------------------------------------------------------------------------------------------------------
+# --- rows ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as the page tells of it. `state` is `runs.State`, or 'waiting', 'starting', 'stopping', 'broken'."""
+    """A run as the page tells of it. `state` is `runs.State`, or 'waiting', 'starting', 'stopping',
+    'broken'.
+    """
 
     name: str
     folder: Path
@@ -106,7 +113,9 @@ def names(root: Path) -> list[str]:
 
 
 def folder_of(root: Path, name: str) -> Path:
-    """The folder of a run by its plain name. Raises ValueError for any other text, before the disk is touched."""
+    """The folder of a run by its plain name. Raises ValueError for any other text, before the disk is
+    touched.
+    """
     folder = root / runs.check_name(name or "")
     if not (folder / "settings.json").is_file():
         raise ValueError(f"There is no run called '{name}'. Known: {', '.join(names(root)) or 'none yet'}.")
@@ -182,7 +191,7 @@ def backbone(settings: Settings) -> str:
     return asked
 
 
-# --- points --------------------------------------------------------------------------------------------------------
+# --- points -------------------------------------------------------------------------------------------------
 
 
 def points(events: Sequence[dict[str, Any]]) -> list[tuple[int, dict[str, float]]]:
@@ -196,7 +205,9 @@ def points(events: Sequence[dict[str, Any]]) -> list[tuple[int, dict[str, float]
 
 
 def references(settings: Settings) -> list[dict[str, Any]]:
-    """Level lines for a run's plots: its teacher's scores (dashed) and the published ones (dotted), as fractions."""
+    """Level lines for a run's plots: its teacher's scores (dashed) and the published ones (dotted), as
+    fractions.
+    """
     lines = []
     teacher = getattr(settings, "teacher", None)
     if teacher is not None:
@@ -219,7 +230,8 @@ def _lines(scores: dict[str, dict[str, float]], text: str, dash: str) -> list[di
 
 
 def news(root: Path, shown: Sequence[str], have: dict[str, Any]) -> dict[str, Any] | None:
-    """What a page that already has `have` ({run: byte offset}) must be sent to draw the runs in `shown`; None: nothing.
+    """What a page that already has `have` ({run: byte offset}) must be sent to draw the runs in `shown`;
+    None: nothing.
 
     Only the points after the offset are sent, and everything when the file is new or was replaced.
     """
@@ -248,7 +260,9 @@ def _after(folder: Path, offset: int) -> list[dict[str, Any]]:
 
 
 def log_tail(folder: Path, lines: int = LOG_LINES) -> str:
-    """The last lines of what the trainer printed; of a progress bar only its last state; tokens blacked out."""
+    """The last lines of what the trainer printed; of a progress bar only its last state; tokens blacked
+    out.
+    """
     try:
         with (folder / "log.txt").open("rb") as file:
             file.seek(0, 2)

@@ -1,8 +1,9 @@
-"""Runs that share a device take turns, in the order in which they asked. No process has to watch over the queue.
+"""Runs that share a device take turns, in the order in which they asked. No process has to watch over the
+queue.
 
-Every trainer draws a ticket (a numbered file that it keeps locked while it lives) and waits until no older ticket is
-held. A trainer that dies, however it dies, lets go of its ticket; the next one to look throws it away. So the order
-survives the web server and needs nothing but the files in `<runs>/.queue/<device>/`.
+Every trainer draws a ticket (a numbered file that it keeps locked while it lives) and waits until no older
+ticket is held. A trainer that dies, however it dies, lets go of its ticket; the next one to look throws it
+away. So the order survives the web server and needs nothing but the files in `<runs>/.queue/<device>/`.
 """
 
 import fcntl
@@ -19,7 +20,9 @@ _held: set[int] = set()
 
 
 def _let_go() -> None:
-    """In a forked child (a reader of pictures): close the copies of the ticket, or it would outlive the trainer."""
+    """In a forked child (a reader of pictures): close the copies of the ticket, or it would outlive the
+    trainer.
+    """
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
@@ -29,7 +32,9 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 def device_name(asked: str) -> str:
-    """The queue that a run with this device setting ('auto', 'cpu', 'cuda') stands in: 'cpu', 'cuda', 'cuda-1' …"""
+    """The queue that a run with this device setting ('auto', 'cpu', 'cuda') stands in: 'cpu', 'cuda',
+    'cuda-1' …
+    """
     import torch  # here, so that looking at the queue needs no torch
 
     if asked == "cpu" or not torch.cuda.is_available():
@@ -44,18 +49,20 @@ def in_turn(
     device: str,
     stop: Callable[[], bool],
     *,
+    wait: bool = True,
     seconds: float = 1.0,
 ) -> Iterator[dict[str, Any]]:
     """The events of a run (a generator that has not begun), once the device is free for the run in `folder`.
 
-    While others are ahead, a `waiting` event says who (`ahead`: names, the one that trains first), again whenever
-    that changes, looked at every so many seconds; `stop` is asked as often, and its yes ends with `stopped`.
+    While others are ahead, a `waiting` event says who (`ahead`: names, the one that trains first), again
+    whenever that changes, looked at every so many seconds; `stop` is asked as often, and its yes ends with
+    `stopped`.
     """
     folder = Path(folder)
     place = folder.parent / PLACE / device
     told: list[str] = []
     with _ticket(place, folder.name) as ticket:
-        while ahead := _ahead(place, ticket):
+        while wait and (ahead := _ahead(place, ticket)):
             if stop():
                 yield {
                     "kind": "stopped",
@@ -79,7 +86,9 @@ def waiting(root: str | Path) -> dict[str, list[str]]:
 
 @contextmanager
 def _ticket(place: Path, name: str) -> Iterator[str]:
-    """A ticket with the next number, held; → its file name. Drawn one at a time, so that numbers follow the order."""
+    """A ticket with the next number, held; → its file name. Drawn one at a time, so that numbers follow the
+    order.
+    """
     place.mkdir(parents=True, exist_ok=True)
     drawing = os.open(place / "drawing", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     descriptor = -1
