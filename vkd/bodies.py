@@ -115,8 +115,8 @@ def cast(solids: Solids, placed: Placed, frame: Frame) -> Hits:
     """One ray through the middle of every pixel of `frame`: the first surface each one meets."""
     axes, start, length, box = placed
     count, solid, column, row = _pairs(box, frame)
-    x = (column + np.float32(0.5 - frame.x)) * np.float32(1 / frame.scale)
-    y = (np.float32(frame.y - 0.5) - row) * np.float32(1 / frame.scale)
+    x = (column.astype(np.float32) + np.float32(0.5 - frame.x)) * np.float32(1 / frame.scale)
+    y = (np.float32(frame.y - 0.5) - row.astype(np.float32)) * np.float32(1 / frame.scale)
     # in a solid's own stretched space it is a plain rounded cone from the origin along its third axis
     into = axes / solids.scale[:, :, None]
     zero = -np.einsum("nij,nj->ni", into, start)
@@ -135,7 +135,7 @@ def cast(solids: Solids, placed: Placed, frame: Frame) -> Hits:
     first = nearest[pixel] & (2**24 - 1)
     winner, t, s = seen[first], t[first], s[first]
     x, y, part = x[winner], y[winner], solid[winner]
-    rows = np.take(table, part, axis=1)
+    rows = np.take(table[:13], part, axis=1)
     stretch = 1 + t * np.float32(1 / frame.distance)
     point = np.stack((x * stretch, y * stretch, t))
     own = rows[0:3] * point[0] + rows[3:6] * point[1] + rows[6:9] * t + rows[9:12]

@@ -97,15 +97,11 @@ def _layer(look: Look, camera: Camera, view: View, shadow: Shadow | None, power:
     scale, x, y = (v * FINER for v in view.frame[2:5])
     hits = cast(view.solids, view.placed, Frame(high * FINER, wide * FINER, scale, x, y, view.frame.distance))
     colour, folds = paint(look, view.solids, hits)
-    layer = np.zeros((high * wide * FINER * FINER, 4), np.float32)
-    layer[hits.pixel, :3] = _shade(hits, colour, folds, camera, _lit(hits.point, shadow), power)
-    layer[hits.pixel, 3] = 1
-    parts = layer.reshape(high, FINER, wide, FINER, 4)
-    whole = parts[:, 0, :, 0].copy()
-    for i in range(1, FINER * FINER):
-        whole += parts[:, i // FINER, :, i % FINER]
-    whole /= FINER * FINER
-    return whole
+    shade = _shade(hits, colour, folds, camera, _lit(hits.point, shadow), power)
+    row, column = np.divmod(hits.pixel, wide * FINER)
+    coarse = row // FINER * wide + column // FINER
+    channels = [np.bincount(coarse, weight, high * wide) for weight in (*shade.T, None)]
+    return (np.stack(channels, 1) / FINER**2).astype(np.float32).reshape(high, wide, 4)
 
 
 def _shadow(view: View, camera: Camera) -> Shadow:
