@@ -219,7 +219,7 @@ def layout(places: Places) -> Recipe:
                 if field.group == group:
                     inputs[field.name] = form.component(field, settings.stage, values[field.name], folders)
     with gr.Accordion("Command line and settings file", open=False, elem_classes="vkd-group"):
-        shown = {"interactive": False, "wrap_lines": True}
+        shown: dict[str, Any] = {"interactive": False, "wrap_lines": True}
         command = gr.Code(
             form.command(settings, places.checkpoints),
             language="shell",
