@@ -73,6 +73,15 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None) -> s
     return address
 
 
+def warm(places: parts.Places) -> None:
+    """Load what the tabs open with, while the first visitor is still looking at the page."""
+    try:
+        queries.warm(places)
+        explain.warm(places)
+    except Exception:  # a damaged checkpoint is told to the person who asks for it
+        parts.LOG.warning("The networks could not be loaded beforehand.", exc_info=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Open the app and keep it open until Ctrl-C."""
     parser = argparse.ArgumentParser(
@@ -94,9 +103,8 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"VKD is open at {address}", flush=True)
-    threading.Thread(
-        target=queries.warm, args=(parts.Places.of(chosen.checkpoints, chosen.gallery),), daemon=True
-    ).start()
+    places = parts.Places.of(chosen.checkpoints, chosen.gallery)
+    threading.Thread(target=warm, args=(places,), daemon=True).start()
     page.block_thread()
 
 

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
 from torch import Tensor, nn
 
 from vkd.model import Net, Output
@@ -27,36 +26,37 @@ from vkd.model import Net, Output
 _LOCK = threading.Lock()
 
 
-class _SignedEigenCAM(EigenCAM):
-    """The first principal component of the map. A component's sign is arbitrary, and the package's own
-    decomposition is slow for wide maps: here the larger side is positive and the decomposition is thin."""
-
-    def get_cam_image(
-        self,
-        input_tensor: Any,
-        target_layer: Any,
-        target_category: Any,
-        activations: NDArray,
-        grads: Any,
-        eigen_smooth: bool,
-    ) -> NDArray:
-        maps = []
-        for one in activations:
-            points = one.reshape(len(one), -1).T
-            points = points - points.mean(axis=0)
-            component = np.linalg.svd(points, full_matrices=False)[2][0]
-            projected = (points @ component).reshape(one.shape[1:])
-            maps.append(-projected if -projected.min() > projected.max() else projected)
-        return np.stack(maps)
-
-
-METHODS: dict[str, type] = {
-    "gradcam": GradCAM,  # arXiv 1610.02391; the authors' heatmaps too
-    "gradcam++": GradCAMPlusPlus,  # arXiv 1710.11063
-    "layercam": LayerCAM,  # IEEE TIP 2021, "LayerCAM: Exploring Hierarchical Class Activation Maps"
-    "eigencam": _SignedEigenCAM,  # arXiv 2008.00299; looks at no target
-    "hirescam": HiResCAM,  # arXiv 2011.08891
+METHODS: dict[str, str] = {  # → the class in pytorch_grad_cam; "" is our own
+    "gradcam": "GradCAM",  # arXiv 1610.02391; the authors' heatmaps too
+    "gradcam++": "GradCAMPlusPlus",  # arXiv 1710.11063
+    "layercam": "LayerCAM",  # IEEE TIP 2021, "LayerCAM: Exploring Hierarchical Class Activation Maps"
+    "eigencam": "",  # arXiv 2008.00299; looks at no target
+    "hirescam": "HiResCAM",  # arXiv 2011.08891
 }
+
+
+def _coarse(
+    method: str, net: nn.Module, layer: nn.Module, activations: NDArray, gradients: NDArray
+) -> NDArray:
+    """Activations and gradients (n, D, h, w) → maps (n, h, w), signed."""
+    if not METHODS[method]:
+        return np.stack([_principal(one) for one in activations])
+    # At the first heatmap, not when this file is read: the package brings scikit-learn along, and the app
+    # would open two seconds later.
+    import pytorch_grad_cam
+
+    cam = getattr(pytorch_grad_cam, METHODS[method])(net, [])
+    return cam.get_cam_image(None, layer, None, activations, gradients, False)
+
+
+def _principal(one: NDArray) -> NDArray:
+    """The first principal component of a map (D, h, w). A component's sign is arbitrary, and the package's
+    own decomposition is slow for wide maps: here the larger side is positive, the decomposition thin."""
+    points = one.reshape(len(one), -1).T
+    points = points - points.mean(axis=0)
+    component = np.linalg.svd(points, full_matrices=False)[2][0]
+    projected = (points @ component).reshape(one.shape[1:])
+    return -projected if -projected.min() > projected.max() else projected
 
 
 class Heat(NamedTuple):
@@ -119,8 +119,7 @@ def heatmaps(
         values, classes = _targets(output, target)
         (slopes,) = torch.autograd.grad(values.sum(), taps[0])
         activations, gradients = (part.detach().cpu().numpy() for part in (taps[0], slopes))
-        cam = METHODS[method](net, [])
-        coarse = cam.get_cam_image(None, where, None, activations, gradients, False)
+        coarse = _coarse(method, net, where, activations, gradients)
     coarse = np.maximum(coarse, 0).reshape(*views, *coarse.shape[1:])
     maps = _enlarge(coarse, clips.shape[-2:], scale)
     return Heat(maps, values.detach().double().cpu().numpy(), coarse, classes.cpu().numpy())

@@ -109,6 +109,13 @@ def explain_again(
     return explain(places, pictures, second, target, *rest)
 
 
+def warm(places: Places) -> None:
+    """Make one small heatmap, so that the first visitor does not wait for what only heatmaps need."""
+    for name in filter(None, parts.pair(places)):
+        net = parts.network(parts.checkpoint_folder(places, name))
+        _explain(net, [torch.zeros(3, *net.config.image_size, dtype=torch.uint8)], [], next(iter(METHODS)))
+
+
 def refused() -> tuple[str, None]:
     """What stands in place of an answer, so that no older answer is taken for this one's."""
     return REFUSED, None
