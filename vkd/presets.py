@@ -78,26 +78,26 @@ _DISTILLED = {
 _BENCHMARKS = {"mars": (_PERSON, _TRACKLETS), "duke": (_PERSON, _TRACKLETS), "veri": (_VEHICLE, _SINGLES)}
 _SLOW_START = {"resnet18": {"milestones": (50, 100, 150, 200, 250)}}
 
-_STREET = {"image_size": (128, 64), "samples_per_identity": 3, "learning_rate": 3.5e-4, "evaluate_every": 10}
+_STREET = {
+    "image_size": (128, 64),
+    "identities_per_batch": 8,
+    "samples_per_identity": 3,
+    "learning_rate": 3.5e-4,
+    "evaluate_every": 6,
+}
+_SHIPPED = {"channels_last": True, "workers": 0}
+_SHIPPED_STUDENT = {**_SHIPPED, "views": 6, "epochs": 16, "milestones": (11, 14)}
 _DEMO: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "street-mobilenet-teacher": ("teacher", "mobilenet", {"views": 3, "epochs": 57, "milestones": (40,)}),
-    "street-mobilenet-student": (
-        "student",
+    "street-mobilenet-teacher": (
+        "teacher",
         "mobilenet",
-        {"views": 6, "student_views": 2, "identities_per_batch": 8, "epochs": 43, "milestones": (30,)},
+        {**_SHIPPED, "views": 3, "epochs": 22, "milestones": (15, 19)},
     ),
+    "street-mobilenet-student": ("student", "mobilenet", _SHIPPED_STUDENT),
     "street-mobilenet-control": (
         "student",
         "mobilenet",
-        {
-            "views": 6,
-            "student_views": 2,
-            "identities_per_batch": 8,
-            "epochs": 43,
-            "milestones": (30,),
-            "kd_weight": 0.0,
-            "dp_weight": 0.0,
-        },
+        {**_SHIPPED_STUDENT, "kd_weight": 0.0, "dp_weight": 0.0},
     ),
     "street-tiny-teacher": (
         "teacher",
@@ -107,7 +107,7 @@ _DEMO: dict[str, tuple[str, str, dict[str, Any]]] = {
     "street-tiny-student": (
         "student",
         "tiny",
-        {"views": 6, "identities_per_batch": 8, "epochs": 20, "milestones": (15,), "learning_rate": 3e-3},
+        {"views": 6, "epochs": 20, "milestones": (15,), "learning_rate": 3e-3},
     ),
 }
 
