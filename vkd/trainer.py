@@ -183,7 +183,8 @@ class Trainer:
             return teach(of_all(self.model(images)), gathered(labels), margin=settings.margin)
         taught = None
         if self.teacher is not None:
-            with batch_statistics(self.teacher), self.accelerator.autocast():
+            rule = torch.no_grad() if settings.freeze_batch_norm else batch_statistics(self.teacher)
+            with rule, self.accelerator.autocast():
                 taught = of_all(self.teacher(images))
         seed = (settings.seed, self.progress.epoch, step)
         chosen = choose_views(len(images) * world(), images.shape[1], settings.student_views, seed)
