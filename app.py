@@ -16,7 +16,7 @@ import gradio as gr
 from vkd.ui import explain, look, parts, queries, retrieve
 
 HERE = Path(__file__).resolve().parent
-ON_SPACE = bool(os.environ.get("SPACE_ID"))
+ON_SPACE = os.environ.get("SYSTEM") == "spaces"
 
 
 def build(checkpoints: Path, gallery: Path | None = None) -> gr.Blocks:
@@ -97,8 +97,8 @@ def main(arguments: list[str] | None = None) -> None:
     for folder in filter(None, (chosen.checkpoints, chosen.gallery)):
         if not folder.is_dir():
             parser.error(f"there is no folder {folder}")
-    page = build(chosen.checkpoints, chosen.gallery)
     try:
+        page = build(chosen.checkpoints, chosen.gallery)
         address = launch(page, chosen.checkpoints, chosen.host, chosen.port)
     except (ValueError, OSError) as error:
         parser.error(str(error))

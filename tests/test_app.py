@@ -2,10 +2,7 @@
 
 import importlib.util
 import json
-import os
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -331,19 +328,15 @@ def test_loopback_is_told_from_the_world(host: str, only_here: bool) -> None:
     assert load_app().is_loopback(host) is only_here
 
 
-def test_an_open_door_needs_a_lock(checkpoints: Path) -> None:
-    environment = {key: value for key, value in os.environ.items() if key not in ("VKD_AUTH", "SPACE_ID")}
-    opened = subprocess.run(
-        [sys.executable, ROOT / "app.py", "--host", "0.0.0.0", "--checkpoints", checkpoints],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=environment,
-        check=False,
-    )
-    assert opened.returncode == 2
-    assert "no password is set" in opened.stderr
-    assert "Traceback" not in opened.stderr
+def test_an_open_door_needs_a_lock(
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("VKD_AUTH", "SYSTEM"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit) as stopped:
+        load_app().main(["--host", "0.0.0.0", "--checkpoints", str(checkpoints)])
+    assert stopped.value.code == 2
+    assert "no password is set" in capsys.readouterr().err
 
 
 def test_no_component_outlives_its_page() -> None:
@@ -352,6 +345,33 @@ def test_no_component_outlives_its_page() -> None:
     for module in (cards, explain, look, parts, queries, retrieve):
         kept = [name for name, value in vars(module).items() if isinstance(value, gr.blocks.Block)]
         assert not kept, f"{module.__name__} keeps {kept}"
+
+
+def test_files_of_the_server_cannot_be_asked_about(client: Client, checkpoints: Path) -> None:
+    config = checkpoints.resolve() / "tiny-teacher" / "config.json"
+    stolen = {"path": str(config), "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(AppError) as refused:
+        ask(client, [{"image": stolen, "caption": None}])
+    assert "is not a picture" not in str(refused.value)  # it was not even opened
+
+
+def test_the_app_opens_without_anything_to_show(tmp_path: Path) -> None:
+    from vkd.ui import retrieve
+
+    page = load_app().build(tmp_path)
+    assert "There is no gallery yet" in json.dumps(page.get_config_file(), default=str)
+    picture_file = write_odd("transparent.png", tmp_path)
+    with pytest.raises(gr.Error, match="There is no gallery yet"):
+        retrieve.search(parts.Places.of(tmp_path), [picture_file], "", "", "", 5, [], False)
+
+
+def test_a_damaged_gallery_is_named_at_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "street-gallery").mkdir()
+    (tmp_path / "street-gallery" / "gallery.json").write_text("{")
+    with pytest.raises(SystemExit) as stopped:
+        load_app().main(["--checkpoints", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert "gallery.json is damaged" in capsys.readouterr().err
 
 
 # ---- the pair that ships with the repository

@@ -163,9 +163,9 @@ def gallery_folder(places: Places, name: str) -> Path:
     for folder in gallery_folders(places):
         if folder.name == name:
             return folder
-    known = (
-        ", ".join(folder.name for folder in gallery_folders(places)) or "none yet: build one with `vkd index`"
-    )
+    known = ", ".join(folder.name for folder in gallery_folders(places))
+    if not known:
+        raise ValueError("There is no gallery yet: build one with `vkd index`.")
     raise ValueError(f"There is no gallery called '{name}'. Known: {known}.")
 
 

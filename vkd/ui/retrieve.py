@@ -17,6 +17,11 @@ EMPTY = cards.empty(
     "The best matches of the teacher and of the student appear here, side by side.",
 )
 
+NO_GALLERY = cards.empty(
+    "There is no gallery yet",
+    "A gallery is what is searched. Build one from a folder of pictures with: python -m vkd index FOLDER "
+    "--checkpoints TEACHER STUDENT --out checkpoints/my-gallery, then open the app again.",
+)
 REFUSED = cards.empty(
     "No answer to this one",
     "The message at the top says what is wrong. Change the pictures or the choices and try again.",
@@ -143,7 +148,7 @@ def build(root: Path, gallery: Path | None = None) -> None:
                     first = parts.network_choice(places, "teacher", teacher)
                     second = parts.network_choice(places, "student", student)
         with gr.Column(elem_classes="vkd-results"):
-            answer = gr.HTML(EMPTY, label="Matches")
+            answer = gr.HTML(EMPTY if names else NO_GALLERY, label="Matches")
             with gr.Accordion("The same as data (JSON)", open=False):
                 data = gr.JSON(label="Ranked lists")
     inputs = [state, pictures, shelf, first, second, top_k, cameras, rerank]
