@@ -18,6 +18,7 @@ VERBS = {
     "index": ("commands_gallery", "Build a gallery to search from a data set or a folder of pictures."),
     "search": ("commands_gallery", "Search a gallery with pictures."),
     "explain": ("commands_gallery", "Write heatmaps of a whole split as pictures."),
+    "demo": ("command_demo", "Make the demo pair that ships, with its gallery, anew."),
     "import": ("commands", "Turn a checkpoint of the paper's authors into one of ours."),
 }
 
