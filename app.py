@@ -13,7 +13,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from vkd.ui import explain, look, parts, queries, retrieve
+from vkd.ui import explain, look, parts, queries, retrieve, train
 
 HERE = Path(__file__).resolve().parent
 ON_SPACE = os.environ.get("SYSTEM") == "spaces"
@@ -27,6 +27,8 @@ def build(checkpoints: Path, gallery: Path | None = None) -> gr.Blocks:
             retrieve.build(checkpoints, gallery)
         with gr.Tab("Explain"):
             explain.build(checkpoints, gallery)
+        with gr.Tab("Train"):
+            train.build(checkpoints)
     return page.queue(max_size=32)
 
 
@@ -57,7 +59,7 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None) -> s
         server_port=port,
         auth=credentials(),
         theme=look.theme(),
-        css_paths=look.CSS,
+        css_paths=[look.CSS, train.CSS],
         head=look.HEAD,
         footer_links=["api"],
         allowed_paths=[str(parts.Places.of(checkpoints).queries)],

@@ -160,6 +160,7 @@ def _is_first() -> bool:
 
 def _one(settings: Settings, folder: Path, wait: bool = False) -> int:
     """One run in its folder: lock, train, write down, show; → exit code."""
+    from vkd.probes import watched
     from vkd.train import train as events_of
 
     caught: list[int] = []
@@ -173,7 +174,7 @@ def _one(settings: Settings, folder: Path, wait: bool = False) -> int:
         if not _is_first():
             return _code([event["kind"] for event in events], caught)
         events = turns.in_turn(events, folder, turns.device_name(settings.device), stop, wait=wait)
-        events = runs.record(folder, events)
+        events = runs.record(folder, watched(events, folder, settings))
         if settings.tensorboard:
             events = _boarded(folder, events)
         return _code(_shown(folder, events), caught)
@@ -297,6 +298,8 @@ def _line(event: dict[str, Any], folder: Path, epochs: int) -> str:
         return f"epoch {epoch}/{epochs}: {'; '.join(parts)}"
     if kind == "finished":
         return f"Finished: {folder}"
+    if kind == "probes" and event["why"]:
+        return f"The probe pictures could not be looked at: {event['why']}"
     if kind == "stopped":
         return f"Stopped after epoch {epoch} and saved; the same command on {folder} goes on."
     return ""

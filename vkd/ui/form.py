@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import annotated_types
 import gradio as gr
 import pydantic
+from gradio.components import Component
 from pydantic.fields import FieldInfo
 
 from vkd.presets import PRESETS
@@ -242,9 +243,7 @@ def _flag(name: str, value: Any) -> list[str]:
 # --- inputs -------------------------------------------------------------------------------------------------
 
 
-def component(
-    field: Field, stage: str, value: Plain, checkpoints: Sequence[str] = ()
-) -> gr.components.Component:
+def component(field: Field, stage: str, value: Plain, checkpoints: Sequence[str] = ()) -> Component:
     """The input of one field; a folder that may be left out is a checkpoint's and offers those there are."""
     common: dict[str, Any] = {
         "label": field.label,

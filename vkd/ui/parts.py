@@ -23,7 +23,7 @@ from vkd.retrieve import Gallery
 LOG = logging.getLogger("vkd.app")
 PACKAGE = Path(__file__).resolve().parents[1]
 
-DEMO = bool(os.environ.get("SPACE_ID") or os.environ.get("VKD_DEMO"))
+DEMO = os.environ.get("SYSTEM") == "spaces" or bool(os.environ.get("VKD_DEMO"))
 """A public demo: handlers that would train or write refuse. Decided once, by the environment."""
 
 P = ParamSpec("P")

@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.context import Context
 
 from vkd import checkpoint, runs
-from vkd.ui import board, cards, curves, dataset, form, parts, recipe, watch
+from vkd.ui import attention, board, cards, curves, dataset, form, parts, recipe, watch
 from vkd.ui.parts import Places
 
 
@@ -139,7 +139,8 @@ def look(places: Places, shown: list[str] | None, have: dict[str, Any] | None) -
     listed = board.list_html(found, chosen)
     headline = board.headline_html(known[chosen[0]]) if chosen else board.marked("")
     log = board.log_html(places.checkpoints, chosen)
-    message = watch.news(places.checkpoints, chosen, have.get("runs") or {})
+    message = watch.news(places.checkpoints, chosen, have.get("runs") or {}, have.get("order"))
+    looks = attention.news(places.checkpoints / chosen[0], have.get("looks") or {}) if chosen else None
     changed = board.mark_of(headline) != have.get("headline")
     buttons = _buttons(known.get(chosen[0]) if chosen else None) if changed else [gr.skip()] * 3
     return [
@@ -147,6 +148,7 @@ def look(places: Places, shown: list[str] | None, have: dict[str, Any] | None) -
         gr.skip() if board.mark_of(listed) == have.get("list") else listed,
         headline if changed else gr.skip(),
         gr.skip() if message is None else message,
+        gr.skip() if looks is None else looks,
         gr.skip() if board.mark_of(log) == have.get("log") else log,
         *buttons,
     ]
@@ -197,12 +199,14 @@ def first(shown: list[str] | None) -> str:
 
 # --- layout -------------------------------------------------------------------------------------------------
 
+CSS = Path(__file__).with_name("train.css")
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _HAVE = """(places, shown, have) => {
   const mark = (id) => document.querySelector(`#${id} [data-mark]`)?.dataset.mark ?? '';
   const curves = window.vkdCurves ?? { have: {}, order: [] };
+  const looks = window.vkdAttention ?? { run: '', epochs: [] };
   return [places, shown, {
-    runs: { ...curves.have, order: curves.order },
+    runs: curves.have, order: curves.order, looks: { run: looks.run, epochs: looks.epochs },
     list: mark('vkd-train-list'), headline: mark('vkd-train-headline'), log: mark('vkd-train-log'),
   }];
 }"""
@@ -251,6 +255,8 @@ def build(root: Path) -> None:
             with gr.Tabs():
                 with gr.Tab("Curves"):
                     drawn = curves.component(None, elem_id="vkd-train-curves")
+                with gr.Tab("Attention"):
+                    watched = attention.component(elem_id="vkd-train-attention")
                 with gr.Tab("Log"):
                     log = gr.HTML(elem_id="vkd-train-log")
     shown, have = gr.JSON([], visible=False), gr.JSON({}, visible=False)
@@ -258,7 +264,7 @@ def build(root: Path) -> None:
     page = Context.root_block
     assert page is not None
     page.load(recipe.restore, [places, asked.kept], asked.filled, **_QUIET)
-    pieces = [shown, listed, headline, drawn, log, halt, on, away]
+    pieces = [shown, listed, headline, drawn, watched, log, halt, on, away]
     gr.on(
         [gr.Timer(2).tick, page.load, shown.change], look, [places, shown, have], pieces, js=_HAVE, **_QUIET
     )

@@ -229,11 +229,12 @@ def _lines(scores: dict[str, dict[str, float]], text: str, dash: str) -> list[di
     ]
 
 
-def news(root: Path, shown: Sequence[str], have: dict[str, Any]) -> dict[str, Any] | None:
-    """What a page that already has `have` ({run: byte offset}) must be sent to draw the runs in `shown`;
-    None: nothing.
+def news(
+    root: Path, shown: Sequence[str], have: dict[str, Any], order: Sequence[str] | None = None
+) -> dict[str, Any] | None:
+    """What a page that has `have` ({run: byte offset}), drawn in `order`, must be sent to draw `shown`.
 
-    Only the points after the offset are sent, and everything when the file is new or was replaced.
+    None: nothing. Only points after the offset are sent, and all when the file is new or was replaced.
     """
     message: dict[str, Any] = {"order": list(shown), "runs": {}}
     for name in shown:
@@ -252,7 +253,7 @@ def news(root: Path, shown: Sequence[str], have: dict[str, Any]) -> dict[str, An
             except (ValueError, OSError):
                 part["references"] = []
         message["runs"][name] = part
-    return message if message["runs"] or have.get("order") != list(shown) else None
+    return message if message["runs"] or order != list(shown) else None
 
 
 def _after(folder: Path, offset: int) -> list[dict[str, Any]]:
@@ -260,9 +261,7 @@ def _after(folder: Path, offset: int) -> list[dict[str, Any]]:
 
 
 def log_tail(folder: Path, lines: int = LOG_LINES) -> str:
-    """The last lines of what the trainer printed; of a progress bar only its last state; tokens blacked
-    out.
-    """
+    """The last lines that the trainer printed; of a progress bar its last state; tokens blacked out."""
     try:
         with (folder / "log.txt").open("rb") as file:
             file.seek(0, 2)
