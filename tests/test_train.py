@@ -399,7 +399,9 @@ def test_a_save_that_fails_leaves_the_last_one(tmp_path: Path, monkeypatch: pyte
 
 def test_losses_that_blow_up_end_the_run(small_street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("vkd.objectives.losses.classify", lambda logits, labels: logits.sum() * float("nan"))
-    assert "class, total are no longer finite in epoch 1" in refused(teacher_settings(small_street), tmp_path)
+    assert "are no longer finite in epoch 1, step 3: lower the learning rate" in refused(
+        teacher_settings(small_street), tmp_path
+    )
 
 
 def test_a_small_evaluation_fails_before_the_first_epoch(

@@ -62,7 +62,7 @@ os.register_at_fork(after_in_child=_let_go)
 
 def check_name(name: str) -> str:
     """The name itself; raises ValueError for one that is no run name (`NAME`)."""
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         raise ValueError(
             f"'{name}' is no name for a run: 1 to 64 small letters, digits, - and _, no - or _ first"
         )
@@ -73,10 +73,11 @@ def label(settings: Settings) -> str:
     """Words for a run's name: data set, network, stage. A student is named after its teacher's folder."""
     network = getattr(settings, "backbone", "")
     if not network and (teacher := getattr(settings, "teacher", None)):
-        network = re.sub(r"^\d{8}-\d{6}-|-(teacher|student|imported)$|-g\d+$", "", Path(teacher).name)
-        network = network.removesuffix("-teacher").removeprefix(f"{settings.dataset}-")
+        network = re.sub(r"^\d{8}-\d{6}-", "", Path(teacher).name)
+        network = re.sub(r"(-(teacher|student|imported))?(-g\d+)?$", "", network)
+        network = network.removeprefix(f"{settings.dataset}-")
     words = "-".join(word for word in (settings.dataset, network, settings.stage) if word)
-    return re.sub(r"[^a-z0-9_-]+", "-", words.lower()).strip("-_")[:44]
+    return re.sub(r"[^a-z0-9_]+", "-", words.lower()).strip("-_")[:44]
 
 
 def create(root: str | Path, settings: Settings, name: str | None = None) -> Path:
@@ -256,7 +257,7 @@ def stop(folder: str | Path, patience: float = 60.0) -> bool:
     """
     ask_to_stop(folder)
     willing = True
-    for sign, wait in ((None, patience), (signal.SIGTERM, min(patience, 10.0)), (signal.SIGKILL, 10.0)):
+    for sign, wait in ((None, patience), (signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
         if sign is not None:
             number = pid(folder)
             if not alive(folder):

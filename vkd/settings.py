@@ -67,7 +67,9 @@ class Settings(pydantic.BaseModel):
     erase: float = _ask(0.5, "data", "Probability of erasing a random rectangle of a picture.", ge=0, le=1)
 
     freeze_batch_norm: bool = _ask(
-        False, "network", "Normalise by the statistics that the networks start with, in the trunk and the neck, the teacher too."
+        False,
+        "network",
+        "Normalise by the statistics that the networks start with, in trunk and neck, teacher too.",
     )
 
     frames: Annotated[str, Choice("batches", "FRAMES")] = _ask(

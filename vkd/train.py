@@ -110,6 +110,7 @@ def _epoch(trainer: Trainer, stop: Callable[[], bool]) -> Generator[Event, None,
                 trainer, "step", step=step + 1, steps=trainer.steps, losses=losses, images_per_second=rate
             )
         if trainer.ends_window(step) and any_of_us(stop(), trainer.device) and step + 1 < trainer.steps:
+            _checked(found, progress.epoch + 1, step + 1)  # such weights must not replace those saved before
             _add(progress.sums, sums)
             progress.step, progress.seconds = step + 1, earlier + time.perf_counter() - began
             return True
