@@ -17,7 +17,7 @@ from vkd.ui.retrieve import REFUSED
 
 EMPTY = cards.empty(
     "Where does it look?",
-    "Upload a picture on the left, or click an example. The parts that made the teacher and the student "
+    "Upload a picture, or click an example. The parts that made the teacher and the student "
     "recognise the person appear here. With a second picture the maps show what the two have in common.",
 )
 IDENTITY, SECOND = "top identity", "second picture"

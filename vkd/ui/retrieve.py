@@ -13,7 +13,7 @@ from vkd.ui.parts import Places
 
 EMPTY = cards.empty(
     "Who is this?",
-    "Upload a picture of a person (or several pictures of the same person) on the left, or click an example. "
+    "Upload a picture of a person, or several pictures of the same person, or click an example. "
     "The best matches of the teacher and of the student appear here, side by side.",
 )
 
