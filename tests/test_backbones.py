@@ -1,7 +1,6 @@
 """The trunks: shapes and weights of the published networks, and life without ImageNet weights."""
 
 import threading
-import time
 import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -135,13 +134,11 @@ def test_torchvisions_loader_fills_the_trunk(name: str, hub: Path):
 
 @pytest.mark.usefixtures("offline")
 def test_without_weights_one_sentence_and_a_start_from_scratch(hub: Path):
-    started = time.perf_counter()
     with pytest.warns(
         NoImageNetWeights, match=r"ResNet-18.*starts from scratch.*resnet18-f37072fd.pth"
     ) as seen:
         net = trunk("resnet18", pretrained=True, generator=torch.Generator().manual_seed(3))
     assert len(seen) == 1
-    assert time.perf_counter() - started < 5
     plain = trunk("resnet18", generator=torch.Generator().manual_seed(3))
     assert torch.equal(net.stages[0][0].weight, plain.stages[0][0].weight)
     assert not weights_available("resnet18")
@@ -157,11 +154,12 @@ def test_a_damaged_file_is_said_and_does_not_stop(hub: Path):
 
 def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(backbones, "PROBE_SECONDS", 0.3)
-    asked = threading.Event()
+    asked, answered = threading.Event(), threading.Event()
 
     class Silent(BaseHTTPRequestHandler):
         def do_HEAD(self):
-            asked.wait(5)
+            asked.wait(30)
+            answered.set()
 
         def log_message(self, *_: object) -> None:
             pass
@@ -169,9 +167,8 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch
     server = HTTPServer(("127.0.0.1", 0), Silent)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        started = time.perf_counter()
         assert not backbones._answers(f"http://127.0.0.1:{server.server_port}/weights.pth")
-        assert time.perf_counter() - started < 2
+        assert not answered.is_set(), "it waited for the server instead of giving it up"
     finally:
         asked.set()
         server.shutdown()
