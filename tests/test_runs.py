@@ -112,8 +112,9 @@ def test_a_forked_reader_does_not_keep_the_lock(tmp_path: Path):
 
 
 def test_a_dead_trainer_holds_nothing(tmp_path: Path):
-    code = "import sys, time; from vkd import runs\nwith runs.lock(sys.argv[1]):\n print('held', flush=True)\n time.sleep(60)"
-    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    hold = "import sys, time; from vkd import runs\n"
+    hold += "with runs.lock(sys.argv[1]):\n print('held', flush=True)\n time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "held\n"
     assert runs.alive(tmp_path)
