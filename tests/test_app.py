@@ -105,15 +105,6 @@ def test_the_demo_holds_a_gallery_and_queries_of_held_out_people(
     assert parts.gallery(checkpoints / "street-gallery").networks == ["tiny-teacher", "tiny-student"]
 
 
-def test_queries_never_replace_a_folder_of_something_else(tmp_path: Path) -> None:
-    from vkd.demo import write_queries
-
-    (tmp_path / "precious.txt").write_text("keep")
-    with pytest.raises(ValueError, match="not a set of queries"):
-        write_queries(tmp_path, [])
-    assert (tmp_path / "precious.txt").read_text() == "keep"
-
-
 # ---- retrieve
 
 
