@@ -279,8 +279,8 @@ def test_explaining_a_likeness_tells_the_cosine(
 
 def test_every_public_endpoint_is_named_and_says_what_it_does(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(endpoints) == {"/search", "/example", "/explain"}
-    assert all(endpoint["description"] for endpoint in endpoints.values())
+    assert {"/search", "/example", "/explain"} <= set(endpoints)
+    assert [name for name, endpoint in endpoints.items() if not endpoint["description"]] == []
 
 
 def test_files_of_the_server_are_not_served(address: str, checkpoints: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ships beside the demo pair: queries spread over people, and never a folder of something else replaced."""
+"""What ships beside the demo pair: queries spread over people; no folder of something else is replaced."""
 
 import json
 from pathlib import Path
