@@ -106,6 +106,14 @@ def test_what_is_wrong_is_said_beside_the_field(stage: str, name: str, value: An
     assert wrong[name].endswith(".")
 
 
+@pytest.mark.parametrize("text", ["64, 32", "64x32", "64 × 32", "64;32", " 64  32 "])
+def test_numbers_may_be_written_as_people_write_them(text: str):
+    settings, wrong = form.read("teacher", {"image_size": text})
+    assert wrong == {}
+    assert settings is not None
+    assert settings.image_size == (64, 32)
+
+
 def test_several_wrong_fields_are_all_told():
     values = form.values(PRESETS["street-tiny-student"].settings())
     _, wrong = form.read("student", {**values, "views": 0, "seed": -1, "milestones": "a"})

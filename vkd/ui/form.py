@@ -162,7 +162,7 @@ def read(stage: str, given: dict[str, Any], preset: str = "") -> tuple[Settings 
 def _parse(field: Field, value: Any) -> Any:
     """What pydantic is given for one value of the form."""
     if field.kind == "numbers" and isinstance(value, str):
-        words = [word for word in re.split(r"[\s,;]+|(?<=\d)[x×](?=\d)", value.strip()) if word]
+        words = [word for word in re.split(r"\s*[,;]\s*|(?<=\d)\s*[x×]\s*(?=\d)|\s+", value.strip()) if word]
         if strange := [word for word in words if not word.lstrip("+-").isdecimal()]:
             raise ValueError(f"'{strange[0]}' is not a whole number: write numbers with commas between them.")
         return [int(word) for word in words]

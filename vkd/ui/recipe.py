@@ -2,7 +2,6 @@
 file.
 """
 
-import functools
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,10 @@ from vkd.ui.parts import Places
 FIRST = {"teacher": "street-tiny-teacher", "student": "street-tiny-student"}
 _TITLES = {"data": "Data", "network": "Network", "views": "Views", "schedule": "Schedule", "losses": "Losses"}
 _OPEN = ("data", "network")
+# What is in the form stays in this browser, so that a refresh forgets nothing. Not a gr.BrowserState: that one
+# is read only when its tab is drawn, which is after the page has loaded.
+_KEEP = "(text) => { localStorage.setItem('vkd-train-form', text); }"
+_KEPT = "(places, saved) => [places, localStorage.getItem('vkd-train-form') ?? '']"
 
 
 def preset_names(stage: str) -> list[str]:
@@ -129,8 +132,7 @@ def restore(places: Places, saved: Any) -> list[Any]:
 def read_form(
     places: Places, stage: str, preset: str, before: dict[str, str] | None, *values: Any
 ) -> list[Any]:
-    """Command line and settings text (shown, and kept by the browser), what is wrong by field, updates of the
-    fields.
+    """Command line, settings text, what is wrong by field, updates of the fields.
 
     A wrong field shows its sentence in the place of its help; `before` is what was wrong until now.
     """
@@ -143,9 +145,8 @@ def read_form(
         for field in form.fields()
     ]
     if settings is None:
-        return [gr.skip(), gr.skip(), gr.skip(), wrong, *updates]
-    text = form.as_text(settings)
-    return [form.command(settings, places.checkpoints), text, text, {}, *updates]
+        return [gr.skip(), gr.skip(), wrong, *updates]
+    return [form.command(settings, places.checkpoints), form.as_text(settings), {}, *updates]
 
 
 @parts.kindly
@@ -185,7 +186,6 @@ class Recipe(NamedTuple):
     upload: gr.UploadButton
     save: gr.DownloadButton
     wrong: gr.JSON
-    kept: gr.BrowserState
 
     @property
     def filled(self) -> list[Any]:
@@ -201,7 +201,7 @@ class Recipe(NamedTuple):
     @property
     def told(self) -> list[Any]:
         """What `read_form` updates."""
-        return [self.command, self.text, self.kept, self.wrong, *self.inputs.values()]
+        return [self.command, self.text, self.wrong, *self.inputs.values()]
 
 
 def layout(places: Places) -> Recipe:
@@ -234,24 +234,26 @@ def layout(places: Places) -> Recipe:
             save = gr.DownloadButton("Save settings", size="sm")
             upload = gr.UploadButton("Load settings", size="sm", file_types=[".json"])
     wrong = gr.JSON({}, visible=False)
-    kept = gr.BrowserState(
-        "", storage_key="vkd-train-form", secret="vkd-train-form"
-    )  # so that a refresh forgets nothing
-    return Recipe(stage, preset, expected, begin, inputs, command, text, upload, save, wrong, kept)
+    return Recipe(stage, preset, expected, begin, inputs, command, text, upload, save, wrong)
 
 
-def wire(places: gr.State, recipe: Recipe, shown: Any, reuse: gr.Button) -> None:
+def wire(page: gr.Blocks, places: gr.State, recipe: Recipe, shown: Any, reuse: gr.Button) -> None:
     """Events of the form."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    keep = functools.partial(dict, fn=lambda text: text, inputs=recipe.text, outputs=recipe.kept, **quiet)
-    recipe.stage.input(choose_stage, [places, recipe.stage], recipe.filled, **quiet).success(**keep())
-    recipe.preset.input(choose_preset, [places, recipe.preset], recipe.filled, **quiet).success(**keep())
-    recipe.upload.upload(load_settings, [places, recipe.upload], recipe.filled, **quiet).success(**keep())
-    reuse.click(load_run, [places, shown], recipe.filled, **quiet).success(**keep())
-    gr.on(
-        [event for made in recipe.inputs.values() for event in form.listen(made)],
-        read_form, [places, *recipe.asked], recipe.told, trigger_mode="always_last", **quiet,
-    )  # fmt: skip
+    filled = [
+        recipe.stage.input(choose_stage, [places, recipe.stage], recipe.filled, **quiet),
+        recipe.preset.input(choose_preset, [places, recipe.preset], recipe.filled, **quiet),
+        recipe.upload.upload(load_settings, [places, recipe.upload], recipe.filled, **quiet),
+        reuse.click(load_run, [places, shown], recipe.filled, **quiet),
+        gr.on(
+            [event for made in recipe.inputs.values() for event in form.listen(made)],
+            read_form, [places, *recipe.asked], recipe.told, trigger_mode="always_last", **quiet,
+        ),
+    ]  # fmt: skip
+    for event in filled:
+        event.success(None, recipe.text, None, js=_KEEP, api_visibility="private")
+    saved = gr.Textbox(visible=False)
+    page.load(restore, [places, saved], recipe.filled, js=_KEPT, **quiet)
     recipe.save.click(save_settings, recipe.text, recipe.save, **quiet)
     name, answer = gr.Textbox(visible=False), gr.Textbox(visible=False)
     gr.on(

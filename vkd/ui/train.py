@@ -260,10 +260,9 @@ def build(root: Path) -> None:
                 with gr.Tab("Log"):
                     log = gr.HTML(elem_id="vkd-train-log")
     shown, have = gr.JSON([], visible=False), gr.JSON({}, visible=False)
-    recipe.wire(places, asked, shown, reuse)
     page = Context.root_block
     assert page is not None
-    page.load(recipe.restore, [places, asked.kept], asked.filled, **_QUIET)
+    recipe.wire(page, places, asked, shown, reuse)
     pieces = [shown, listed, headline, drawn, watched, log, halt, on, away]
     gr.on(
         [gr.Timer(2).tick, page.load, shown.change], look, [places, shown, have], pieces, js=_HAVE, **_QUIET

@@ -1,0 +1,217 @@
+"""A day of training: start, watch, refresh, a second visitor, a killed server, stop, resume, delete."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vkd import events, runs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Server:
+    """`python app.py` on one port, killed and started again at will."""
+
+    def __init__(self, checkpoints: Path, log: Path) -> None:
+        self.checkpoints, self.log, self.port = checkpoints, log, ""
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def open(self) -> str:
+        self.log.write_text("")
+        command = [sys.executable, "-u", str(ROOT / "app.py"), "--checkpoints", str(self.checkpoints)]
+        with self.log.open("w") as output:
+            self.process = subprocess.Popen(
+                [*command, *(["--port", self.port] if self.port else [])], stdout=output, stderr=output
+            )
+        deadline = time.monotonic() + 120
+        while not (found := re.search(r"http://127\.0\.0\.1:(\d+)", self.log.read_text())):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"The app did not open:\n{self.log.read_text()}")
+            time.sleep(0.1)
+        self.port = found[1]
+        return found[0]
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(20)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    made = Server(checkpoints, tmp_path / "app.txt")
+    try:
+        yield made
+    finally:
+        made.kill()
+        for folder in checkpoints.glob("*/settings.json"):
+            if runs.alive(folder.parent):
+                runs.stop(folder.parent, patience=20)
+
+
+def visit(browser: Any, address: str, errors: list[str]) -> Any:
+    page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on(
+        "request",
+        lambda asked: None if asked.url.startswith((address, "data:", "blob:")) else errors.append(asked.url),
+    )
+    page.goto(address)
+    page.get_by_role("tab", name="Train").click()
+    page.get_by_role("button", name="Start training").wait_for()
+    return page
+
+
+def field(page: Any, label: str) -> Any:
+    """An input by its label; the label of a text box has its help in it too."""
+    return page.get_by_label(re.compile(rf"^\s*{label.replace('_', ' ')}\b")).first
+
+
+def unfold(page: Any, group: str) -> None:
+    page.get_by_role("button", name=re.compile(rf"^{group}\b")).first.click()
+
+
+def fill(page: Any, group: str, **values: object) -> None:
+    """Open a group of the form and fill fields in by their labels."""
+    if not field(page, next(iter(values))).is_visible():
+        unfold(page, group)
+    for label, value in values.items():
+        field(page, label).fill(str(value))
+        field(page, label).blur()
+
+
+def started(page: Any, server: Server) -> Path:
+    before = set(server.checkpoints.glob("*/settings.json"))
+    page.get_by_role("button", name="Start training").click()
+    deadline = time.monotonic() + 60
+    while not (new := set(server.checkpoints.glob("*/settings.json")) - before):
+        assert time.monotonic() < deadline, page.locator("body").inner_text()
+        page.wait_for_timeout(200)
+    return new.pop().parent
+
+
+def headline(page: Any, text: str | re.Pattern[str]) -> Any:
+    return page.locator("#vkd-train-headline").get_by_text(text).first
+
+
+def points(page: Any, series: str) -> int:
+    """How many points of a curve the page shows."""
+    return page.evaluate(
+        "(at) => document.querySelector(at)?.data?.[0]?.x.length ?? 0",
+        f"figure[data-series='{series}'] .vkd-plot",
+    )
+
+
+def wait_for_points(page: Any, series: str, count: int) -> None:
+    deadline = time.monotonic() + 90
+    while points(page, series) < count:
+        assert time.monotonic() < deadline, page.locator("#vkd-train-headline").inner_text()
+        page.wait_for_timeout(200)
+
+
+def test_a_day_of_training(browser: Any, server: Server, small_street: Path):
+    errors: list[str] = []
+    page = visit(browser, server.open(), errors)
+    page.get_by_text("No run yet").wait_for()
+
+    # The data are looked at before anything is trained on them; nonsense is told beside its field.
+    fill(page, "Data", Folder=small_street, Image_size="64 × 32")
+    page.get_by_role("button", name="Check the data").click()
+    page.locator(".vkd-table").wait_for()
+    fill(page, "Schedule", Identities_per_batch=1, Epochs=400, Evaluate_every=2)
+    page.locator(".vkd-wrong-field").get_by_text("greater than or equal to 2").wait_for()
+    fill(page, "Schedule", Identities_per_batch=4)
+    page.locator(".vkd-wrong-field").wait_for(state="detached")
+    fill(page, "Machine", Workers=0)
+    teacher = started(page, server)
+    headline(page, teacher.name).wait_for()
+    headline(page, "training").wait_for(timeout=90_000)
+    wait_for_points(page, "losses/total", 3)
+
+    # The reader zooms, and new points do not take the zoom away.
+    page.evaluate(
+        "Plotly.relayout(document.querySelector(\"figure[data-series='losses/total'] .vkd-plot\"), "
+        "{'xaxis.range[0]': 1, 'xaxis.range[1]': 2})"
+    )
+    wait_for_points(page, "losses/total", points(page, "losses/total") + 2)
+    shown = "document.querySelector(\"figure[data-series='losses/total'] .vkd-plot\").layout.xaxis.range"
+    assert page.evaluate(shown) == [1, 2]
+
+    # A refresh forgets neither the form nor the run, and a second visitor finds it too.
+    page.reload()
+    page.get_by_role("tab", name="Train").click()
+    headline(page, teacher.name).wait_for()
+    unfold(page, "Schedule")
+    assert field(page, "Epochs").input_value() == "400"
+    other = visit(browser, page.url.rstrip("/"), errors)
+    headline(other, "training").wait_for()
+    wait_for_points(other, "losses/total", 3)
+
+    # The server is killed and comes back: the run went on, and the open page finds it again.
+    server.kill()
+    before = len(events.read(teacher)[0])
+    other.wait_for_timeout(1500)
+    assert runs.alive(teacher)
+    server.open()
+    seen = points(other, "losses/total")
+    other.reload()
+    other.get_by_role("tab", name="Train").click()
+    headline(other, "training").wait_for()
+    wait_for_points(other, "losses/total", seen + 1)
+    assert len(events.read(teacher)[0]) > before
+
+    # Stop saves first; Resume goes on.
+    other.get_by_role("button", name="Stop", exact=True).click()
+    headline(other, "stopped").wait_for(timeout=60_000)
+    stopped = runs.status(teacher)
+    assert stopped.state == "stopped"
+    assert (teacher / "training.pt").is_file()
+    other.get_by_role("button", name="Resume").click()
+    headline(other, "training").wait_for(timeout=90_000)
+    wait_for_points(other, "losses/total", stopped.epoch + 1)
+
+    # Attention: looks of the evaluations so far.
+    other.get_by_role("tab", name="Attention").click()
+    other.get_by_label("Epoch", exact=True).wait_for(timeout=60_000)
+    assert other.locator(".vkd-attention img").count() >= 4 * 7
+    other.get_by_role("tab", name="Curves").click()
+
+    # A student in the queue behind it, with its teacher's level on its plots; a kill leaves word.
+    other.get_by_label("student").check()
+    field(other, "Backbone").wait_for(state="hidden")
+    fill(other, "Data", Folder=small_street, Image_size="64 × 32")
+    fill(other, "Schedule", Identities_per_batch=4, Epochs=300, Evaluate_every=1)
+    fill(other, "Machine", Workers=0)
+    student = started(other, server)
+    headline(other, student.name).wait_for()
+    headline(other, re.compile("waits for")).wait_for(timeout=60_000)
+    runs.stop(teacher)
+    wait_for_points(other, "losses/kd", 2)
+    other.locator("figure[data-series='i2v/map']").get_by_text("teacher").first.wait_for(timeout=60_000)
+    number = runs.pid(student)
+    assert number is not None
+    os.kill(number, signal.SIGKILL)
+    headline(other, "died").wait_for()
+    headline(other, re.compile("Resume goes on")).wait_for()
+
+    # Delete asks.
+    other.get_by_role("button", name="Delete…").click()
+    other.get_by_role("button", name="Keep it").click()
+    assert student.is_dir()
+    other.get_by_role("button", name="Delete…").click()
+    other.get_by_role("button", name="Delete for good").click()
+    headline(other, teacher.name).wait_for()
+    assert not student.exists()
+    assert teacher.is_dir()
+    refused = ("ERR_CONNECTION_REFUSED", "Failed to fetch", "network error", "Could not")
+    assert [error for error in errors if not any(word in error for word in refused)] == []
