@@ -278,7 +278,7 @@ def environment() -> dict[str, str]:
 
 
 def test_a_killed_run_goes_on_to_the_very_same_weights(small_street: Path, tmp_path: Path):
-    epochs = 40
+    epochs = 25
     list(train(teacher_settings(small_street, epochs=epochs), tmp_path / "whole"))
     folder = tmp_path / "killed"
     words = [sys.executable, *command(folder, small_street, "--epochs", str(epochs))]

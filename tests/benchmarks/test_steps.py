@@ -1,4 +1,4 @@
-"""One step of each stage on the demo's network: `pytest tests/benchmarks/test_steps.py --benchmark-enable`."""
+"""One step of each stage on the demo network: `pytest tests/benchmarks/test_steps.py --benchmark-enable`."""
 
 from pathlib import Path
 
