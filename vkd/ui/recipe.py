@@ -17,8 +17,8 @@ from vkd.ui.parts import Places
 FIRST = {"teacher": "street-tiny-teacher", "student": "street-tiny-student"}
 _TITLES = {"data": "Data", "network": "Network", "views": "Views", "schedule": "Schedule", "losses": "Losses"}
 _OPEN = ("data", "network")
-# What is in the form stays in this browser, so that a refresh forgets nothing. Not a gr.BrowserState: that one
-# is read only when its tab is drawn, which is after the page has loaded.
+# What is in the form stays in this browser: a refresh forgets nothing. Not a gr.BrowserState: that one is
+# read only when its tab is drawn, which is after the page has loaded.
 _KEEP = "(text) => { localStorage.setItem('vkd-train-form', text); }"
 _KEPT = "(places, saved) => [places, localStorage.getItem('vkd-train-form') ?? '']"
 
@@ -101,7 +101,7 @@ def choose_preset(places: Places, preset: str) -> list[Any]:
 
 def preset_settings(places: Places, preset: str) -> str:
     """The settings of a preset, by its name, as the JSON text that `train_start` takes."""
-    return choose_preset(places, preset)[-1]
+    return choose_preset(places, preset)[-2]
 
 
 @parts.kindly
