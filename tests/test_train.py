@@ -330,7 +330,7 @@ def test_two_processes_take_the_steps_of_one(small_street: Path, teacher: Path, 
         _, complaints = launcher.communicate(timeout=300)
     finally:
         if launcher.poll() is None:
-            os.killpg(launcher.pid, signal.SIGKILL)  # the trainers too: they would wait for each other for ever
+            os.killpg(launcher.pid, signal.SIGKILL)  # with its trainers, who would wait for ever
     assert launcher.returncode == 0, complaints
     events, _ = runs.read(shared)
     assert events[0]["processes"] == 2
