@@ -206,3 +206,14 @@ def test_markdown_sets_ours_beside_the_published(results, tmp_path):
 def test_another_suffix_is_refused(results, tmp_path):
     with pytest.raises(ValueError, match=r"scores.xlsx: choose a name in .json, .csv, .md"):
         evaluate.export(results, tmp_path / "scores.xlsx")
+
+
+def test_latex_compiles_in_the_head(results):
+    """Every special sign is escaped, every line has as many cells as the head; differences carry intervals."""
+    gain = {"i2v": {"map": 0.05, "map_low": -0.01, "map_high": 0.11}}
+    text = evaluate.latex({"tiny_a & 50%": results, "student − teacher": gain})
+    assert r"tiny\_a \& 50\%" in text
+    assert r"+5.00 (-1.00 \ldots{} +11.00)" in text
+    assert text.startswith("\\begin{tabular}{")
+    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len({line.replace(r"\&", "").count("&") for line in lines}) == 1

@@ -72,7 +72,7 @@ def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str], words: l
         ("train teacher --milestones 9 3", "--milestones: milestones (9, 3) must be ascending"),
         ("train student", "give --teacher FOLDER"),
         ("evaluate", "checkpoints: give at least 1"),
-        ("evaluate a b c", "checkpoints: give at most 2"),
+        ("evaluate a b c d e f g h i", "checkpoints: give at most 8"),
         ("evaluate a --json out.txt", "--json: out.txt must end in .json"),
         ("index street", "--checkpoints"),
         ("search", "GALLERY"),

@@ -1,8 +1,9 @@
 """`vkd street`, `vkd evaluate` and `vkd import`: one call into the library each, its answer printed."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
 
@@ -11,7 +12,7 @@ from vkd.settings import Choice
 
 if TYPE_CHECKING:
     from vkd.checkpoint import Checkpoint
-    from vkd.scores import Scores
+    from vkd.comparison import Comparison, Progress
     from vkd.tracklets import Splits
 
 Datasets = Annotated[str, Choice("datasets", "DATASETS", ("auto",))]
@@ -81,7 +82,9 @@ def import_(argv: Sequence[str]) -> int:
 
 class EvaluateFlags(pydantic.BaseModel):
     checkpoints: tuple[Path, ...] = argument(
-        "One checkpoint folder, or two to compare: the teacher, then the student.", min_length=1, max_length=2
+        "Checkpoint folders: one, or several to compare with the first, the teacher.",
+        min_length=1,
+        max_length=8,
     )
     dataset: Datasets = flag("auto", DATASET)
     root: Path | None = flag(
@@ -105,6 +108,9 @@ class EvaluateFlags(pydantic.BaseModel):
     json_file: Path | None = flag(None, "Write the results as JSON.", name="json")
     csv: Path | None = flag(None, "Write the results as CSV.")
     markdown: Path | None = flag(None, "Write the results as a Markdown table.")
+    latex: Path | None = flag(None, "Write the results as a LaTeX table.")
+    curves: bool = flag(False, "Also score 1, 2, 4 and 8 gallery frames and query views.")
+    folder: Path | None = flag(None, "Keep all that was found, and how far the work is, in this folder.")
 
 
 def device_of(name: str) -> str:
@@ -141,100 +147,83 @@ def read_data(dataset: str, root: Path | None, cameras: Cameras, config_dataset:
 
 
 def evaluate(argv: Sequence[str]) -> int:
-    about = "Score a network; with two, also the difference student − teacher and its 95 % interval."
+    about = "Score a network; with more, also the differences to the first and their 95 % intervals."
     (flags,) = parse("vkd evaluate", about, argv, [EvaluateFlags])
     _check_names(flags)
-    from vkd import evaluate as evaluation
+    if flags.folder is None:
+        return _report(flags, _compare(flags, _meter()))
+    from vkd import evaluations
 
-    device = device_of(flags.device)
-    networks = load_all(flags.checkpoints, flags.weights, device)
+    flags.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with evaluations.recording(flags.folder) as told:
+            found = _compare(flags, told)
+            evaluations.save(found, flags.folder)
+    except evaluations.Stopped:
+        return 3
+    return _report(flags, found)
+
+
+def _compare(flags: EvaluateFlags, progress: "Progress") -> "Comparison":
+    from vkd.comparison import COUNTS, compare
+
+    networks = load_all(flags.checkpoints, flags.weights, device_of(flags.device))
     first = next(iter(networks.values())).config
-    splits = read_data(flags.dataset, flags.root, flags.cameras, first.dataset)
-    found: dict[str, dict[str, Scores]] = {}
-    for name, each in networks.items():
-        found[name] = evaluation.evaluate(
-            each.net,
-            splits,
-            protocols=flags.protocols,
-            image_size=each.config.image_size,
-            views=flags.views,
-            frames=flags.frames,
-            batch=flags.batch,
-            workers=flags.workers,
-            device=device,
-            mean=each.config.mean,
-            std=each.config.std,
-            convention=flags.ap,
-            progress=bar(name),
-        )
-    results: dict[str, Any] = {**found, **_published(networks, splits.name, flags)}
-    lines = []
-    if len(found) == 2:
-        results["student − teacher"], lines = _difference(found, flags)
-    for path in filter(None, (flags.json_file, flags.csv, flags.markdown)):
-        evaluation.export(results, path)
-    print(evaluation.markdown(results).rstrip())
-    print("\n".join(lines))
+    return compare(
+        networks,
+        read_data(flags.dataset, flags.root, flags.cameras, first.dataset),
+        protocols=flags.protocols,
+        views=flags.views,
+        frames=flags.frames,
+        batch=flags.batch,
+        workers=flags.workers,
+        convention=flags.ap,
+        counts=COUNTS if flags.curves else (),
+        resamples=flags.resamples,
+        seed=flags.seed,
+        progress=progress,
+    )
+
+
+def _meter() -> "Progress":
+    """A progress bar over frames, on a terminal only."""
+    from tqdm import tqdm
+
+    shown = tqdm(leave=False, disable=not sys.stderr.isatty(), dynamic_ncols=True, unit="frame")
+
+    def told(done: int, total: int, network: str) -> None:
+        shown.total = total
+        shown.set_description(network, refresh=False)
+        shown.update(done - shown.n)
+        if done == total:
+            shown.close()
+
+    return told
+
+
+def _report(flags: EvaluateFlags, found: "Comparison") -> int:
+    """Write the files asked for, print the table and what the differences are."""
+    from vkd import report
+
+    results = found.results()
+    for path in filter(None, (flags.json_file, flags.csv, flags.markdown, flags.latex)):
+        report.export(results, path)
+    print(report.markdown(results).rstrip())
+    first = next(iter(found.networks))
+    for name, differences in found.differences.items():
+        pair = "student − teacher" if len(found.differences) == 1 else f"{name} − {first}"
+        for protocol, intervals in differences.items():
+            mean, low, high = (100 * number for number in intervals["map"])
+            print(
+                f"{protocol.upper()} mAP, {pair}: {mean:+.2f} points, "
+                f"95 % interval {low:+.2f} to {high:+.2f} (paired bootstrap, {flags.resamples} resamples of "
+                f"{found.scores[name][protocol].valid_queries} queries)"
+            )
     return 0
 
 
 def _check_names(flags: EvaluateFlags) -> None:
-    for name, suffix in (("json_file", ".json"), ("csv", ".csv"), ("markdown", ".md")):
+    for name, suffix in (("json_file", ".json"), ("csv", ".csv"), ("markdown", ".md"), ("latex", ".tex")):
         path = getattr(flags, name)
         if path is not None and path.suffix.lower() != suffix:
             refuse("vkd evaluate", f"--{name.removesuffix('_file')}: {path} must end in {suffix}")
-
-
-def _published(networks: "dict[str, Checkpoint]", dataset: str, flags: EvaluateFlags) -> dict[str, Any]:
-    """The paper's scores for the same data set, backbone and stage, where it has them."""
-    from vkd.presets import PUBLISHED
-
-    rows: dict[str, Any] = {}
-    for each in networks.values():
-        stages = ("teacher", "student") if each.config.stage == "imported" else (each.config.stage,)
-        for stage in stages:
-            scores = PUBLISHED.get((dataset, each.config.backbone, stage), {})
-            known = {
-                protocol: {
-                    "dataset": dataset,
-                    "ap": "trapezoid",
-                    "queries_in_gallery": True,
-                    **scores[protocol],
-                }
-                for protocol in flags.protocols
-                if protocol in scores
-            }
-            if known:
-                rows[f"{each.config.backbone} {stage}, published"] = known
-    return rows
-
-
-def _difference(
-    found: "dict[str, dict[str, Scores]]", flags: EvaluateFlags
-) -> tuple[dict[str, Any], list[str]]:
-    """Student − teacher for each protocol, as a row of results and as a sentence."""
-    import numpy as np
-
-    from vkd.scores import bootstrap
-
-    teacher, student = found.values()
-    rows, lines = {}, []
-    for protocol in flags.protocols:
-        interval = bootstrap(
-            student[protocol].ap,
-            teacher[protocol].ap,
-            resamples=flags.resamples,
-            generator=np.random.default_rng(flags.seed),
-        )
-        rows[protocol] = {
-            "ap": flags.ap,
-            "map": interval.mean,
-            "map_low": interval.low,
-            "map_high": interval.high,
-        }
-        lines.append(
-            f"{protocol.upper()} mAP, student − teacher: {100 * interval.mean:+.2f} points, 95 % interval "
-            f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f} (paired bootstrap, {flags.resamples} "
-            f"resamples of {student[protocol].valid_queries} queries)"
-        )
-    return rows, lines

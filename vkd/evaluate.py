@@ -3,12 +3,7 @@
 Source of the protocols: arXiv 2007.04174, section 4. Embeddings are pre-neck, compared by cosine.
 """
 
-import csv
-import io
-import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +12,7 @@ from numpy.typing import NDArray
 
 from vkd.batches import IMAGENET_MEAN, IMAGENET_STD, eval_loader
 from vkd.model import Net
+from vkd.report import Results, export, latex, markdown, rows
 from vkd.scores import CHUNK_BYTES, Interval, Scores, bootstrap, distances, score, score_features
 from vkd.tracklets import Splits, Tracklet, why_no_query
 
@@ -24,19 +20,19 @@ __all__ = [
     "PROTOCOLS",
     "Interval",
     "Protocol",
+    "Results",
     "Scores",
     "bootstrap",
     "distances",
     "embed",
     "evaluate",
     "export",
+    "latex",
     "markdown",
     "rows",
     "score",
     "score_features",
 ]
-
-CMC_SHOWN = 50  # ranks of the curve that go into a JSON file
 
 
 class Protocol(NamedTuple):
@@ -53,9 +49,6 @@ PROTOCOLS: dict[str, Protocol] = {
     "i2i": Protocol("image", "image", "image to image"),
     "v2i": Protocol("tracklet", "image", "video to image"),
 }
-
-Results = Mapping[str, Scores] | Mapping[str, Mapping[str, Scores | Mapping[str, Any]]]
-"""Protocol → scores, or network → protocol → scores (or plain numbers by name, such as published ones)."""
 
 
 def embed(
@@ -175,92 +168,3 @@ def evaluate(
         )
         for protocol, (query, gallery) in sides.items()
     }
-
-
-def rows(results: Results) -> list[dict[str, Any]]:
-    """One flat row for each network and protocol, fractions in 0..1, the network first where it is named."""
-    out: list[dict[str, Any]] = []
-    for name, found in results.items():
-        if isinstance(found, Scores):
-            out.append(found.as_dict())
-            continue
-        for protocol, each in found.items():
-            numbers = each.as_dict() if isinstance(each, Scores) else {"protocol": protocol, **each}
-            out.append({"network": name, **numbers})
-    return out
-
-
-def markdown(results: Results) -> str:
-    """A table of results, numbers in percent; what a row does not know (a published one) is a dash."""
-    table = rows(results)
-    percent = {
-        "map": "mAP",
-        "map_trapezoid": "mAP (trapezoid)",
-        "map_standard": "mAP (standard)",
-        "minp": "mINP",
-        "top1": "top-1",
-        "top5": "top-5",
-        "top10": "top-10",
-    }
-    words = {
-        "network": "network",
-        "dataset": "data set",
-        "protocol": "protocol",
-        "queries_in_gallery": "queries in gallery",
-        "queries": "queries",
-        "valid_queries": "valid",
-        "gallery": "gallery",
-        "ap": "AP",
-    }
-    titles = {key: title for key, title in (words | percent).items() if any(key in row for row in table)}
-    lines = [list(titles.values()), ["--:" if key in percent else "---" for key in titles]]
-    lines += [[_cell(key, row.get(key), key in percent) for key in titles] for row in table]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _cell(key: str, value: Any, percent: bool) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if percent:
-        return f"{100 * value:.2f}"
-    text = str(value).upper() if key == "protocol" else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def export(results: Results, path: str | Path) -> Path:
-    """Write results as .json (with the head of the CMC curve), .csv or .md (in percent), by the suffix.
-
-    The file appears whole or not at all. Raises ValueError for another suffix.
-    """
-    path = Path(path)
-    writers: dict[str, Callable[[Results], str]] = {".json": _json, ".csv": _csv, ".md": markdown}
-    if path.suffix.lower() not in writers:
-        raise ValueError(f"Results cannot be written to {path}: choose a name in {', '.join(writers)}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(writers[path.suffix.lower()](results), encoding="utf-8", newline="")
-    return temporary.replace(path)
-
-
-def _json(results: Results) -> str:
-    table = rows(results)
-    curves = [
-        each.cmc[:CMC_SHOWN].tolist() if isinstance(each, Scores) else None
-        for found in results.values()
-        for each in ([found] if isinstance(found, Scores) else found.values())
-    ]
-    for row, curve in zip(table, curves, strict=True):
-        if curve is not None:
-            row["cmc"] = curve
-    return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
-
-
-def _csv(results: Results) -> str:
-    table = rows(results)
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, list(dict.fromkeys(key for row in table for key in row)), restval="")
-    writer.writeheader()
-    writer.writerows(table)
-    return file.getvalue()

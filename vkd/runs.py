@@ -33,6 +33,7 @@ __all__ = [
     "command",
     "create",
     "label",
+    "launch",
     "lock",
     "numbers",
     "pid",
@@ -219,14 +220,24 @@ def start(
         folder = create(root, settings, name)
     folder = Path(folder).resolve()
     settings = asked.load(folder / "settings.json")
+    launch(folder, command(settings, folder))
+    return folder
+
+
+def launch(folder: Path, arguments: Sequence[str]) -> None:
+    """`python -m vkd` with these arguments in a process of its own that holds the folder's lock while it
+    lives.
+
+    Output goes to the folder's log.txt. Raises ValueError if another process holds the folder.
+    """
     descriptor = _open(folder)
     try:
         if not _take(descriptor, _RETRY_SECONDS):
-            raise ValueError(f"{folder} is being trained already")
+            raise ValueError(f"{folder} is at work already")
         (folder / "stop").unlink(missing_ok=True)
         with (folder / "log.txt").open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "vkd", *command(settings, folder)],
+                [sys.executable, "-m", "vkd", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -238,7 +249,6 @@ def start(
     finally:
         os.close(descriptor)
     threading.Thread(target=child.wait, daemon=True).start()  # so that no zombie stays behind
-    return folder
 
 
 def ask_to_stop(folder: str | Path) -> None:

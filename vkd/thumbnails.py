@@ -60,7 +60,7 @@ def _readable(
             if frame in pictures:
                 continue
             try:
-                pictures[frame] = _small(frame)
+                pictures[frame] = small(frame)
             except (OSError, ValueError) as error:
                 bad.add(frame)
                 skipped.append((frame, str(error)))
@@ -77,7 +77,7 @@ def choose(frames: tuple[str, ...], views: int) -> tuple[str, ...]:
     return tuple(frames[place] for place in FRAMES["chunk"](len(frames), views, None))
 
 
-def _small(frame: str) -> Image.Image:
+def small(frame: str) -> Image.Image:
     image = Image.fromarray(read_picture(frame).permute(1, 2, 0).contiguous().numpy())
     width = max(1, min(4 * HEIGHT, round(image.width * HEIGHT / image.height)))
     return image.resize((width, HEIGHT), Image.Resampling.BICUBIC, reducing_gap=2)
