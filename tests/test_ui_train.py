@@ -16,7 +16,7 @@ from gradio_client.exceptions import AppError
 from vkd import events as written
 from vkd import runs, settings
 from vkd.presets import PRESETS
-from vkd.ui import board, dataset, form, parts, recipe, train, watch
+from vkd.ui import board, dataset, deeds, form, parts, recipe, train, watch
 from vkd.ui.parts import Places
 
 SCORES = {"i2v": {"map": 0.5, "map_trapezoid": 0.5, "map_standard": 0.52, "top1": 0.61}}
@@ -298,7 +298,9 @@ def test_data_are_shown_with_what_to_mind(small_street: Path):
 
 
 def test_data_that_cannot_be_read_are_told_with_the_readers_sentence(tmp_path: Path):
-    html, data = train.show_data(Places.of(tmp_path), "street", str(tmp_path / "nowhere"), "auto")
+    nowhere = str(tmp_path / "nowhere")
+    html, data, offered = deeds.show_data(Places.of(tmp_path), "street", nowhere, "auto")
+    assert offered["visible"], "the street can be rendered there"
     assert "does not exist" in html
     assert "does not exist" in data["wrong"]
 
@@ -369,7 +371,7 @@ def until(client: Client, name: str, *states: str) -> dict[str, Any]:
 
 
 def test_a_program_trains_watches_and_deletes(client: Client, root: Path, small_street: Path):
-    html, checked = client.predict("street", str(small_street), "auto", api_name="/train_check")
+    html, checked, *_ = client.predict("street", str(small_street), "auto", api_name="/train_check")
     assert checked["rows"][0]["identities"] == 12
     assert "vkd-table" in html
     preset = json.loads(client.predict("street-tiny-teacher", api_name="/train_preset"))
@@ -388,6 +390,12 @@ def test_a_program_trains_watches_and_deletes(client: Client, root: Path, small_
         client.predict("mine", "yours", api_name="/train_delete")
     assert client.predict("mine", "mine", api_name="/train_delete") == "mine"
     assert not (root / "mine").exists()
+
+
+def test_a_street_is_not_rendered_over_something(client: Client, small_street: Path):
+    for folder in (str(small_street), "", " "):
+        with pytest.raises(AppError, match="exists already"):
+            client.predict(folder, api_name="/train_street")
 
 
 @pytest.mark.parametrize("name", ["../mine", "", "/etc/passwd", "none-such"])
@@ -424,9 +432,13 @@ def test_a_public_demo_trains_nothing_whoever_asks(
 ):
     monkeypatch.setattr(parts, "DEMO", True)
     calls = {
-        "train_start": (small(small_street), ""), "train_resume": ("mine",), "train_stop": ("mine",),
-        "train_delete": ("mine", "mine"), "train_check": ("street", str(small_street), "auto"),
-    }  # fmt: skip
+        "train_start": (small(small_street), ""),
+        "train_resume": ("mine",),
+        "train_stop": ("mine",),
+        "train_delete": ("mine", "mine"),
+        "train_street": (str(root / "street"),),
+        "train_check": ("street", str(small_street), "auto"),
+    }
     for name, values in calls.items():
         with pytest.raises(AppError, match="public demo"):
             client.predict(*values, api_name=f"/{name}")

@@ -1,106 +1,19 @@
 """The Train tab: a form made of the settings, runs that live without the page, curves that move."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.context import Context
 
-from vkd import checkpoint, runs
-from vkd.ui import attention, board, cards, curves, dataset, form, parts, recipe, watch
+from vkd.ui import attention, board, cards, curves, deeds, parts, recipe, watch
 from vkd.ui.parts import Places
-
-
-def show_data(places: Places, name: str, root: str, cameras: str) -> tuple[str, dict[str, Any]]:
-    """Read a data set and show its summary: a row for each split, and what to mind.
-
-    `name` is a key of the data sets or `auto`, `root` its folder on the server's machine, `cameras` is `auto`
-    or `none` (a plain folder without camera labels). As data: `rows`, `notes`, and `wrong` with the reader's
-    sentence.
-    """
-    refuse_in_demo()
-    try:
-        rows, notes = dataset.check(name, root, cameras)
-    except (ValueError, OSError) as error:
-        return dataset.wrong_html(str(error)), {"rows": [], "notes": [], "wrong": str(error)}
-    return dataset.as_html(rows, notes), {"rows": rows, "notes": notes, "wrong": ""}
-
-
-# --- deeds --------------------------------------------------------------------------------------------------
-
-
-def refuse_in_demo() -> None:
-    """A public demo trains nothing, whoever asks and however: the handlers themselves refuse."""
-    if parts.DEMO:
-        raise gr.Error(
-            "This is a public demo: it trains nothing. Run the app on your own machine to train.",
-            title="Not here",
-            print_exception=False,
-        )
-
-
-@parts.kindly
-def start(places: Places, settings: str, name: str) -> str:
-    """Start a run and answer with its name; it goes on without this page, and waits while the device is
-    taken.
-
-    `settings` is the JSON of a settings.json (see `train_preset`); `name` may be empty (then it is made of
-    date, data set, network and stage).
-    """
-    refuse_in_demo()
-    asked = form.parse_text(settings)
-    rows, _ = dataset.check(asked.dataset, str(asked.root), asked.cameras)
-    if sentence := dataset.against(rows, asked.identities_per_batch):
-        raise ValueError(sentence)
-    teacher = getattr(asked, "teacher", None)
-    if asked.stage == "student":
-        if teacher is None:
-            raise ValueError(
-                "A student needs a teacher: train one first, or choose a checkpoint under Network."
-            )
-        checkpoint.read_config(teacher)
-    return runs.start(asked, places.checkpoints, name=(name or "").strip() or None).name
-
-
-@parts.kindly
-def resume(places: Places, name: str) -> str:
-    """Go on with a run where it was saved last; answers with its name."""
-    refuse_in_demo()
-    return runs.start(folder=watch.folder_of(places.checkpoints, name)).name
-
-
-@parts.kindly
-def stop(places: Places, name: str) -> str:
-    """Ask a run to save and stop; answers at once with its name, the run follows after its current step."""
-    refuse_in_demo()
-    folder = watch.folder_of(places.checkpoints, name)
-    if not runs.alive(folder):
-        raise ValueError(f"{name} is not training: there is nothing to stop.")
-    runs.ask_to_stop(folder)
-    return name
-
-
-@parts.kindly
-def delete(places: Places, name: str, again: str) -> str:
-    """Delete a run's folder with its weights, for good; `again` must repeat the name."""
-    refuse_in_demo()
-    folder = watch.folder_of(places.checkpoints, name)
-    if again != name:
-        raise ValueError(f"Nothing was deleted: repeat the name {name} to delete it with its weights.")
-    if runs.alive(folder):
-        raise ValueError(f"{name} is training: stop it first.")
-    shutil.rmtree(folder)
-    return name
-
 
 # --- what programs ask --------------------------------------------------------------------------------------
 
 
 def list_runs(places: Places) -> list[dict[str, Any]]:
-    """Every run: name, state, stage, data set, epoch of epochs, seconds left, latest scores (fractions),
-    why it ended.
-    """
+    """Every run: name, state, stage, data set, epochs, seconds left, scores (fractions), why it ended."""
     return [watch.as_json(run) for run in watch.look_at_all(places.checkpoints)]
 
 
@@ -236,6 +149,7 @@ def build(root: Path) -> None:
                     )
                     check = gr.Button("Check the data", size="sm")
                 summary = gr.HTML(elem_id="vkd-train-data")
+                render = gr.Button("Render the street there", size="sm", visible=False)
                 rows = gr.JSON(visible=False)
         with gr.Column(elem_classes="vkd-results"):
             listed = gr.HTML(elem_id="vkd-train-list", js_on_load=_CLICKS)
@@ -269,11 +183,20 @@ def build(root: Path) -> None:
     )
     listed.click(choose_run, shown, shown, **_QUIET)
     data = [asked.inputs[field] for field in ("dataset", "root", "cameras")]
-    check.click(show_data, [places, *data], [summary, rows], api_name="train_check")
+    shows = {"fn": deeds.show_data, "inputs": [places, *data], "outputs": [summary, rows, render]}
+    check.click(**shows, api_name="train_check")
+    written = gr.Textbox(visible=False)
+    render.click(
+        deeds.render_street,
+        [places, asked.inputs["root"]],
+        written,
+        api_name="train_street",
+        show_progress_on=summary,
+    ).success(**shows, api_visibility="private")
     started = gr.Textbox(visible=False)
     begin.click(recipe.read_form, [places, *asked.asked], asked.told, **_QUIET).success(
         recipe.require_right, asked.wrong, None, **_QUIET
-    ).success(start, [places, asked.text, name], started, api_name="train_start").success(
+    ).success(deeds.start, [places, asked.text, name], started, api_name="train_start").success(
         show_started, started, shown, **_QUIET
     )
     _wire_deeds(places, shown, (halt, on, away, really, keep), confirm, question)
@@ -285,12 +208,12 @@ def _wire_deeds(
     """Stop, Resume and Delete of the chosen run, and what only programs ask for."""
     halt, on, away, really, keep = buttons
     name, again, done = (gr.Textbox(visible=False) for _ in range(3))
-    for button, deed, api in ((halt, stop, "train_stop"), (on, resume, "train_resume")):
+    for button, deed, api in ((halt, deeds.stop, "train_stop"), (on, deeds.resume, "train_resume")):
         button.click(first, shown, name, **_QUIET).success(deed, [places, name], done, api_name=api)
     away.click(ask_delete, shown, [confirm, question], **_QUIET)
     keep.click(hide, None, confirm, **_QUIET)
     really.click(lambda shown: (first(shown),) * 2, shown, [name, again], **_QUIET).success(
-        delete, [places, name, again], done, api_name="train_delete"
+        deeds.delete, [places, name, again], done, api_name="train_delete"
     ).then(hide, None, confirm, **_QUIET)
     data, text, offset = gr.JSON(visible=False), gr.Textbox(visible=False), gr.Number(0, visible=False)
     asks = gr.Button(visible=False)

@@ -1,0 +1,105 @@
+"""What the Train tab does: read a data set; start, resume, stop, delete a run. A public demo does nothing."""
+
+import functools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from vkd import checkpoint, runs
+from vkd.street import write_street
+from vkd.ui import dataset, form, parts, watch
+from vkd.ui.parts import Places
+
+_PROGRESS = gr.Progress()
+
+
+def show_data(places: Places, name: str, root: str, cameras: str) -> tuple[str, dict[str, Any], Any]:
+    """Read a data set and show its summary: a row for each split, and what to mind.
+
+    `name` is a key of the data sets or `auto`, `root` its folder on the server's machine, `cameras` is `auto`
+    or `none` (a plain folder without camera labels). As data: `rows`, `notes`, and `wrong` with the reader's
+    sentence.
+    """
+    refuse_in_demo()
+    try:
+        rows, notes = dataset.check(name, root, cameras)
+    except (ValueError, OSError) as error:
+        offered = gr.update(visible=name == "street" and not Path(root).expanduser().exists())
+        return dataset.wrong_html(str(error)), {"rows": [], "notes": [], "wrong": str(error)}, offered
+    return dataset.as_html(rows, notes), {"rows": rows, "notes": notes, "wrong": ""}, gr.update(visible=False)
+
+
+@parts.kindly
+def render_street(places: Places, root: str, progress: gr.Progress = _PROGRESS) -> str:
+    """Write the synthetic street into a folder that does not exist yet, in about a minute; answers with it."""
+    refuse_in_demo()
+    folder = Path(root).expanduser()
+    if not root.strip() or folder.exists():
+        raise ValueError(f"'{root}' exists already, or is no folder: name one that does not exist yet.")
+    return str(write_street(folder, progress=functools.partial(progress.tqdm, desc="Rendering the street")))
+
+
+def refuse_in_demo() -> None:
+    """A public demo trains nothing, whoever asks and however: the handlers themselves refuse."""
+    if parts.DEMO:
+        raise gr.Error(
+            "This is a public demo: it trains nothing. Run the app on your own machine to train.",
+            title="Not here",
+            print_exception=False,
+        )
+
+
+@parts.kindly
+def start(places: Places, settings: str, name: str) -> str:
+    """Start a run and answer with its name; it goes on without this page, and waits while the device is
+    taken.
+
+    `settings` is the JSON of a settings.json (see `train_preset`); `name` may be empty (then it is made of
+    date, data set, network and stage).
+    """
+    refuse_in_demo()
+    asked = form.parse_text(settings)
+    rows, _ = dataset.check(asked.dataset, str(asked.root), asked.cameras)
+    if sentence := dataset.against(rows, asked.identities_per_batch):
+        raise ValueError(sentence)
+    teacher = getattr(asked, "teacher", None)
+    if asked.stage == "student":
+        if teacher is None:
+            raise ValueError(
+                "A student needs a teacher: train one first, or choose a checkpoint under Network."
+            )
+        checkpoint.read_config(teacher)
+    return runs.start(asked, places.checkpoints, name=(name or "").strip() or None).name
+
+
+@parts.kindly
+def resume(places: Places, name: str) -> str:
+    """Go on with a run where it was saved last; answers with its name."""
+    refuse_in_demo()
+    return runs.start(folder=watch.folder_of(places.checkpoints, name)).name
+
+
+@parts.kindly
+def stop(places: Places, name: str) -> str:
+    """Ask a run to save and stop; answers at once with its name, the run follows after its current step."""
+    refuse_in_demo()
+    folder = watch.folder_of(places.checkpoints, name)
+    if not runs.alive(folder):
+        raise ValueError(f"{name} is not training: there is nothing to stop.")
+    runs.ask_to_stop(folder)
+    return name
+
+
+@parts.kindly
+def delete(places: Places, name: str, again: str) -> str:
+    """Delete a run's folder with its weights, for good; `again` must repeat the name."""
+    refuse_in_demo()
+    folder = watch.folder_of(places.checkpoints, name)
+    if again != name:
+        raise ValueError(f"Nothing was deleted: repeat the name {name} to delete it with its weights.")
+    if runs.alive(folder):
+        raise ValueError(f"{name} is training: stop it first.")
+    shutil.rmtree(folder)
+    return name
