@@ -13,7 +13,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from vkd.ui import explain, look, parts, queries, retrieve, train
+from vkd.ui import evaluate, explain, look, parts, queries, retrieve, train
 
 HERE = Path(__file__).resolve().parent
 ON_SPACE = os.environ.get("SYSTEM") == "spaces"
@@ -29,6 +29,8 @@ def build(checkpoints: Path, gallery: Path | None = None) -> gr.Blocks:
             explain.build(checkpoints, gallery)
         with gr.Tab("Train"):
             train.build(checkpoints)
+        with gr.Tab("Evaluate"):
+            evaluate.build(checkpoints)
     return page.queue(max_size=32)
 
 
@@ -59,7 +61,7 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None) -> s
         server_port=port,
         auth=credentials(),
         theme=look.theme(),
-        css_paths=[look.CSS, train.CSS],
+        css_paths=[look.CSS, train.CSS, evaluate.CSS],
         head=look.HEAD,
         footer_links=["api"],
         allowed_paths=[str(parts.Places.of(checkpoints).queries)],

@@ -1,4 +1,4 @@
-"""A comparison on disk: numbers as JSON and arrays; embeddings stay there until a ranked list asks for them."""
+"""A comparison on disk: numbers as JSON and arrays; embeddings stay there until a list asks for them."""
 
 import json
 import os

@@ -1,0 +1,279 @@
+"""The Evaluate tab: several checkpoints on one data set, told in tables, curves, queries and thresholds."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+
+from vkd import evaluations
+from vkd.comparison import GALLERY_FRAMES, QUERY_VIEWS, Comparison
+from vkd.datasets import DATASETS
+from vkd.evaluate import PROTOCOLS
+from vkd.ui import answers, cards, dataset, figures, parts, scoreboard
+from vkd.ui.parts import Places
+
+HITS = 12
+RATE = 1.0  # percent
+ORDERS = {"worst": "worst first", "loses": "where the student loses", "gains": "where it gains"}
+CSS = Path(__file__).with_name("evaluate.css")
+
+EMPTY = cards.empty(
+    "How good is it?",
+    "Choose a teacher, a student and a data set on the left and press Evaluate. Scores with intervals, "
+    "curves, the queries where the two disagree and a threshold for 'same or not' appear here.",
+)
+
+
+# ---- what the page shows
+
+
+def newest(places: Places) -> tuple[Any, Any, Any]:
+    """What a page begins with: the last evaluation, the data folder, whether to offer a small street."""
+    names, root = evaluations.names(places.checkpoints), answers.first_root(places)
+    return (
+        gr.update(choices=names, value=names[0] if names else None, visible=bool(names)),
+        root or gr.skip(),
+        gr.update(visible=not root),
+    )
+
+
+def show_started(places: Places, name: str) -> Any:
+    """The evaluation just started becomes the one shown."""
+    return gr.update(choices=evaluations.names(places.checkpoints), value=name, visible=True)
+
+
+def look(places: Places, name: str | None, seen: str) -> list[Any]:
+    """How the chosen evaluation stands, where that changed since the page looked last."""
+    try:
+        folder = evaluations.folder_of(places.checkpoints, name or "")
+        asked, status = evaluations.asked_of(folder), evaluations.status(folder)
+    except ValueError:
+        mark = "empty"
+        return [gr.skip()] * 7 if mark == seen else _stand(mark, EMPTY, False, None, "")
+    mark = f"{folder.name} {status.state} {status.done} {status.network}"
+    if mark == seen:
+        return [gr.skip()] * 7
+    told = scoreboard.progress_html(folder.name, asked, status)
+    if status.state != "finished":
+        return _stand(mark, told, status.state in ("running", "stopping"), None, "")
+    try:
+        found, _ = answers.comparison(places, folder.name)
+    except ValueError as error:
+        return _stand(mark, told + dataset.wrong_html(str(error)), False, None, "")
+    return _stand(mark, told, False, found, folder.name)
+
+
+def _stand(mark: str, told: str, busy: bool, found: Comparison | None, name: str) -> list[Any]:
+    """Mark, headline, Cancel, table, downloads, the panel of figures, what its figures are drawn for."""
+    return [
+        mark,
+        told,
+        gr.update(visible=busy),
+        scoreboard.table_html(found) if found else "",
+        scoreboard.downloads_html(found, name) if found else "",
+        gr.update(visible=found is not None),
+        name,
+    ]
+
+
+def protocols_of(places: Places, name: str, protocol: str | None) -> Any:
+    """The protocols of an evaluation as a choice; the one chosen stays where it can."""
+    if not name:
+        return gr.skip()
+    found = list(answers.comparison(places, name)[0].sides)
+    value = protocol if protocol in found else found[0]
+    return gr.update(choices=[(each.upper(), each) for each in found], value=value, visible=len(found) > 1)
+
+
+@parts.kindly
+def draw(places: Places, name: str, protocol: str, order: str, rate: float, k: float) -> list[Any]:
+    """Every figure of one protocol, the queries, and the ranked lists of the first of them."""
+    if not name:
+        return [gr.skip()] * 8
+    found, folder = answers.comparison(places, name)
+    queries = found.order(protocol, order)
+    lists, _ = scoreboard.lists_html(found, folder, protocol, queries[0], int(k))
+    return [
+        figures.cmc(found, protocol),
+        figures.against(found, protocol, GALLERY_FRAMES),
+        figures.against(found, protocol, QUERY_VIEWS),
+        figures.scatter(found, protocol, queries[0]),
+        scoreboard.queries_html(found, folder, protocol, queries, queries[0]),
+        lists,
+        *answers.show_threshold(places, name, protocol, rate)[:2],
+    ]
+
+
+def clicked(event: gr.EventData) -> int:
+    """The query of a point or of a picture."""
+    return int(event.query)
+
+
+# ---- layout
+
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_CLICKS = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button[data-query]');
+  if (!button) return;
+  const query = Number(button.dataset.query);
+  window.dispatchEvent(new CustomEvent('vkd-query', { detail: query }));
+  trigger('click', { query });
+});
+window.addEventListener('vkd-query', (event) => {
+  element.querySelectorAll('button[data-query]').forEach((other) =>
+    other.setAttribute('aria-current', String(Number(other.dataset.query) === event.detail)));
+});
+"""
+
+
+def _form(places: Places) -> dict[str, Any]:
+    """The form on the left."""
+    teacher, student = parts.pair(places)
+    with gr.Column(elem_classes="vkd-form", scale=0):
+        with gr.Column(elem_classes="vkd-ask"):
+            with gr.Group():
+                first = parts.network_choice(places, "teacher", teacher)
+                second = parts.network_choice(places, "student", student)
+                others = gr.Dropdown(
+                    parts.checkpoints(places), label="Further checkpoints", multiselect=True,
+                    allow_custom_value=True,
+                )  # fmt: skip
+            with gr.Group():
+                root = gr.Textbox(
+                    answers.first_root(places),
+                    label="Folder of the data set",
+                    placeholder="data/street-small",
+                )
+                data = gr.Dropdown(
+                    [("told by its files", "auto"), *((row.title, key) for key, row in DATASETS.items())],
+                    value="auto",
+                    label="Kind of data set",
+                )
+            summary = gr.HTML(elem_id="vkd-evaluate-data")
+            street = gr.Button("Write a small street to try with", visible=not answers.first_root(places))
+            protocols = gr.CheckboxGroup(
+                [(key.upper(), key) for key in PROTOCOLS],
+                value=["i2v", "v2v"],
+                label="Protocols (i: image, v: video)",
+            )
+            button = gr.Button("Evaluate", variant="primary")
+        with gr.Column(elem_classes="vkd-options"):
+            with gr.Accordion("Frames and AP", open=False):
+                views = gr.Slider(1, 32, value=8, step=1, label="Frames that stand for a tracklet")
+                ap = gr.Radio(
+                    ["trapezoid", "standard"],
+                    value="trapezoid",
+                    label="AP convention (trapezoid: as published)",
+                )
+                curves = gr.Checkbox(True, label="Accuracy against frames and views")
+            job = gr.Dropdown([], label="Evaluations", visible=False, allow_custom_value=True)
+    return {
+        "asked": [first, second, others, data, root, protocols, views, ap, curves],
+        "data": data, "root": root, "summary": summary, "street": street, "button": button, "job": job,
+    }  # fmt: skip
+
+
+def _box(title: str, hint: str = "") -> gr.Column:
+    box = gr.Column(elem_classes="vkd-figure-box")
+    with box:
+        gr.HTML(f'<p class="vkd-caption">{title} <small>{hint}</small></p>')
+    return box
+
+
+def _results() -> dict[str, Any]:
+    """The results on the right."""
+    with gr.Column(elem_classes="vkd-results"):
+        with gr.Row(elem_classes="vkd-job-row"):
+            headline = gr.HTML(EMPTY, elem_id="vkd-evaluate-job")
+            halt = gr.Button("Cancel", size="sm", visible=False)
+            downloads = gr.HTML()
+        table = gr.HTML(elem_id="vkd-evaluate-table")
+        with gr.Column(visible=False) as panel:
+            protocol = gr.Radio([], show_label=False, elem_classes="vkd-protocol", container=False)
+            with gr.Tabs():
+                with gr.Tab("Curves"), gr.Row(elem_classes="vkd-figures"):
+                    with _box("CMC", "share of queries found by rank"):
+                        cmc = figures.component(elem_id="vkd-cmc")
+                    with _box("Gallery frames", "mAP by frames of each gallery tracklet"):
+                        frames = figures.component(elem_id="vkd-gallery-frames")
+                    with _box("Query views", "mAP by views of each query tracklet"):
+                        query_views = figures.component(elem_id="vkd-query-views")
+                with gr.Tab("Queries"), gr.Row(elem_classes="vkd-figures"):
+                    with _box("AP of each query", "click a point"):
+                        scatter = figures.component(elem_id="vkd-scatter")
+                    with gr.Column(scale=2):
+                        order = gr.Radio(
+                            [(title, key) for key, title in ORDERS.items()], value="worst", show_label=False,
+                            container=False, elem_classes="vkd-order",
+                        )  # fmt: skip
+                        queries = gr.HTML(elem_id="vkd-evaluate-queries", js_on_load=_CLICKS)
+                        lists = gr.HTML(elem_id="vkd-evaluate-lists", elem_classes="vkd-lists")
+                with gr.Tab("Same or not?"), gr.Row(elem_classes="vkd-figures"):
+                    with _box("Similarities", "of true pairs and of strangers"):
+                        pairs = figures.component(elem_id="vkd-pairs")
+                    with gr.Column(scale=1):
+                        rate = gr.Slider(
+                            0.1,
+                            10,
+                            value=RATE,
+                            step=0.1,
+                            label="Strangers that may pass (false-positive rate, %)",
+                        )
+                        told = gr.HTML(elem_id="vkd-evaluate-thresholds")
+    return {
+        "headline": headline, "halt": halt, "downloads": downloads, "table": table, "panel": panel,
+        "protocol": protocol, "order": order, "rate": rate, "queries": queries, "scatter": scatter,
+        "lists": lists, "pairs": pairs, "told": told,
+        "drawn": [cmc, frames, query_views, scatter, queries, lists, pairs, told],
+    }  # fmt: skip
+
+
+def build(root: Path) -> None:
+    """Layout and wiring of the tab; `root` is the folder of checkpoints."""
+    here = Places.of(root)
+    places = gr.State(here)
+    with gr.Row(elem_classes="vkd-page vkd-evaluate"):
+        form, out = _form(here), _results()
+    seen, shown = gr.Textbox(visible=False), gr.Textbox(visible=False)
+    started, data = gr.Textbox(visible=False), gr.JSON(visible=False)
+    query, k = gr.Number(visible=False), gr.Number(HITS, visible=False)
+    page = Context.root_block
+    assert page is not None
+    job, protocol = form["job"], out["protocol"]
+    page.load(newest, places, [job, form["root"], form["street"]], **_QUIET)
+    looked = [seen, out["headline"], out["halt"], out["table"], out["downloads"], out["panel"], shown]
+    gr.on([gr.Timer(2).tick, page.load, job.change], look, [places, job, seen], looked, **_QUIET)
+    shown.change(protocols_of, [places, shown, protocol], protocol, **_QUIET).then(
+        draw, [places, shown, protocol, out["order"], out["rate"], k], out["drawn"], **_QUIET
+    )
+    protocol.input(draw, [places, shown, protocol, out["order"], out["rate"], k], out["drawn"], **_QUIET)
+    form["button"].click(answers.start, [places, *form["asked"]], started, api_name="evaluate_start").success(
+        show_started, [places, started], job, **_QUIET
+    )
+    out["halt"].click(answers.cancel, [places, job], started, api_name="evaluate_cancel")
+    gr.on(
+        [form["root"].change, form["data"].change, page.load],
+        answers.show_data, [form["data"], form["root"]], [form["summary"], data],
+        api_name="evaluate_data", show_progress="hidden",
+    )  # fmt: skip
+    form["street"].click(
+        answers.write_small_street, places, form["root"], api_name="evaluate_street", concurrency_limit=1
+    ).success(lambda: gr.update(visible=False), None, form["street"], **_QUIET)
+    gr.on([out["scatter"].click, out["queries"].click], clicked, None, query, **_QUIET).then(
+        answers.show_query, [places, shown, protocol, query, k], [out["lists"], data],
+        api_name="evaluate_query", show_progress="minimal",
+    )  # fmt: skip
+    out["order"].input(
+        answers.show_order, [places, shown, protocol, out["order"]], [out["queries"], data],
+        api_name="evaluate_order", show_progress="hidden",
+    )  # fmt: skip
+    out["rate"].change(
+        answers.show_threshold, [places, shown, protocol, out["rate"]], [out["pairs"], out["told"], data],
+        api_name="evaluate_threshold", show_progress="hidden", trigger_mode="always_last",
+    )  # fmt: skip
+    text, wanted = gr.Textbox(visible=False), gr.Textbox("JSON", visible=False)
+    asks = gr.Button(visible=False)
+    asks.click(answers.list_jobs, places, data, api_name="evaluate_list")
+    asks.click(answers.download, [places, job, wanted], text, api_name="evaluate_download")
