@@ -33,7 +33,7 @@ def show_data(places: Places, name: str, root: str, cameras: str) -> tuple[str, 
 
 @parts.kindly
 def render_street(places: Places, root: str, progress: gr.Progress = _PROGRESS) -> str:
-    """Write the synthetic street into a folder that does not exist yet, in about a minute; answers with it."""
+    """Write the synthetic street into a folder that does not exist yet; answers with the folder."""
     refuse_in_demo()
     folder = Path(root).expanduser()
     if not root.strip() or folder.exists():
