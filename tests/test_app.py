@@ -78,6 +78,7 @@ def ask(client: Client, pictures: list[dict[str, Any]], **choices: Any) -> tuple
         "top_k": 5,
         "cameras": [],
         "rerank": False,
+        "strangers": "1 in 100",
     }
     return client.predict(*({**given, **choices}).values(), api_name="/search")
 
@@ -180,6 +181,83 @@ def test_wrong_choices_are_answered_with_a_sentence(
 def test_no_picture_is_answered_with_what_to_do(client: Client) -> None:
     with pytest.raises(AppError, match="upload one or click an example"):
         ask(client, [])
+
+
+def test_a_clip_counts_as_a_tracklet(client: Client, tmp_path: Path) -> None:
+    from tests.test_video import write_clip
+
+    clip = {"video": handle_file(write_clip(tmp_path / "walk.mp4", 20)), "caption": None}
+    page, data = ask(client, [clip])
+    assert "Tracklet query of 8 pictures" in page
+    assert len(data["student"]["hits"]) == 5
+
+
+def test_a_similarity_has_its_place_among_the_gallerys_own_pairs(
+    client: Client, checkpoints: Path, shipped: list[dict[str, Any]]
+) -> None:
+    query = picture(checkpoints / "street-queries" / shipped[0]["file"])
+    page, data = ask(client, query, strangers="1 in 10")
+    rows = parts.gallery(checkpoints / "street-gallery")
+    features = rows.embeddings("tiny-teacher")
+    items = [rows.item(number) for number in range(len(rows))]
+    false = np.array(
+        [
+            float(features[a] @ features[b])
+            for a in range(len(items))
+            for b in range(len(items))
+            if items[a].identity != items[b].identity
+        ]
+    )
+    told = data["teacher"]["threshold"]
+    assert told["strangers"] == "1 in 10"
+    assert (false >= told["similarity"] + 0.001).mean() <= told["false_rate"] + 1e-6 <= 0.1 + 1e-6
+    hit = data["teacher"]["hits"][0]
+    assert hit["strangers"] == pytest.approx((false >= hit["similarity"]).mean(), abs=0.02)
+    assert "1 in 10 strangers would pass" in page
+    with pytest.raises(AppError, match="not in the list of choices"):
+        ask(client, query, strangers="all")
+
+
+def test_a_match_is_explained_by_what_both_share(
+    client: Client, checkpoints: Path, shipped: list[dict[str, Any]]
+) -> None:
+    query = picture(checkpoints / "street-queries" / shipped[0]["file"])
+    hits = {part: answer["hits"] for part, answer in ask(client, query)[1].items()}
+    hit = hits["teacher"][2]
+    names = ("street-gallery", hit["item"], "tiny-teacher", "tiny-student")
+    page, data = client.predict(query, *names, api_name="/explain_match")
+    assert data["teacher"]["similarity"] == pytest.approx(hit["similarity"], abs=1e-3)
+    assert "teacher heatmap of query" in page
+    assert "student heatmap of match 1" in page
+    with pytest.raises(AppError, match="no item 99999"):
+        client.predict(query, "street-gallery", 99999, *names[2:], api_name="/explain_match")
+
+
+def test_ranked_lists_are_kept_as_files(
+    client: Client, checkpoints: Path, shipped: list[dict[str, Any]]
+) -> None:
+    query = picture(checkpoints / "street-queries" / shipped[0]["file"])
+    given = (query, "street-gallery", "tiny-teacher", "tiny-student", 3, [], False, "1 in 100")
+    table = client.predict(*given, api_name="/search_table")
+    assert Path(table).read_text(encoding="utf-8-sig").startswith("network,rank,item,similarity")
+    with Image.open(client.predict(*given, api_name="/search_picture")) as sheet:
+        assert sheet.format == "PNG"
+
+
+def test_new_checkpoints_and_galleries_are_seen_without_a_restart(checkpoints: Path, tmp_path: Path) -> None:
+    from vkd.ui import retrieve
+
+    places = parts.Places.of(tmp_path)
+    assert [update["choices"] for update in retrieve.look_again(places, None, [], None, None)] == [
+        [], [], [], [],
+    ]  # fmt: skip
+    for name in ("tiny-teacher", "tiny-student", "street-gallery"):
+        (tmp_path / name).symlink_to(checkpoints / name)
+    gallery, cameras, teacher, student = retrieve.look_again(places, None, [], None, None)
+    assert (gallery["value"], teacher["value"], student["value"]) == (
+        "street-gallery", "tiny-teacher", "tiny-student",
+    )  # fmt: skip
+    assert cameras["choices"] == [("0", "0"), ("1", "1"), ("2", "2")] or cameras["choices"] == ["0", "1", "2"]
 
 
 # ---- pictures of every kind

@@ -30,7 +30,10 @@ from vkd.rerank import rerank as rerank_all
 from vkd.table import Table
 from vkd.thumbnails import MOST_VIEWS
 from vkd.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Tracklet
+from vkd.verification import PairScores, pair_scores
 
+PAIR_ITEMS = 500
+"""At most so many items, evenly spread, are compared with all for `Gallery.pairs`."""
 RERANK_TOP = 200
 """How many of the best matches are re-ranked: 200² · D operations and under 1 MB for a query."""
 
@@ -65,6 +68,7 @@ class Gallery:
         self._indexes = dict(indexes)
         self._identities = np.array(content.identities, np.int64)
         self._cameras = np.array(content.cameras, np.int64)
+        self._pairs: dict[str, tuple[Any, PairScores]] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -97,6 +101,29 @@ class Gallery:
     def embeddings(self, network: str) -> NDArray[np.float32]:
         """All embeddings (n, D) of a network, of length one."""
         return index.rows(self._index(network))
+
+    def embedding(self, network: str, number: int) -> NDArray[np.float32]:
+        """The embedding (D,) of one item, of length one. Raises ValueError where there is no such item."""
+        if not 0 <= number < len(self):
+            raise ValueError(f"The gallery has the items 0 to {len(self) - 1}, and no item {number}.")
+        return index.rows(self._index(network), np.array([number]))[0]
+
+    def pairs(self, network: str) -> PairScores:
+        """How alike the gallery's own items are: true pairs (one identity, two cameras) and false ones.
+
+        Computed once for each index. Items without a camera label are true pairs of each other, but not of
+        themselves. Raises ValueError for an unknown network.
+        """
+        found = self._index(network)
+        known = self._pairs.get(network)
+        if known is None or known[0] is not found:
+            rows, step = index.rows(found), -(-len(self) // PAIR_ITEMS)
+            alone = UNKNOWN_CAMERA - 1 - np.arange(len(self))  # a camera of its own: junk for itself only
+            cameras = np.where(self._cameras == UNKNOWN_CAMERA, alone, self._cameras)
+            ids = self._identities
+            known = (found, pair_scores(rows[::step], rows, ids[::step], ids, cameras[::step], cameras))
+            self._pairs[network] = known
+        return known[1]
 
     @staticmethod
     def build(

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from vkd.lists import ranks
 from vkd.retrieve import Hit
 
 VERDICTS = {"right": "right", "wrong": "wrong", "junk": "junk", "unknown": ""}
@@ -29,11 +30,18 @@ STRIP_VIEWS = 4
 
 
 class Column(NamedTuple):
-    """One network's answer: its part (teacher or student), the checkpoint's name and the hits, best first."""
+    """One network's answer: its part (teacher or student), the checkpoint's name and the hits, best first.
+
+    `figure` is HTML about its similarities, `cut` the threshold; `rarities` has for each hit what to show on
+    its card and what to say of it.
+    """
 
     part: str
     network: str
     hits: Sequence[Hit]
+    figure: str = ""
+    cut: float | None = None
+    rarities: Sequence[tuple[str, str]] = ()
 
 
 def escape(text: object) -> str:
@@ -92,37 +100,36 @@ def _strip(thumbnails: Sequence[Path], alt: str) -> str:
     return "".join(pictures) or '<span class="vkd-missing">no thumbnail</span>'
 
 
-def ranks(hits: Sequence[Hit]) -> list[int | None]:
-    """Ranks as every protocol counts them: junk has none and takes none."""
-    counted = 0
-    found: list[int | None] = []
-    for hit in hits:
-        counted += hit.verdict != "junk"
-        found.append(None if hit.verdict == "junk" else counted)
-    return found
+def card(
+    hit: Hit, rank: int | None, part: str = "", cut: float | None = None, rarity: tuple[str, str] = ("", "")
+) -> str:
+    """One match: rank, verdict in words, a strip of views, similarity with its bar, identity and camera.
 
-
-def card(hit: Hit, rank: int | None) -> str:
-    """One match: rank, verdict in words, a strip of views, similarity with its bar, identity and camera."""
+    The whole card is a button that asks why this is a match; `cut` is marked on the bar.
+    """
     label = who(hit.identity, hit.camera, hit.name, Path(hit.frames[0]).name if hit.frames else "")
-    verdict = VERDICTS[hit.verdict]
+    verdict, brief, told = VERDICTS[hit.verdict], *rarity
     alt = f"{f'match {rank}' if rank else 'not counted'}: {label}, similarity {hit.similarity:.2f}" + (
         f", {verdict}" if verdict else ""
     )
     mark = f'<b class="vkd-verdict">{_MARKS[hit.verdict]} {verdict}</b>' if verdict else ""
     share = max(0.0, min(1.0, hit.similarity)) * 100
+    tick = "" if cut is None else f'<s style="left:{max(0.0, min(1.0, cut)) * 100:.0f}%"></s>'
     person, _, camera = label.partition(" · ")
     single = " vkd-single" if len(hit.thumbnails) < 2 else ""
+    below = " vkd-below" if cut is not None and hit.similarity < cut else ""
     strip = _strip(hit.thumbnails or (hit.thumbnail,), alt)
+    title = "; ".join(filter(None, (_MEANINGS[hit.verdict], told, "click to see why")))
     return (
-        f'<li class="vkd-card vkd-{hit.verdict}{single}" data-item="{hit.item}" '
-        f'title="{escape(_MEANINGS[hit.verdict])}">'
-        f'<div class="vkd-strip">{strip}</div><div class="vkd-facts">'
+        f'<li><button type="button" class="vkd-card vkd-{hit.verdict}{single}{below}" '
+        f'data-item="{hit.item}" data-part="{escape(part)}" title="{escape(title)}">'
+        f'<span class="vkd-strip">{strip}</span><span class="vkd-facts">'
         f'<span class="vkd-rank">{rank or ""}</span>{mark}'
         f'<span class="vkd-similarity">{hit.similarity:.2f}</span>'
-        f'<span class="vkd-bar" aria-hidden="true"><i style="width:{share:.0f}%"></i></span>'
+        f'<span class="vkd-bar" aria-hidden="true"><i style="width:{share:.0f}%"></i>{tick}</span>'
         f'<span class="vkd-who">{escape(person)}</span>'
-        f'<span class="vkd-camera">{escape(camera)}</span></div></li>'
+        f'<span class="vkd-camera">{escape(camera)}</span>'
+        f'<span class="vkd-rarity">{escape(brief)}</span></span></button></li>'
     )
 
 
@@ -142,7 +149,11 @@ def verdict_sentence(hits: Sequence[Hit]) -> str:
 def column(answer: Column) -> str:
     """One network's ranked list under its name."""
     part, sentence = escape(answer.part), verdict_sentence(answer.hits)
-    cards = "".join(card(hit, rank) for hit, rank in zip(answer.hits, ranks(answer.hits), strict=True))
+    rarities = answer.rarities or [("", "")] * len(answer.hits)
+    cards = "".join(
+        card(hit, rank, answer.part, answer.cut, rarity)
+        for hit, rank, rarity in zip(answer.hits, ranks(answer.hits), rarities, strict=True)
+    )
     body = (
         f'<ol class="vkd-cards">{cards}</ol>'
         if cards
@@ -152,7 +163,7 @@ def column(answer: Column) -> str:
         f'<section class="vkd-column vkd-{part}" aria-label="Matches of the {part}">'
         f'<h3><span class="vkd-part">{part.capitalize()}</span>'
         f'<span class="vkd-network">{escape(answer.network)}</span></h3>'
-        f'<p class="vkd-score">{escape(sentence)}</p>{body}</section>'
+        f'<p class="vkd-score">{escape(sentence)}</p>{answer.figure}{body}</section>'
     )
 
 
@@ -222,4 +233,13 @@ def heat(panels: Sequence[Panel]) -> str:
         '<p class="vkd-scale" role="status"><span>cold</span><i aria-hidden="true"></i><span>hot</span>'
         "<span>Each map is scaled to its own maximum: compare where it is hot; for strength see the numbers."
         "</span></p></div>"
+    )
+
+
+def dialog(title: str, body: str) -> str:
+    """A dialog over the page; scripts open it."""
+    return (
+        f'<dialog class="vkd-dialog" aria-label="{escape(title)}"><header><h2>{escape(title)}</h2>'
+        '<button type="button" class="vkd-close" aria-label="Close">✕</button></header>'
+        f"{body}</dialog>"
     )

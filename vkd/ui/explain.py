@@ -7,11 +7,10 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import torch
-from PIL import Image
 
 from vkd.checkpoint import Checkpoint
-from vkd.explain import METHODS, heatmaps, overlay
-from vkd.ui import cards, parts, queries
+from vkd.explain import METHODS
+from vkd.ui import cards, heats, parts, queries
 from vkd.ui.parts import Places
 from vkd.ui.retrieve import REFUSED
 
@@ -22,7 +21,6 @@ EMPTY = cards.empty(
 )
 IDENTITY, SECOND = "top identity", "second picture"
 MAX_EXPLAINED = 8
-PICTURE_HEIGHT = 320
 
 
 def _identity_name(net: Checkpoint, index: int) -> str:
@@ -34,30 +32,10 @@ def _explain(
     net: Checkpoint, pictures: Sequence[torch.Tensor], second: Sequence[torch.Tensor], method: str
 ) -> tuple[np.ndarray, float, str]:
     """Maps (V, H, W) of one network, the number they explain and what that number is."""
-    target = queries.embed(net, second) if second else None
-    heat = heatmaps(net.net, queries.clip(net, pictures), target=target, method=method)
-    meaning = "similarity to the second picture (cosine)"
-    if target is None:
-        meaning = f"logit of its top identity, {_identity_name(net, int(heat.classes[0]))}"
-    return heat.maps[0], float(heat.values[0]), meaning
-
-
-def _small(picture: torch.Tensor) -> np.ndarray:
-    """uint8 (3, H, W) → (h, w, 3) at the height it is shown."""
-    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
-    width = max(1, round(image.width * PICTURE_HEIGHT / image.height))
-    return np.asarray(image.resize((width, PICTURE_HEIGHT), Image.Resampling.BICUBIC))
-
-
-def _views(pictures: Sequence[torch.Tensor], maps: np.ndarray, name: str) -> list[cards.View]:
-    """Each picture beside the same with its heat laid over it."""
-    named = (
-        [name] if len(pictures) == 1 and name != "view" else [f"{name} {n + 1}" for n in range(len(pictures))]
-    )
-    return [
-        cards.View(caption, cards.picture_uri(picture), cards.picture_uri(overlay(picture, heat)))
-        for caption, picture, heat in zip(named, map(_small, pictures), maps, strict=True)
-    ]
+    heat = heats.compute(net, pictures, queries.embed(net, second) if second else None, method)
+    if heat.index < 0:
+        return heat.maps, heat.value, "similarity to the second picture (cosine)"
+    return heat.maps, heat.value, f"logit of its top identity, {_identity_name(net, heat.index)}"
 
 
 @parts.kindly
@@ -89,10 +67,10 @@ def explain(
             continue
         net = parts.network(parts.checkpoint_folder(places, name))
         maps, value, meaning = _explain(net, query.pictures, other, method)
-        views = _views(query.pictures, maps, "view")
+        views = heats.views(query.pictures, maps, "view")
         if other:
             back, _, _ = _explain(net, other, query.pictures, method)
-            views += _views(other, back, "second picture")
+            views += heats.views(other, back, "second picture")
         panels.append(cards.Panel(part, name, value, meaning, views))
         data[part] = {"network": name, "value": round(value, 4), "meaning": meaning}
     if not panels:

@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 import torch
+from gradio.context import Context
 
 from vkd import checkpoint
 from vkd.checkpoint import Checkpoint
@@ -206,7 +207,27 @@ def network_choice(places: Places, stage: str, value: str | None) -> gr.Dropdown
     )
 
 
-def camera_choices(places: Places) -> list[str]:
-    """Cameras of the first gallery as text, for a picker."""
-    folders = gallery_folders(places)
-    return [str(camera) for camera in gallery(folders[0]).cameras] if folders else []
+def cameras_of(places: Places, name: str) -> list[str]:
+    """Cameras of a gallery as text, for a picker; none where there is no such gallery."""
+    known = {folder.name: folder for folder in gallery_folders(places)}
+    return [str(camera) for camera in gallery(known[name]).cameras] if name in known else []
+
+
+def opened() -> list[Any]:
+    """When the tab that is being built comes into view: the page is opened, or the tab is chosen."""
+    page, tab = Context.root_block, Context.block
+    while tab is not None and not isinstance(tab, gr.Tab):
+        tab = tab.parent
+    return [part for part in (page and page.load, tab and tab.select) if part is not None]
+
+
+def networks_again(places: Places, *chosen: str | None) -> list[Any]:
+    """The pickers of teacher and student with the checkpoints that are there now; a choice that is gone
+    becomes the pair's."""
+    names = checkpoints(places)
+    return [
+        gr.update(choices=names)
+        if one in names
+        else gr.update(choices=names, value=other if other in names else None)
+        for one, other in zip(chosen, pair(places), strict=True)
+    ]

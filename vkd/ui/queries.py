@@ -14,8 +14,12 @@ from vkd.checkpoint import Checkpoint
 from vkd.pictures import prepare, read_picture
 from vkd.ui import cards
 from vkd.ui.parts import Places, checkpoint_folder, kindly, network, pair
+from vkd.video import is_video, read_video
 
 MAX_VIEWS = 64
+VIDEO_VIEWS = 8
+"""Frames that stand for a video clip."""
+MAX_MEGABYTES = {"picture": 20, "video": 200}
 
 
 class Example(NamedTuple):
@@ -48,10 +52,19 @@ def picture_files(value: Sequence[Any] | None, *, what: str = "picture") -> list
 
 
 def read_query(places: Places, files: Sequence[str]) -> Query:
-    """Read the uploaded pictures; look up their truth among the shipped examples by content."""
+    """Read the uploaded pictures and clips; look up their truth among the shipped examples by content."""
     truths = _truths(places.queries)
-    known = [truths.get(hashlib.sha256(Path(file).read_bytes()).hexdigest()) for file in files]
-    pictures = [read_picture(file) for file in files]
+    known, pictures = [], []
+    for file in files:
+        kind = "video" if is_video(file) else "picture"
+        if Path(file).is_file() and Path(file).stat().st_size > MAX_MEGABYTES[kind] * 2**20:
+            raise ValueError(f"The {kind} {file} has more than {MAX_MEGABYTES[kind]} MB: make it smaller.")
+        if kind == "video":
+            pictures += read_video(file, VIDEO_VIEWS)
+            known.append(None)
+        else:
+            pictures.append(read_picture(file))
+            known.append(truths.get(hashlib.sha256(Path(file).read_bytes()).hexdigest()))
     identities = {truth[0] if truth else None for truth in known}
     cameras = {truth[1] if truth else None for truth in known}
     return Query(
@@ -163,7 +176,7 @@ def picture_input(label: str, *, height: int = 160) -> gr.Gallery:
     return gr.Gallery(
         label=label,
         type="filepath",
-        file_types=["image"],
+        file_types=["image", "video"],
         sources=["upload", "clipboard", "webcam"],
         columns=4,
         elem_classes="vkd-pictures",

@@ -1,20 +1,20 @@
 """The Retrieve tab: pictures in, ranked matches of teacher and student out."""
 
+import io
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from vkd.retrieve import Hit
-from vkd.ui import cards, parts, queries
+from vkd import lists
+from vkd.ui import cards, likeness, parts, queries, ranked, save, why
 from vkd.ui.parts import Places
 
 EMPTY = cards.empty(
     "Who is this?",
-    "Upload a picture of a person, or several pictures of the same person, or click an example. "
-    "The best matches of the teacher and of the student appear here, side by side.",
+    "Upload a picture of a person, several pictures or a short video of the same person, or click an "
+    "example. The best matches of the teacher and of the student appear here, side by side.",
 )
 
 NO_GALLERY = cards.empty(
@@ -28,86 +28,32 @@ REFUSED = cards.empty(
 )
 
 
-def _cameras(texts: Sequence[str] | None) -> set[int] | None:
-    """Camera numbers as chosen or typed → a set, or None for all."""
-    numbers = [str(text).lower().removeprefix("camera").strip() for text in texts or []]
-    wrong = [number for number in numbers if not number.isdecimal()]
-    if wrong:
-        raise ValueError(f"'{wrong[0]}' is not a camera: give its number, for instance 3.")
-    return {int(number) for number in numbers} or None
-
-
-def _row(hit: Hit, rank: int | None) -> dict[str, Any]:
-    return {
-        "rank": rank,
-        "item": hit.item,
-        "similarity": round(hit.similarity, 4),
-        "identity": hit.identity,
-        "camera": hit.camera,
-        "name": hit.name,
-        "verdict": hit.verdict,
-    }
-
-
-def _headline(query: queries.Query) -> str:
-    count = len(query.pictures)
-    kind = "Image query" if count == 1 else f"Tracklet query of {count} pictures"
-    if query.identity is None:
-        return f"{kind}: identity not known"
-    return f"{kind}: {cards.who(query.identity, -1 if query.camera is None else query.camera)}"
-
-
 @parts.kindly
 def search(
     places: Places,
     pictures: list[Any] | None,
     gallery: str,
-    teacher: str,
-    student: str,
-    top_k: int,
+    teacher: str | None,
+    student: str | None,
+    top_k: float,
     cameras: list[str] | None,
     rerank: bool,
+    strangers: str = likeness.DEFAULT,
 ) -> tuple[str, dict[str, Any]]:
     """Rank a gallery against the pictures of one subject, once with the teacher and once with the student.
 
-    One picture is an image query, several are views of one tracklet. Names are plain text: `gallery`,
-    `teacher` and `student` are folder names, `cameras` are numbers as text (empty: all). Answers with the
-    page's HTML and with the ranked lists as JSON: rank (null for junk), item, similarity (cosine), identity,
-    camera, name, verdict.
+    One picture is an image query, several, or a short video clip, are views of one tracklet. Names are plain
+    text: `gallery`, `teacher` and `student` are folder names, `cameras` are numbers as text (empty: all),
+    `strangers` is the share of different people that the threshold lets pass. Answers with the page's HTML
+    and with the ranked lists as JSON: rank (null for junk), item, similarity (cosine), strangers (share of
+    the gallery's pairs of different people that are at least this alike), identity, camera, name, verdict.
     """
     started = time.perf_counter()
-    query = queries.read_query(places, queries.picture_files(pictures))
-    shelf, keep = parts.gallery(parts.gallery_folder(places, gallery)), _cameras(cameras)
-    columns = []
-    for part, name in (("teacher", teacher), ("student", student)):
-        if not name:
-            continue
-        net = parts.network_of(places, name, shelf)
-        hits = shelf.search(
-            name,
-            queries.embed(net, query.pictures).numpy(),
-            k=int(top_k),
-            cameras=keep,
-            identity=query.identity,
-            camera=query.camera,
-            rerank=bool(rerank),
-        )
-        columns.append(cards.Column(part, name, hits))
-    if not columns:
-        raise ValueError("No network is chosen: pick a teacher or a student under 'Networks and gallery'.")
-    views = [
-        cards.picture_uri(picture.permute(1, 2, 0).numpy(), height=144) for picture in query.pictures[:8]
-    ]
-    took = (time.perf_counter() - started) * 1000
-    detail = f"{len(shelf)} gallery items in {gallery} · cosine similarity · {took:.0f} ms"
-    data = {
-        answer.part: {
-            "network": answer.network,
-            "hits": list(map(_row, answer.hits, cards.ranks(answer.hits))),
-        }
-        for answer in columns
-    }
-    return cards.matches(_headline(query), detail, views, columns), data
+    answer = ranked.rank(
+        places, pictures, gallery, teacher, student, top_k, cameras, rerank, strangers or likeness.DEFAULT
+    )
+    data = ranked.as_data(answer)
+    return ranked.as_html(answer, gallery, time.perf_counter() - started), data
 
 
 def search_again(places: Places, pictures: list[Any] | None, *choices: Any) -> Any:
@@ -115,9 +61,59 @@ def search_again(places: Places, pictures: list[Any] | None, *choices: Any) -> A
     return search(places, pictures, *choices) if pictures else (gr.skip(), gr.skip())
 
 
+@save.kindly
+def save_table(places: Places, pictures: list[Any] | None, *choices: Any) -> tuple[bytes, str]:
+    """The ranked lists of `search`, with the same arguments, as a CSV file."""
+    answer = ranked.rank(places, pictures, *choices)
+    text = lists.table({one.network: one.hits for one in answer.found})
+    return text.encode("utf-8-sig"), "vkd-matches.csv"
+
+
+@save.kindly
+def save_picture(places: Places, pictures: list[Any] | None, *choices: Any) -> tuple[bytes, str]:
+    """The ranked lists of `search`, with the same arguments, as a PNG picture."""
+    answer, file = ranked.rank(places, pictures, *choices), io.BytesIO()
+    shown = {f"{one.part.capitalize()} {one.network}": one.hits for one in answer.found}
+    sheet = lists.picture(ranked.headline(answer.query), ranked.views_of(answer.query), shown)
+    sheet.save(file, "PNG")
+    return file.getvalue(), "vkd-matches.png"
+
+
 def refused() -> tuple[str, None]:
     """What stands in place of an answer, so that no older answer is taken for this one's."""
     return REFUSED, None
+
+
+def look_again(
+    places: Places, gallery: str | None, cameras: list[str] | None, teacher: str | None, student: str | None
+) -> list[Any]:
+    """The choices there are now: galleries, the gallery's cameras, checkpoints."""
+    names = [folder.name for folder in parts.gallery_folders(places)]
+    chosen = gallery if gallery in names else next(iter(names), None)
+    return [
+        gr.update(choices=names, value=chosen),
+        _cameras(places, chosen or "", cameras),
+        *parts.networks_again(places, teacher, student),
+    ]
+
+
+def follow(
+    places: Places, gallery: str | None, cameras: list[str] | None, teacher: str | None, student: str | None
+) -> list[Any]:
+    """Cameras and networks that fit the gallery just chosen."""
+    folders = {folder.name: folder for folder in parts.gallery_folders(places)}
+    known = parts.gallery(folders[gallery]).networks if gallery in folders else []
+    networks = []
+    for stage, name in (("teacher", teacher), ("student", student)):
+        fitting = [other for other in parts.checkpoints(places, stage) if other in known]
+        networks.append(gr.skip() if name in known or not known else (fitting or [""])[0])
+    return [_cameras(places, gallery or "", cameras), *networks]
+
+
+def _cameras(places: Places, gallery: str, chosen: list[str] | None) -> Any:
+    known = parts.cameras_of(places, gallery)
+    kept = [camera for camera in chosen or [] if camera in known]
+    return gr.update(choices=known, value=kept, visible=bool(known))
 
 
 def build(root: Path, gallery: Path | None = None) -> None:
@@ -125,17 +121,22 @@ def build(root: Path, gallery: Path | None = None) -> None:
     places = Places.of(root, gallery)
     names = [folder.name for folder in parts.gallery_folders(places)]
     teacher, student = parts.pair(places)
-    choices = parts.camera_choices(places)
+    choices = parts.cameras_of(places, names[0]) if names else []
     state = gr.State(places)
     with gr.Row(elem_classes="vkd-page"):
         with gr.Column(elem_classes="vkd-form", scale=0):
             with gr.Column(elem_classes="vkd-ask"):
-                pictures = queries.picture_input("Pictures of one person")
+                pictures = queries.picture_input("Pictures or a clip")
                 button = gr.Button("Find matches", variant="primary")
                 chosen = queries.example_buttons(places)
             with gr.Column(elem_classes="vkd-options"):
                 with gr.Group():
                     top_k = gr.Slider(1, 50, value=10, step=1, label="Matches to show (top k)")
+                    strangers = gr.Radio(
+                        [(rate.removeprefix("1 in "), rate) for rate in likeness.RATES],
+                        value=likeness.DEFAULT,
+                        label="Threshold: strangers that pass, 1 in",
+                    )
                     cameras = gr.Dropdown(
                         choices, label="Only these cameras (none chosen: all)", multiselect=True,
                         allow_custom_value=True, visible=bool(choices),
@@ -148,23 +149,54 @@ def build(root: Path, gallery: Path | None = None) -> None:
                     first = parts.network_choice(places, "teacher", teacher)
                     second = parts.network_choice(places, "student", student)
         with gr.Column(elem_classes="vkd-results"):
-            answer = gr.HTML(EMPTY if names else NO_GALLERY, label="Matches")
+            answer = gr.HTML(EMPTY if names else NO_GALLERY, label="Matches", js_on_load=why.CLICKS)
+            reasons = why.component()
+            inputs = [state, pictures, shelf, first, second, top_k, cameras, rerank, strangers]
+            with gr.Row(elem_classes="vkd-keep"):
+                save.button("Save as CSV", save_table, inputs, api_name="search_table")
+                save.button("Save as PNG", save_picture, inputs, api_name="search_picture")
             with gr.Accordion("The same as data (JSON)", open=False):
                 data = gr.JSON(label="Ranked lists")
-    inputs = [state, pictures, shelf, first, second, top_k, cameras, rerank]
     outputs = [answer, data]
-    shared: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
     hidden: dict[str, Any] = {"api_visibility": "private"}
     found = [
-        gr.on([button.click, pictures.upload], search, inputs, outputs, api_name="search", **shared),
+        gr.on([button.click, pictures.upload], search, inputs, outputs, api_name="search", **save.SHARED),
         gr.on(
-            [pictures.delete, top_k.release, cameras.change, rerank.change, shelf.change, first.change,
+            [pictures.delete, top_k.release, cameras.input, rerank.change, strangers.change, first.change,
              second.change],
-            search_again, inputs, outputs, **shared, **hidden,
+            search_again, inputs, outputs, **save.SHARED, **hidden,
         ),
         chosen.submit(queries.example_pictures, [state, chosen], pictures, api_name="example").success(
-            search, inputs, outputs, **shared, **hidden
+            search, inputs, outputs, **save.SHARED, **hidden
         ),
+        shelf.input(
+            follow, [state, shelf, cameras, first, second], [cameras, first, second],
+            show_progress="hidden", **hidden,
+        ).success(search_again, inputs, outputs, **save.SHARED, **hidden),
     ]  # fmt: skip
     for answered in found:
         answered.failure(refused, None, outputs, show_progress="hidden", **hidden)
+    gr.on(
+        parts.opened(),
+        look_again,
+        [state, shelf, cameras, first, second],
+        [shelf, cameras, first, second],
+        show_progress="hidden",
+        **hidden,
+    )
+    _wire_reasons(answer, reasons, [state, pictures, shelf, first, second])
+
+
+def _wire_reasons(answer: gr.HTML, reasons: gr.HTML, inputs: list[Any]) -> None:
+    """A click on a match explains it."""
+    item, numbers = gr.Number(0, visible=False, precision=0), gr.JSON(visible=False)
+    hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    asked = answer.click(why.clicked, None, item, **hidden).success(
+        why.explain_match,
+        [*inputs[:3], item, *inputs[3:]],
+        [reasons, numbers],
+        api_name="explain_match",
+        show_progress="hidden",
+        **save.SHARED,
+    )
+    asked.failure(why.refused, None, reasons, **hidden)

@@ -1,0 +1,138 @@
+"""One search as the page, the API and the files show it: two ranked lists and where their scores stand."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vkd import lists
+from vkd.retrieve import Gallery, Hit
+from vkd.ui import cards, likeness, parts, queries
+from vkd.ui.likeness import Likeness
+from vkd.ui.parts import Places
+
+
+class Found(NamedTuple):
+    """One network's list."""
+
+    part: str
+    network: str
+    hits: list[Hit]
+    likeness: Likeness | None
+
+
+class Answer(NamedTuple):
+    """The query as read, the gallery and what each network found in it."""
+
+    query: queries.Query
+    gallery: Gallery
+    found: list[Found]
+
+
+def rank(
+    places: Places,
+    pictures: list[Any] | None,
+    gallery: str,
+    teacher: str | None,
+    student: str | None,
+    top_k: float,
+    cameras: Sequence[str] | None,
+    rerank: bool,
+    strangers: str,
+) -> Answer:
+    """Search with both networks. Raises ValueError or FileNotFoundError with a sentence for a person."""
+    query = queries.read_query(places, queries.picture_files(pictures))
+    shelf, keep = parts.gallery(parts.gallery_folder(places, gallery)), camera_numbers(cameras)
+    if not 1 <= int(top_k) <= MOST:
+        raise ValueError(f"Between 1 and {MOST} matches can be shown, not {int(top_k)}.")
+    found = []
+    for part, name in (("teacher", teacher), ("student", student)):
+        if not name:
+            continue
+        net = parts.network_of(places, name, shelf)
+        hits = shelf.search(
+            name,
+            queries.embed(net, query.pictures).numpy(),
+            k=int(top_k),
+            cameras=keep,
+            identity=query.identity,
+            camera=query.camera,
+            rerank=bool(rerank),
+        )
+        found.append(Found(part, name, hits, likeness.of(shelf.pairs(name), strangers)))
+    if not found:
+        raise ValueError("No network is chosen: pick a teacher or a student under 'Networks and gallery'.")
+    return Answer(query, shelf, found)
+
+
+MOST = 200
+"""Matches that can be shown."""
+
+
+def camera_numbers(texts: Sequence[str] | None) -> set[int] | None:
+    """Camera numbers as chosen or typed → a set, or None for all."""
+    numbers = [str(text).lower().removeprefix("camera").strip() for text in texts or []]
+    wrong = [number for number in numbers if not number.isdecimal()]
+    if wrong:
+        raise ValueError(f"'{wrong[0]}' is not a camera: give its number, for instance 3.")
+    return {int(number) for number in numbers} or None
+
+
+def headline(query: queries.Query) -> str:
+    """What was asked, in words."""
+    count = len(query.pictures)
+    kind = "Image query" if count == 1 else f"Tracklet query of {count} pictures"
+    if query.identity is None:
+        return f"{kind}: identity not known"
+    return f"{kind}: {cards.who(query.identity, -1 if query.camera is None else query.camera)}"
+
+
+def as_data(answer: Answer) -> dict[str, Any]:
+    """The ranked lists and thresholds as JSON."""
+    return {
+        one.part: {
+            "network": one.network,
+            "threshold": likeness.as_data(one.likeness),
+            "hits": [
+                _row(hit, rank, one.likeness)
+                for hit, rank in zip(one.hits, lists.ranks(one.hits), strict=True)
+            ],
+        }
+        for one in answer.found
+    }
+
+
+def _row(hit: Hit, rank: int | None, place: Likeness | None) -> dict[str, Any]:
+    return {
+        "rank": rank,
+        "item": hit.item,
+        "similarity": round(hit.similarity, 4),
+        "strangers": None if place is None else round(likeness.passing(place, hit.similarity), 6),
+        "identity": hit.identity,
+        "camera": hit.camera,
+        "name": hit.name,
+        "verdict": hit.verdict,
+    }
+
+
+def as_html(answer: Answer, gallery: str, took: float) -> str:
+    """The page's answer; `took` in seconds."""
+    columns = []
+    for one in answer.found:
+        place = one.likeness
+        words = [
+            (likeness.short(place, hit.similarity), likeness.rarity(place, hit.similarity))
+            for hit in one.hits
+            if place is not None
+        ]
+        cut = None if place is None else place.threshold.similarity
+        figure = likeness.figure(place, one.hits)
+        columns.append(cards.Column(one.part, one.network, one.hits, figure, cut, words))
+    views = [cards.picture_uri(view, height=144) for view in views_of(answer.query)[:8]]
+    detail = f"{len(answer.gallery)} gallery items in {gallery} · cosine similarity · {1000 * took:.0f} ms"
+    return cards.matches(headline(answer.query), detail, views, columns)
+
+
+def views_of(query: queries.Query) -> list[np.ndarray]:
+    """The query's pictures as uint8 (H, W, 3)."""
+    return [picture.permute(1, 2, 0).contiguous().numpy() for picture in query.pictures]
