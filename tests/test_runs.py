@@ -209,7 +209,7 @@ def test_status_after_the_last_word(tmp_path: Path, word: str):
 
 
 def test_a_detached_run_lives_from_the_first_moment_stops_on_request_and_goes_on(
-    small_street: Path, tmp_path: Path
+    small_street: Path, tmp_path: Path, request: pytest.FixtureRequest
 ):
     settings = TeacherSettings(
         backbone="tiny",
@@ -219,12 +219,14 @@ def test_a_detached_run_lives_from_the_first_moment_stops_on_request_and_goes_on
         samples_per_identity=2,
         epochs=2000,
         evaluate_every=0,
+        test_views=2,
         device="cpu",
         workers=1,
     )
     folder = runs.start(settings, tmp_path, name="long")
+    request.addfinalizer(lambda: runs.stop(folder, patience=0))
     assert runs.alive(folder)  # before the child has even imported anything
-    with pytest.raises(ValueError, match="being trained"):
+    with pytest.raises(ValueError, match=rf"at work already in process {runs.pid(folder)}: .* stop it first"):
         runs.start(folder=folder)
     number = runs.pid(folder)
     assert number is not None

@@ -5,6 +5,8 @@ import math
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +29,19 @@ def record(folder: str | Path, events: Iterable[dict[str, Any]]) -> Iterator[dic
     When the stream breaks, a last event `failed` says why and the error goes on. A line that an earlier
     death left unfinished is closed, so that it costs one event and not two. After a resume, epochs appear
     again that had run but were not saved: for one kind and epoch the later event counts.
+
+    Raises OSError with a sentence if the file cannot be written, on a full disk for instance; it ends with a
+    whole line then.
     """
     path = Path(folder) / "events.jsonl"
-    with path.open("a+b") as file:
+    with path.open("a+b", buffering=0) as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
-                file.write(b"\n")
+                _append(file, b"\n")
 
         def write(event: dict[str, Any]) -> None:
-            file.write(json.dumps(_plain(event), separators=(",", ":")).encode() + b"\n")
-            file.flush()
+            _append(file, json.dumps(_plain(event), separators=(",", ":")).encode() + b"\n")
 
         try:
             for event in events:
@@ -46,8 +50,23 @@ def record(folder: str | Path, events: Iterable[dict[str, Any]]) -> Iterator[dic
                 yield event
         except Exception as error:
             why = str(error) or type(error).__name__
-            write({"kind": "failed", "why": why, "error": type(error).__name__, "time": time.time()})
+            with suppress(OSError):  # the disk may be full: the first error is the one to tell
+                write({"kind": "failed", "why": why, "error": type(error).__name__, "time": time.time()})
             raise
+
+
+def _append(file: FileIO, line: bytes) -> None:
+    """The whole line or, with an OSError, nothing of it."""
+    end = file.seek(0, os.SEEK_END)
+    try:
+        rest = memoryview(line)
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        file.truncate(end)
+        raise OSError(
+            f"{file.name} could not be written ({error}): make room on the disk and go on from the last save"
+        ) from error
 
 
 def read(folder: str | Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:

@@ -133,8 +133,10 @@ def _open(folder: Path) -> int:
 
 
 def _write_pid(descriptor: int, pid: int) -> None:
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{pid}\n".encode(), 0)
+    """Over the old one, then cut to length: on a full disk the block that is there is kept."""
+    text = f"{pid}\n".encode()
+    os.pwrite(descriptor, text, 0)
+    os.ftruncate(descriptor, len(text))
 
 
 @contextmanager
@@ -233,7 +235,11 @@ def launch(folder: Path, arguments: Sequence[str]) -> None:
     descriptor = _open(folder)
     try:
         if not _take(descriptor, _RETRY_SECONDS):
-            raise ValueError(f"{folder} is at work already")
+            holder = pid(folder)
+            raise ValueError(
+                f"{folder} is at work already{f' in process {holder}' if holder else ''}: let it end, or stop "
+                "it first"
+            )
         (folder / "stop").unlink(missing_ok=True)
         with (folder / "log.txt").open("ab") as log:
             child = subprocess.Popen(
