@@ -153,6 +153,15 @@ def list_jobs(places: Places) -> list[dict[str, Any]]:
     return rows
 
 
+def job_choices(places: Places) -> list[tuple[str, str]]:
+    """Evaluations for a picker: when and on what, and the plain name."""
+    found = [(row["name"], Path(row["root"]).name) for row in list_jobs(places)]
+    return [
+        (f"{name[6:8]}.{name[4:6]}. {name[9:11]}:{name[11:13]}:{name[13:15]} · {on}", name)
+        for name, on in found
+    ]
+
+
 @functools.lru_cache(maxsize=4)
 def _loaded(folder: Path, changed: int) -> Comparison:
     return evaluations.load(folder)

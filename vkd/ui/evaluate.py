@@ -32,7 +32,9 @@ def newest(places: Places) -> tuple[Any, Any, Any]:
     """What a page begins with: the last evaluation, the data folder, whether to offer a small street."""
     names, root = evaluations.names(places.checkpoints), answers.first_root(places)
     return (
-        gr.update(choices=names, value=names[0] if names else None, visible=bool(names)),
+        gr.update(
+            choices=answers.job_choices(places), value=names[0] if names else None, visible=bool(names)
+        ),
         root or gr.skip(),
         gr.update(visible=not root),
     )
@@ -40,7 +42,7 @@ def newest(places: Places) -> tuple[Any, Any, Any]:
 
 def show_started(places: Places, name: str) -> Any:
     """The evaluation just started becomes the one shown."""
-    return gr.update(choices=evaluations.names(places.checkpoints), value=name, visible=True)
+    return gr.update(choices=answers.job_choices(places), value=name, visible=True)
 
 
 def look(places: Places, name: str | None, seen: str) -> list[Any]:
@@ -50,7 +52,7 @@ def look(places: Places, name: str | None, seen: str) -> list[Any]:
         asked, status = evaluations.asked_of(folder), evaluations.status(folder)
     except ValueError:
         mark = "empty"
-        return [gr.skip()] * 7 if mark == seen else _stand(mark, EMPTY, False, None, "")
+        return [gr.skip()] * 7 if mark == seen else _stand(mark, "", False, None, "")
     mark = f"{folder.name} {status.state} {status.done} {status.network}"
     if mark == seen:
         return [gr.skip()] * 7
@@ -61,6 +63,7 @@ def look(places: Places, name: str | None, seen: str) -> list[Any]:
         found, _ = answers.comparison(places, folder.name)
     except ValueError as error:
         return _stand(mark, told + dataset.wrong_html(str(error)), False, None, "")
+    told = scoreboard.progress_html(folder.name, asked, status, scoreboard.headline(found))
     return _stand(mark, told, False, found, folder.name)
 
 
@@ -70,20 +73,26 @@ def _stand(mark: str, told: str, busy: bool, found: Comparison | None, name: str
         mark,
         told,
         gr.update(visible=busy),
-        scoreboard.table_html(found) if found else "",
+        scoreboard.table_html(found) if found else "" if told else EMPTY,
         scoreboard.downloads_html(found, name) if found else "",
         gr.update(visible=found is not None),
         name,
     ]
 
 
-def protocols_of(places: Places, name: str, protocol: str | None) -> Any:
-    """The protocols of an evaluation as a choice; the one chosen stays where it can."""
+def protocols_of(places: Places, name: str, protocol: str | None) -> tuple[Any, Any]:
+    """The protocols of an evaluation as a choice, and the one chosen, which stays where it can."""
     if not name:
-        return gr.skip()
+        return gr.skip(), gr.skip()
     found = list(answers.comparison(places, name)[0].sides)
     value = protocol if protocol in found else found[0]
-    return gr.update(choices=[(each.upper(), each) for each in found], value=value, visible=len(found) > 1)
+    choices = [(each.upper(), each) for each in found]
+    return gr.update(choices=choices, value=value, visible=len(found) > 1), value
+
+
+def same(value: str) -> str:
+    """A choice as plain text: what programs send is not held against the choices of a page."""
+    return value
 
 
 @parts.kindly
@@ -140,17 +149,9 @@ def _form(places: Places) -> dict[str, Any]:
                     parts.checkpoints(places), label="Further checkpoints", multiselect=True,
                     allow_custom_value=True,
                 )  # fmt: skip
-            with gr.Group():
-                root = gr.Textbox(
-                    answers.first_root(places),
-                    label="Folder of the data set",
-                    placeholder="data/street-small",
-                )
-                data = gr.Dropdown(
-                    [("told by its files", "auto"), *((row.title, key) for key, row in DATASETS.items())],
-                    value="auto",
-                    label="Kind of data set",
-                )
+            root = gr.Textbox(
+                answers.first_root(places), label="Folder of the data set", placeholder="data/street-small"
+            )
             summary = gr.HTML(elem_id="vkd-evaluate-data")
             street = gr.Button("Write a small street to try with", visible=not answers.first_root(places))
             protocols = gr.CheckboxGroup(
@@ -160,7 +161,13 @@ def _form(places: Places) -> dict[str, Any]:
             )
             button = gr.Button("Evaluate", variant="primary")
         with gr.Column(elem_classes="vkd-options"):
-            with gr.Accordion("Frames and AP", open=False):
+            job = gr.Dropdown([], label="Evaluations so far", visible=False, allow_custom_value=True)
+            with gr.Accordion("Kind of data, frames, AP", open=False):
+                data = gr.Dropdown(
+                    [("told by its files", "auto"), *((row.title, key) for key, row in DATASETS.items())],
+                    value="auto",
+                    label="Kind of data set",
+                )
                 views = gr.Slider(1, 32, value=8, step=1, label="Frames that stand for a tracklet")
                 ap = gr.Radio(
                     ["trapezoid", "standard"],
@@ -168,7 +175,6 @@ def _form(places: Places) -> dict[str, Any]:
                     label="AP convention (trapezoid: as published)",
                 )
                 curves = gr.Checkbox(True, label="Accuracy against frames and views")
-            job = gr.Dropdown([], label="Evaluations", visible=False, allow_custom_value=True)
     return {
         "asked": [first, second, others, data, root, protocols, views, ap, curves],
         "data": data, "root": root, "summary": summary, "street": street, "button": button, "job": job,
@@ -186,23 +192,25 @@ def _results() -> dict[str, Any]:
     """The results on the right."""
     with gr.Column(elem_classes="vkd-results"):
         with gr.Row(elem_classes="vkd-job-row"):
-            headline = gr.HTML(EMPTY, elem_id="vkd-evaluate-job")
+            headline = gr.HTML(elem_id="vkd-evaluate-job")
             halt = gr.Button("Cancel", size="sm", visible=False)
-            downloads = gr.HTML()
-        table = gr.HTML(elem_id="vkd-evaluate-table")
-        with gr.Column(visible=False) as panel:
-            protocol = gr.Radio([], show_label=False, elem_classes="vkd-protocol", container=False)
+            downloads = gr.HTML(elem_classes="vkd-downloads-box")
+        table = gr.HTML(EMPTY, elem_id="vkd-evaluate-table")
+        with gr.Column(visible=False, elem_classes="vkd-panel-box") as panel:
+            protocol = gr.Radio(
+                [], label="Protocol", show_label=False, elem_classes="vkd-protocol", container=False
+            )
             with gr.Tabs():
                 with gr.Tab("Curves"), gr.Row(elem_classes="vkd-figures"):
-                    with _box("CMC", "share of queries found by rank"):
+                    with _box("CMC", "queries found by rank"):
                         cmc = figures.component(elem_id="vkd-cmc")
-                    with _box("Gallery frames", "mAP by frames of each gallery tracklet"):
+                    with _box("Gallery frames", "mAP"):
                         frames = figures.component(elem_id="vkd-gallery-frames")
-                    with _box("Query views", "mAP by views of each query tracklet"):
+                    with _box("Query views", "mAP"):
                         query_views = figures.component(elem_id="vkd-query-views")
                 with gr.Tab("Queries"), gr.Row(elem_classes="vkd-figures"):
                     with _box("AP of each query", "click a point"):
-                        scatter = figures.component(elem_id="vkd-scatter")
+                        scatter = figures.component(elem_id="vkd-scatter", elem_classes="vkd-tall")
                     with gr.Column(scale=2):
                         order = gr.Radio(
                             [(title, key) for key, title in ORDERS.items()], value="worst", show_label=False,
@@ -211,7 +219,11 @@ def _results() -> dict[str, Any]:
                         queries = gr.HTML(elem_id="vkd-evaluate-queries", js_on_load=_CLICKS)
                         lists = gr.HTML(elem_id="vkd-evaluate-lists", elem_classes="vkd-lists")
                 with gr.Tab("Same or not?"), gr.Row(elem_classes="vkd-figures"):
-                    with _box("Similarities", "of true pairs and of strangers"):
+                    with _box(
+                        "Similarities",
+                        'of <span class="vkd-right">true pairs</span> and '
+                        '<span class="vkd-wrong">pairs of strangers (dotted)</span>',
+                    ):
                         pairs = figures.component(elem_id="vkd-pairs")
                     with gr.Column(scale=1):
                         rate = gr.Slider(
@@ -219,7 +231,8 @@ def _results() -> dict[str, Any]:
                             10,
                             value=RATE,
                             step=0.1,
-                            label="Strangers that may pass (false-positive rate, %)",
+                            label="False-positive rate, %",
+                            info="Strangers that may pass as the same",
                         )
                         told = gr.HTML(elem_id="vkd-evaluate-thresholds")
     return {
@@ -245,10 +258,13 @@ def build(root: Path) -> None:
     page.load(newest, places, [job, form["root"], form["street"]], **_QUIET)
     looked = [seen, out["headline"], out["halt"], out["table"], out["downloads"], out["panel"], shown]
     gr.on([gr.Timer(2).tick, page.load, job.change], look, [places, job, seen], looked, **_QUIET)
-    shown.change(protocols_of, [places, shown, protocol], protocol, **_QUIET).then(
-        draw, [places, shown, protocol, out["order"], out["rate"], k], out["drawn"], **_QUIET
-    )
-    protocol.input(draw, [places, shown, protocol, out["order"], out["rate"], k], out["drawn"], **_QUIET)
+    at = gr.Textbox(visible=False)
+    chosen = [
+        shown.change(protocols_of, [places, shown, at], [protocol, at], **_QUIET),
+        protocol.input(same, protocol, at, **_QUIET),
+    ]
+    for choice in chosen:
+        choice.then(draw, [places, shown, at, out["order"], out["rate"], k], out["drawn"], **_QUIET)
     form["button"].click(answers.start, [places, *form["asked"]], started, api_name="evaluate_start").success(
         show_started, [places, started], job, **_QUIET
     )
@@ -262,15 +278,15 @@ def build(root: Path) -> None:
         answers.write_small_street, places, form["root"], api_name="evaluate_street", concurrency_limit=1
     ).success(lambda: gr.update(visible=False), None, form["street"], **_QUIET)
     gr.on([out["scatter"].click, out["queries"].click], clicked, None, query, **_QUIET).then(
-        answers.show_query, [places, shown, protocol, query, k], [out["lists"], data],
+        answers.show_query, [places, shown, at, query, k], [out["lists"], data],
         api_name="evaluate_query", show_progress="minimal",
     )  # fmt: skip
     out["order"].input(
-        answers.show_order, [places, shown, protocol, out["order"]], [out["queries"], data],
+        answers.show_order, [places, shown, at, out["order"]], [out["queries"], data],
         api_name="evaluate_order", show_progress="hidden",
     )  # fmt: skip
     out["rate"].change(
-        answers.show_threshold, [places, shown, protocol, out["rate"]], [out["pairs"], out["told"], data],
+        answers.show_threshold, [places, shown, at, out["rate"]], [out["pairs"], out["told"], data],
         api_name="evaluate_threshold", show_progress="hidden", trigger_mode="always_last",
     )  # fmt: skip
     text, wanted = gr.Textbox(visible=False), gr.Textbox("JSON", visible=False)

@@ -2,7 +2,7 @@
 // so light and dark need no second answer from the server, and Plotly.react keeps the reader's zoom.
 // A chosen query is told to the other places of the page by the event 'vkd-query'.
 const root = element.querySelector('.vkd-figure') ?? element;
-let chosen = null;
+let chosen = props.value?.chosen ?? null;
 
 function palette() {
   const style = getComputedStyle(element);
@@ -38,8 +38,8 @@ function scatter(figure, colours) {
       hovermode: 'closest', showlegend: false, xaxis: axis, yaxis: axis,
       shapes: [{ type: 'line', x0: 0, y0: 0, x1: 100, y1: 100, line: { color: colours.muted, width: 1, dash: 'dot' }, layer: 'below' }],
       annotations: [
-        { x: 2, y: 101, xanchor: 'left', yanchor: 'top', text: figure.above, showarrow: false, font: { color: colours.networks[1], size: 12 } },
-        { x: 102, y: -1, xanchor: 'right', yanchor: 'bottom', text: figure.below, showarrow: false, font: { color: colours.networks[0], size: 12 } },
+        { xref: 'paper', yref: 'paper', x: 0, y: 1.01, xanchor: 'left', yanchor: 'bottom', text: figure.above, showarrow: false, font: { color: colours.networks[1], size: 12 } },
+        { xref: 'paper', yref: 'paper', x: 1, y: 1.01, xanchor: 'right', yanchor: 'bottom', text: figure.below, showarrow: false, font: { color: colours.networks[0], size: 12 } },
       ],
     },
   };
@@ -47,7 +47,7 @@ function scatter(figure, colours) {
 
 function pairs(figure, colours) {
   const count = figure.rows.length, gap = 0.14;
-  const layout = { showlegend: false, hovermode: 'x unified', shapes: [], annotations: [], xaxis: { range: figure.range } };
+  const layout = { showlegend: false, hovermode: 'x unified', shapes: [], annotations: [], xaxis: { range: figure.range, anchor: count > 1 ? `y${count}` : 'y' } };
   const traces = [];
   figure.rows.forEach((row, n) => {
     const axis = n ? `y${n + 1}` : 'y';
@@ -78,9 +78,9 @@ function draw() {
   const titled = (title) => ({ title: { text: title, font: text, standoff: 8 } });
   for (const key of Object.keys(layout).filter((name) => name.startsWith('yaxis'))) layout[key] = { ...shared, ...layout[key] };
   Plotly.react(root, traces, {
-    uirevision: figure.key, width: root.clientWidth, height: root.clientHeight, margin: { l: 12, r: 14, t: 8, b: 12 },
+    uirevision: figure.key, width: root.clientWidth, height: root.clientHeight, margin: { l: 12, r: 14, t: figure.kind === 'pairs' ? 8 : 26, b: 12 },
     paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: text, hoverlabel: { font: { size: 12 }, namelength: 30 },
-    legend: { x: 1, xanchor: 'right', y: 0.02, yanchor: 'bottom', bgcolor: faint(colours.card), font: { ...text, color: colours.ink } },
+    legend: { orientation: 'h', x: 0, xanchor: 'left', y: 1.01, yanchor: 'bottom', bgcolor: 'rgba(0,0,0,0)', font: { ...text, color: colours.ink } },
     ...layout, xaxis: { ...shared, ...titled(figure.across), ...layout.xaxis },
     ...(layout.yaxis && figure.up ? { yaxis: { ...shared, ...titled(figure.up), ...layout.yaxis } } : {}),
   }, { displayModeBar: false, doubleClick: 'reset', responsive: false });

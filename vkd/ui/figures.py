@@ -56,7 +56,7 @@ def cmc(found: Comparison, protocol: str) -> Figure:
         "key": f"cmc {protocol}",
         "lines": lines,
         "across": "rank",
-        "up": "queries with a match by then",
+        "up": "",
         "few": False,
         "summary": f"CMC curves, {protocol.upper()}: top-1 {tops}",
     }
@@ -81,7 +81,7 @@ def against(found: Comparison, protocol: str, what: str) -> Figure:
         "key": f"{what} {protocol}",
         "lines": lines,
         "across": words[what],
-        "up": "mAP",
+        "up": "",
         "few": True,
         "summary": f"mAP against the number of {what}, {protocol.upper()}: {ends}",
     }

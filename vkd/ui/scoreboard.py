@@ -19,6 +19,7 @@ from vkd.ui.watch import duration
 
 _COLUMNS = {"map": "mAP", "top1": "top-1", "top5": "top-5", "top10": "top-10", "minp": "mINP"}
 _OTHER = {"trapezoid": "standard", "standard": "trapezoid"}
+_SHORT = {"trapezoid": "trap.", "standard": "std."}
 _KINDS = {"image": "pictures", "tracklet": "tracklets"}
 FORMATS = {"JSON": ".json", "CSV": ".csv", "Markdown": ".md", "LaTeX": ".tex"}
 _MIMES = {".json": "application/json", ".csv": "text/csv", ".md": "text/markdown", ".tex": "text/x-tex"}
@@ -34,18 +35,20 @@ def parts_of(found: Comparison) -> dict[str, str]:
 # ---- how far it is
 
 
-def progress_html(name: str, asked: Asked, status: Status) -> str:
+def progress_html(name: str, asked: Asked, status: Status, words: str = "") -> str:
     """One line about an evaluation: what, where, how far; a bar while it works, the reason when it ended
     early.
     """
     what = f"{escape(' · '.join(asked.checkpoints))} on {escape(Path(asked.root).name)}"
-    words, share = _state(status)
+    state, share = _state(status)
+    words = words or state
     bar = ""
     if status.state in ("running", "stopping"):
         bar = (
             f'<div class="vkd-progress" role="progressbar" aria-label="Frames embedded" aria-valuemin="0" '
             f'aria-valuemax="100" aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i></div>'
         )
+        what += " · goes on when this page is closed"
     alarm = " vkd-alarm" if status.state in ("failed", "died") else ""
     return (
         f'<div class="vkd-job" data-state="{status.state}"><p class="vkd-headline{alarm}" role="status">'
@@ -70,6 +73,17 @@ def _state(status: Status) -> tuple[str, float]:
     return words[status.state], share
 
 
+def headline(found: Comparison) -> str:
+    """The main number of each protocol in one line."""
+    shown = list(found.scores.items())[:2]
+    who = " → ".join(labels(found)[name].lower() for name, _ in shown)
+    told = [
+        f"{protocol.upper()} {' → '.join(f'{100 * each[protocol].map:.1f}' for _, each in shown)} %"
+        for protocol in found.sides
+    ]
+    return f"mAP, {who}: {', '.join(told)}"
+
+
 # ---- the table
 
 
@@ -82,73 +96,75 @@ def table_html(found: Comparison) -> str:
 def _board(found: Comparison, protocol: str) -> str:
     one = next(iter(found.scores.values()))[protocol]
     kind = PROTOCOLS[protocol]
-    where = "in" if one.queries_in_gallery else "not in"
     detail = (
-        f"{one.valid_queries} of {one.queries} queries valid · {one.gallery} gallery {_KINDS[kind.gallery]}"
-        f" · {one.convention} AP · queries {where} the gallery"
+        f"{one.valid_queries} of {one.queries} queries valid, {one.gallery} gallery {_KINDS[kind.gallery]}"
     )
-    titles = {**_COLUMNS, f"map_{_OTHER[found.convention]}": f"mAP, {_OTHER[found.convention]}"}
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles.values())
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in _COLUMNS.values())
+    other = _OTHER[found.convention]
     names, parts = labels(found), parts_of(found)
     told = published(found.networks, found.dataset, [protocol])
     lines = []
     for name, scores in found.scores.items():
         numbers = scores[protocol].numbers()
-        cells = "".join(f"<td>{100 * numbers[metric]:.2f}</td>" for metric in titles)
+        small = {
+            "map": f"<small title='{other} AP'>{100 * numbers[f'map_{other}']:.2f} {_SHORT[other]}</small>"
+        }
+        cells = "".join(f"<td>{100 * numbers[metric]:.2f}{small.get(metric, '')}</td>" for metric in _COLUMNS)
         second = "" if names[name] == name else f"<small>{escape(name)}</small>"
         lines.append(
             f'<tr class="vkd-{parts[name]}"><th scope="row" title="{escape(name)}">'
             f'<b class="vkd-part">{escape(names[name])}</b>{second}</th>{cells}</tr>'
         )
-    lines += [
-        _difference(found, name, intervals[protocol], titles) for name, intervals in found.differences.items()
-    ]
-    lines += [_published(name, scores[protocol], titles) for name, scores in told.items()]
+    lines += [_difference(found, name, intervals[protocol]) for name, intervals in found.differences.items()]
+    lines += [_published(name, scores[protocol]) for name, scores in told.items()]
     return (
         f'<section class="vkd-board" aria-label="Scores {protocol.upper()}"><h3>{protocol.upper()} '
-        f'<span>{escape(kind.name)}, in percent</span></h3><p class="vkd-detail">{escape(detail)}</p>'
+        f"<span>{escape(kind.name)} · {escape(detail)}</span></h3>"
         f'<div class="vkd-wide"><table class="vkd-scores"><thead><tr><th scope="col">Network</th>{head}</tr>'
         f"</thead><tbody>{''.join(lines)}</tbody></table></div></section>"
     )
 
 
-def _difference(
-    found: Comparison, name: str, intervals: Mapping[str, Interval], titles: Mapping[str, str]
-) -> str:
+def _difference(found: Comparison, name: str, intervals: Mapping[str, Interval]) -> str:
     first, *_ = found.networks
     names = labels(found)
     cells = []
-    for metric in titles:
+    for metric in _COLUMNS:
         if metric not in intervals:
             cells.append("<td>–</td>")
             continue
         mean, low, high = (100 * number for number in intervals[metric])
         side = "up" if low > 0 else "down" if high < 0 else "level"
-        cells.append(f'<td class="vkd-{side}"><b>{mean:+.2f}</b><small>{low:+.1f} … {high:+.1f}</small></td>')
+        cells.append(f'<td class="vkd-{side}"><b>{mean:+.2f}</b><small>{low:.1f} … {high:.1f}</small></td>')
     title = f"{names[name]} − {names[first].lower() if names[first] == 'Teacher' else names[first]}"
     return (
-        f'<tr class="vkd-gain"><th scope="row">{escape(title)}<small>95 % interval</small></th>'
+        f'<tr class="vkd-gain"><th scope="row">{escape(title)}<small>95 % interval, points</small></th>'
         f"{''.join(cells)}</tr>"
     )
 
 
-def _published(name: str, scores: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+def _published(name: str, scores: Mapping[str, Any]) -> str:
     cells = "".join(
-        f"<td>{100 * scores[metric]:.2f}</td>" if metric in scores else "<td>–</td>" for metric in titles
+        f"<td>{100 * scores[metric]:.2f}</td>" if metric in scores else "<td>–</td>" for metric in _COLUMNS
     )
     title = f"{escape(name)}<small>arXiv 2007.04174</small>"
     return f'<tr class="vkd-paper"><th scope="row">{title}</th>{cells}</tr>'
 
 
 def _note(found: Comparison) -> str:
-    words = [f"{found.views} frames stand for a tracklet."]
+    one = next(iter(next(iter(found.scores.values())).values()))
+    where = "in" if one.queries_in_gallery else "not in"
+    words = [
+        f"In percent: {found.convention} AP, queries {where} the gallery, {found.views} frames a tracklet "
+        f"({_SHORT[_OTHER[found.convention]]}: {_OTHER[found.convention]} AP)."
+    ]
     if found.differences:
-        words.append("Differences in points, paired over queries; bold where the interval leaves out zero.")
+        words.append("Bold differences: the 95 % interval leaves out 0.")
     if published(found.networks, found.dataset, found.sides):
-        words.append("Published: Table 1 of arXiv 2007.04174, trapezoid AP, queries in the gallery.")
+        words.append("Published: arXiv 2007.04174, Table 1, trapezoid AP, queries in the gallery.")
     else:
-        words.append(f"The paper publishes no numbers for these networks on {found.dataset}.")
-    return f'<p class="vkd-detail">{escape(" ".join(words))}</p>'
+        words.append(f"Nothing is published for {found.dataset}.")
+    return f'<p class="vkd-detail vkd-terms">{escape(" ".join(words))}</p>'
 
 
 def downloads_html(found: Comparison, name: str) -> str:
