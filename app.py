@@ -65,7 +65,7 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None) -> s
         head=look.HEAD,
         footer_links=["api"],
         allowed_paths=[str(parts.Places.of(checkpoints).queries)],
-        max_file_size="20mb",
+        max_file_size="20mb" if parts.DEMO else "1gb",
         show_error=False,
         share=False,
         run_history=False,

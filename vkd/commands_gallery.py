@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import pydantic
 
@@ -22,12 +22,10 @@ from vkd.commands import (
 )
 from vkd.flags import argument, bar, flag, parse
 from vkd.settings import Choice
+from vkd.sources import Part, part_of
 
 if TYPE_CHECKING:
     from vkd.retrieve import Hit
-    from vkd.tracklets import Splits, Tracklet
-
-Part = Literal["gallery", "query", "train", "gallery_images", "query_images"]
 
 
 class IndexFlags(pydantic.BaseModel):
@@ -73,13 +71,6 @@ def index(argv: Sequence[str]) -> int:
         path, reason = gallery.skipped[0]
         print(f"{len(gallery.skipped)} pictures left out, such as {path}: {reason}")
     return 0
-
-
-def part_of(splits: "Splits", part: Part) -> "Sequence[Tracklet]":
-    """One part of a data set; the gallery as the protocols search it, with MARS's queries."""
-    if part.startswith("gallery"):
-        return splits.sides("v2v" if part == "gallery" else "i2i")[1]
-    return getattr(splits, part)
 
 
 class SearchFlags(pydantic.BaseModel):

@@ -166,7 +166,7 @@ def gallery_folder(places: Places, name: str) -> Path:
             return folder
     known = ", ".join(folder.name for folder in gallery_folders(places))
     if not known:
-        raise ValueError("There is no gallery yet: build one with `vkd index`.")
+        raise ValueError("There is no gallery yet: build one under 'Build a gallery', or with `vkd index`.")
     raise ValueError(f"There is no gallery called '{name}'. Known: {known}.")
 
 
@@ -180,7 +180,7 @@ def checkpoints(places: Places, stage: str | None = None) -> list[str]:
 
 def gallery_folders(places: Places) -> list[Path]:
     """The gallery the app was opened with first, then the others beside the checkpoints."""
-    found = sorted(path.parent for path in places.checkpoints.glob("*/gallery.json"))
+    found = sorted(path.parent for path in places.checkpoints.glob("[!.]*/gallery.json"))
     first = [places.gallery] if (places.gallery / "gallery.json").is_file() else []
     return first + [folder for folder in found if folder not in first]
 

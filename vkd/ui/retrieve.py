@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from vkd import lists
-from vkd.ui import cards, likeness, parts, queries, ranked, save, why
+from vkd.ui import cards, galleries, likeness, parts, queries, ranked, save, why
 from vkd.ui.parts import Places
 
 EMPTY = cards.empty(
@@ -19,8 +19,8 @@ EMPTY = cards.empty(
 
 NO_GALLERY = cards.empty(
     "There is no gallery yet",
-    "A gallery is what is searched. Build one from a folder of pictures with: python -m vkd index FOLDER "
-    "--checkpoints TEACHER STUDENT --out checkpoints/my-gallery, then open the app again.",
+    "A gallery is what is searched. Build one of your own pictures: open 'Build a gallery' on the left, give "
+    "a folder or a zip, and press Build.",
 )
 REFUSED = cards.empty(
     "No answer to this one",
@@ -148,6 +148,7 @@ def build(root: Path, gallery: Path | None = None) -> None:
                     )
                     first = parts.network_choice(places, "teacher", teacher)
                     second = parts.network_choice(places, "student", student)
+                maker = galleries.layout(state, first, second)
         with gr.Column(elem_classes="vkd-results"):
             answer = gr.HTML(EMPTY if names else NO_GALLERY, label="Matches", js_on_load=why.CLICKS)
             reasons = why.component()
@@ -178,6 +179,13 @@ def build(root: Path, gallery: Path | None = None) -> None:
         answered.failure(refused, None, outputs, show_progress="hidden", **hidden)
     gr.on(
         parts.opened(),
+        look_again,
+        [state, shelf, cameras, first, second],
+        [shelf, cameras, first, second],
+        show_progress="hidden",
+        **hidden,
+    )
+    maker.built.success(galleries.built_name, maker.data, shelf, show_progress="hidden", **hidden).success(
         look_again,
         [state, shelf, cameras, first, second],
         [shelf, cameras, first, second],
