@@ -1,0 +1,310 @@
+"""The Evaluate tab as programs see it, and what it draws: plain data that a page can show."""
+
+import base64
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from tests.test_app import free_port, load_app
+from vkd import evaluations
+from vkd.comparison import Comparison, Known
+from vkd.ui import answers, figures, parts, scoreboard
+from vkd.ui.parts import Places
+
+
+@pytest.fixture(scope="module")
+def root(tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoints folder with an untrained pair."""
+    folder = tmp_path_factory.mktemp("evaluated-app") / "checkpoints"
+    for each in tiny_pair:
+        shutil.copytree(each, folder / each.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(root: Path) -> Iterator[Client]:
+    app = load_app()
+    page = app.build(root)
+    yield Client(app.launch(page, root, "127.0.0.1", free_port()), verbose=False)
+    page.close()
+
+
+def start(client: Client, street: Path | str, **changes: Any) -> str:
+    asked = {"teacher": "tiny-teacher", "student": "tiny-student", "others": [], "data": "auto"}
+    asked |= {"root": str(street), "protocols": ["i2v", "v2v"], "views": 8, "ap": "trapezoid", "curves": True}
+    return client.predict(*{**asked, **changes}.values(), api_name="/evaluate_start")
+
+
+def wait(client: Client, name: str) -> dict[str, Any]:
+    for _ in range(600):
+        job = next(row for row in client.predict(api_name="/evaluate_list") if row["name"] == name)
+        if job["state"] not in ("running", "stopping"):
+            return job
+        time.sleep(0.15)
+    raise AssertionError(f"{name} does not end")
+
+
+@pytest.fixture(scope="module")
+def job(client: Client, small_street: Path) -> str:
+    name = start(client, small_street)
+    assert wait(client, name)["state"] == "finished"
+    return name
+
+
+@pytest.fixture(scope="module")
+def found(job: str, root: Path) -> Comparison:
+    return answers.comparison(Places.of(root), job)[0]
+
+
+# ---- as programs see it
+
+
+def test_a_data_set_is_summed_up_or_refused_with_the_readers_sentence(client, small_street, tmp_path):
+    page, data = client.predict("auto", str(small_street), api_name="/evaluate_data")
+    assert {row["split"] for row in data["rows"]} >= {"train", "query"}
+    assert "<table" in page
+    _, data = client.predict("mars", str(tmp_path / "gone"), api_name="/evaluate_data")
+    assert "does not exist" in data["wrong"]
+    _, data = client.predict("auto", " ", api_name="/evaluate_data")
+    assert "write a small street" in data["wrong"]
+
+
+def test_an_evaluation_tells_what_was_asked_and_how_it_ended(client, job):
+    row = client.predict(api_name="/evaluate_list")[0]
+    assert (row["name"], row["state"]) == (job, "finished")
+    assert row["checkpoints"] == ["tiny-teacher", "tiny-student"]
+
+
+@pytest.mark.parametrize(
+    ("format", "start"),
+    [("JSON", "["), ("CSV", "network,"), ("Markdown", "| network"), ("latex", "\\begin{tab")],
+)
+def test_results_are_downloaded_as_text(client, job, format, start):  # noqa: A002
+    text = client.predict(job, format, api_name="/evaluate_download")
+    assert text.startswith(start)
+    if format == "JSON":
+        rows = json.loads(text)
+        assert {row["network"] for row in rows} == {"tiny-teacher", "tiny-student", "student − teacher"}
+
+
+def test_a_query_has_a_ranked_list_for_each_network(client, job, found):
+    page, data = client.predict(job, "v2v", 3, 5, api_name="/evaluate_query")
+    assert list(data) == ["tiny-teacher", "tiny-student"]
+    for name, each in data.items():
+        assert each["ap"] == pytest.approx(found.ap(name, "v2v")[3])
+        assert [hit["rank"] for hit in each["hits"] if hit["verdict"] != "junk"] == [1, 2, 3, 4, 5]
+    assert page.count('aria-label="Matches of') == 2
+    assert "data:image/jpeg" in page
+    assert "/bbox_test" not in page  # no folder of the server
+
+
+def test_queries_come_worst_first(client, job, found):
+    page, queries = client.predict(job, "i2v", "worst", api_name="/evaluate_order")
+    assert queries == found.order("i2v")
+    assert page.index(f'data-query="{queries[0]}"') < page.index(f'data-query="{queries[1]}"')
+
+
+def test_a_threshold_is_told_for_each_network(client, job):
+    _, page, data = client.predict(job, "i2v", 5.0, api_name="/evaluate_threshold")
+    for each in data.values():
+        assert each["false_rate"] <= 0.05
+        assert f"{each['similarity']:.3f}" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"teacher": "", "student": ""}, "No network is chosen"),
+        ({"student": "tiny-teacher"}, "each of them once"),
+        ({"teacher": "../etc"}, "is not the name of a checkpoint"),
+        ({"others": ["nobody"]}, "There is no checkpoint called"),
+        ({"protocols": []}, "No protocol is chosen"),
+        ({"protocols": ["x2y"]}, "not in the list of choices"),
+        ({"ap": "round"}, "not in the list of choices"),
+        ({"root": "/nowhere/at/all"}, "does not exist"),
+    ],
+)
+def test_wrong_choices_are_answered_with_a_sentence(client, small_street, changes, sentence):
+    before = client.predict(api_name="/evaluate_list")
+    with pytest.raises(AppError, match=sentence):
+        start(client, changes.get("root", small_street), **{k: v for k, v in changes.items() if k != "root"})
+    assert client.predict(api_name="/evaluate_list") == before
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "arguments", "sentence"),
+    [
+        ("/evaluate_download", ("JOB", "stone"), "is no format"),
+        ("/evaluate_download", ("../secrets", "JSON"), "There is no evaluation called"),
+        ("/evaluate_query", ("JOB", "i2i", 0, 5), "was not evaluated here"),
+        ("/evaluate_query", ("JOB", "i2v", 10_000, 5), "is none of them"),
+        ("/evaluate_query", ("JOB", "i2v", 0, 5_000), "cannot be shown"),
+        ("/evaluate_cancel", ("JOB",), "nothing to cancel"),
+    ],
+)
+def test_wrong_questions_are_answered_with_a_sentence(client, job, endpoint, arguments, sentence):
+    with pytest.raises(AppError, match=sentence):
+        client.predict(*(job if each == "JOB" else each for each in arguments), api_name=endpoint)
+
+
+def test_a_running_evaluation_is_cancelled(client, small_street):
+    name = start(client, small_street)
+    assert client.predict(name, api_name="/evaluate_cancel") == name
+    assert wait(client, name)["why"] == "cancelled"
+
+
+def test_a_small_street_is_written_once(client, root, monkeypatch):
+    monkeypatch.setattr(
+        answers, "SMALL_STREET", {"train_identities": 1, "test_identities": 2, "cameras": 2, "frames": 2}
+    )
+    shown = client.predict(api_name="/evaluate_street")
+    written = root.parent / "data" / "street-small"
+    assert Path(shown).resolve() == written.resolve()
+    changed = (written / "street.json").stat().st_mtime_ns
+    assert client.predict(api_name="/evaluate_street") == shown
+    assert (written / "street.json").stat().st_mtime_ns == changed
+    assert answers.first_root(Places.of(root)) == shown
+
+
+def test_a_public_demo_starts_and_writes_nothing(root, small_street, monkeypatch):
+    monkeypatch.setattr(parts, "DEMO", True)
+    places = Places.of(root)
+    asked = ("tiny-teacher", "", [], "auto", str(small_street), ["i2v"], 8, "trapezoid", False)
+    for deed in (
+        lambda: answers.start(places, *asked),
+        lambda: answers.cancel(places, "20260101-000000"),
+        lambda: answers.write_small_street(places),
+        lambda: answers.show_data("auto", "/etc"),
+    ):
+        with pytest.raises(gr.Error, match="public demo"):
+            deed()
+
+
+# ---- what is drawn
+
+
+def test_figures_are_plain_data(found):
+    drawn = [
+        figures.cmc(found, "i2v"),
+        figures.against(found, "i2v", "gallery frames"),
+        figures.against(found, "v2v", "query views"),
+        figures.scatter(found, "i2v", 0),
+        figures.pairs(found, "i2v", 0.01),
+    ]
+    assert [figure["kind"] for figure in drawn] == ["lines", "lines", "lines", "scatter", "pairs"]
+    assert all(figure["summary"] for figure in drawn)
+    json.dumps(drawn)
+    points = drawn[3]
+    for query, x in zip(points["query"], points["x"], strict=True):
+        assert x == pytest.approx(found.ap("tiny-teacher", "i2v")[query], abs=1e-4)
+    assert drawn[1]["lines"][0]["x"] == [1, 2, 4, 8]
+
+
+def test_what_cannot_be_drawn_says_why(found):
+    assert "single pictures" in figures.against(found, "i2i", "gallery frames")["why"]
+    alone = Comparison(
+        **{
+            **vars(found),
+            "networks": {"tiny-teacher": Known("student", "tiny")},
+            "curves": {"tiny-teacher": {"i2v": {}}},
+            "differences": {},
+        }
+    )
+    assert "Choose a teacher and a student" in figures.scatter(alone, "i2v")["why"]
+    assert "Not asked for" in figures.against(alone, "i2v", "query views")["why"]
+    assert figures.labels(alone) == {"tiny-teacher": "Student"}
+    assert figures.colour_of(alone, "tiny-teacher") == 1
+
+
+def test_the_table_names_its_protocol_and_convention(found):
+    page = scoreboard.table_html(found)
+    for words in (
+        "I2V",
+        "video to video",
+        "trapezoid AP",
+        "queries in the gallery",
+        "95 % interval",
+        "percent",
+    ):
+        assert words in page
+    teacher = 100 * found.scores["tiny-teacher"]["i2v"].map
+    assert f"<td>{teacher:.2f}" in page
+
+
+def test_published_numbers_have_a_row_of_their_own(found):
+    known = Comparison(**{**vars(found), "dataset": "mars"})
+    known.networks.update()
+    as_paper = Comparison(
+        **{**vars(known), "networks": {name: Known(name[5:], "resnet50") for name in known.networks}}
+    )
+    page = scoreboard.table_html(as_paper)
+    assert "resnet50 student, published" in page
+    assert "77.27" in page
+    assert "Table 1" in page
+
+
+def test_downloads_hold_the_files_themselves(found):
+    links = re.findall(
+        r'download="([^"]+)" href="data:[^;]+;base64,([^"]+)"', scoreboard.downloads_html(found, "a")
+    )
+    assert [name for name, _ in links] == ["vkd-a.json", "vkd-a.csv", "vkd-a.md", "vkd-a.tex"]
+    assert base64.b64decode(links[1][1]).decode().startswith("network,")
+
+
+def test_text_from_outside_never_becomes_markup(found, tmp_path):
+    evil = '<img src=x onerror="alert(1)">${x}'
+    item = next(iter(found.sides.values()))[0][0]
+    named = Comparison(**{**vars(found), "names": {found.items[int(item)].identity: evil}})
+    renamed = {
+        key: {evil if name == "tiny-student" else name: each for name, each in getattr(named, key).items()}
+        for key in ("networks", "scores", "pairs", "curves", "differences", "features")
+    }
+    named = Comparison(**{**vars(named), **renamed})
+    status = evaluations.Status("failed", why=evil)
+    asked = evaluations.Asked((evil,), "street", f"/data/{evil}", ("i2v",))
+    pages = [
+        scoreboard.table_html(named),
+        scoreboard.queries_html(named, tmp_path, "i2v", named.order("i2v"), None),
+        scoreboard.lists_html(named, tmp_path, "i2v", 0, 3)[0],
+        scoreboard.thresholds_html(named, "i2v", 0.01),
+        scoreboard.progress_html("a", asked, status),
+        json.dumps(
+            [figures.pairs(named, "i2v", 0.01), figures.scatter(named, "i2v"), figures.cmc(named, "i2v")]
+        ),
+    ]
+    for page in pages:
+        assert "<img src=x" not in page
+    assert all("${" not in page for page in pages[:-1])
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (evaluations.Status("running"), "Reading the data set"),
+        (evaluations.Status("running", 30, 90, "net", 40.0), "30 of 90 frames, about 40 s left"),
+        (evaluations.Status("running", 90, 90, "net"), "Ranking and comparing"),
+        (evaluations.Status("stopping", 30, 90), "Cancelling"),
+        (evaluations.Status("stopped"), "Cancelled"),
+        (evaluations.Status("failed", why="the disk is full."), "It did not work: the disk is full."),
+        (evaluations.Status("died", why="out of memory"), "without a word (out of memory)"),
+    ],
+)
+def test_every_state_has_its_words(status, words):
+    asked = evaluations.Asked(("a", "b"), "street", "data/street", ("i2v",))
+    assert words in scoreboard.progress_html("20260101-000000", asked, status)
+
+
+def test_numbers_that_no_query_has_are_left_out(found):
+    """A query without a match is in no order and on no point."""
+    ap = {name: dict(each) for name, each in found.scores.items()}
+    assert not any(np.isnan(each["i2v"].ap[found.order("i2v")]).any() for each in ap.values())
