@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vkd.demo import VIEWS, build_demo, choose_queries, write_queries
+from vkd.retrieve import Gallery
 from vkd.tracklets import Tracklet
 
 
@@ -57,3 +59,19 @@ def test_queries_never_replace_a_folder_of_something_else(tmp_path: Path) -> Non
 def test_a_street_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         build_demo(tmp_path / "nowhere", tmp_path, tmp_path, tmp_path)
+
+
+def test_what_ships_can_be_searched_and_does_not_tell_where_it_was_made(
+    tmp_path: Path, small_street: Path, tiny_pair: tuple[Path, Path]
+) -> None:
+    gallery, queries = build_demo(small_street, *tiny_pair, tmp_path, identities=4, queries=2)
+
+    assert str(small_street.parent) not in (gallery / "gallery.json").read_text(encoding="utf-8")
+    rows = json.loads((queries / "queries.json").read_text(encoding="utf-8"))
+    assert {row["file"] for row in rows} == {path.name for path in queries.glob("*.jpg")}
+    found = Gallery.load(gallery)
+    assert set(found.networks) == {folder.name for folder in tiny_pair}
+    assert all(
+        frame.startswith(f"{small_street.name}/")
+        for frame in found.search(found.networks[0], np.ones(32))[0].frames
+    )

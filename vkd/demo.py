@@ -4,10 +4,11 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vkd import checkpoint
+from vkd import checkpoint, table
 from vkd.datasets import read
 from vkd.retrieve import Gallery
 from vkd.tracklets import Tracklet
@@ -57,7 +58,15 @@ def build_demo(
     kept = [item for item in items if item.identity in set(people)]
     networks = {Path(folder).name: checkpoint.load(folder) for folder in (teacher, student)}
     gallery = Gallery.build(out / GALLERY, kept, networks, views=VIEWS, progress=progress)
+    _forget_where(gallery.folder / "gallery.json", splits.root.absolute().parent)
     return gallery.folder, write_queries(out / QUERIES, shown)
+
+
+def _forget_where(path: Path, above: Path) -> None:
+    """Frames by their place below `above`: what ships does not tell where it was made."""
+    known = table.read(path)
+    frames = tuple(tuple(str(Path(frame).relative_to(above)) for frame in item) for item in known.frames)
+    table.write(path, replace(known, frames=frames))
 
 
 def choose_queries(tracklets: Sequence[Tracklet], groups: dict[int, int], count: int) -> list[Shown]:
