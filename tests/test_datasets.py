@@ -80,6 +80,13 @@ def test_auto_tells_the_layout_by_its_files(name: str, trees: Path, expected: di
     assert read("auto", root) == read(name, root)
 
 
+def test_auto_knows_duke_by_frames_with_capital_endings(trees: Path):
+    root = trees / "DukeMTMC-VideoReID"
+    for frame in list(root.rglob("*.jpg")):
+        frame.rename(frame.with_suffix(".JPG"))
+    assert guess(root) == "duke"
+
+
 def test_mars_drops_junk_keeps_distractors_and_returns_queries_to_the_gallery(trees: Path):
     splits = read("mars", trees)
     assert {t.identity for t in splits.gallery} >= {0}
@@ -262,6 +269,23 @@ def test_decoding_finds_what_the_header_hides(tmp_path: Path):
     assert check_pictures([str(path)]) == 1
     with pytest.raises(ValueError, match=r"scratched\.png cannot be read as a picture"):
         check_pictures([str(path)], decode=True)
+
+
+def test_a_film_behind_the_end_of_a_picture_is_no_damage(tmp_path: Path):
+    picture = tmp_path / "telephone.jpg"
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(picture)
+    whole = picture.read_bytes()
+    picture.write_bytes(whole + b"\0film" * 10_000)
+    assert check_pictures([str(picture)]) == 1
+    picture.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="is cut off"):
+        check_pictures([str(picture)])
+
+
+def test_people_without_a_name_match_nobody():
+    alone = [Tracklet(("a.jpg",), -1, 0)]
+    assert valid_queries(alone, [Tracklet(("b.jpg",), -1, 1)]) == 0
 
 
 def test_a_limit_spreads_over_the_whole_list(tmp_path: Path):

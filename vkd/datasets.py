@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from vkd.folders import labelled_tracklets, read_folder, tracklets_of_folder
-from vkd.readers import read_duke, read_mars, read_street, read_veri
+from vkd.readers import is_duke_frame, read_duke, read_mars, read_street, read_veri, walk
 from vkd.tracklets import (
     UNKNOWN_CAMERA,
     UNKNOWN_IDENTITY,
@@ -147,8 +147,8 @@ def guess(root: str | Path) -> str:
             return "mars"
         if (place / "test_track.txt").is_file():
             return "veri"
-        if all((place / part).is_dir() for part in ("train", "query", "gallery")) and next(
-            (place / "query").glob("*/*/*_C*_*.jpg"), None
+        if all((place / part).is_dir() for part in ("train", "query", "gallery")) and any(
+            is_duke_frame(files[0]) for _, files in walk(place / "query")
         ):
             return "duke"
     return "folder"
@@ -241,7 +241,7 @@ def _fault(path: str, decode: bool) -> str:
             file.seek(0)
             with Image.open(file) as picture:
                 end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(picture.format or "", b"")
-                if end not in tail:
+                if end not in tail and _breaks_off(picture):
                     return "is cut off"
                 if decode:
                     picture.load()
@@ -252,6 +252,16 @@ def _fault(path: str, decode: bool) -> str:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"cannot be read as a picture ({error})"
     return ""
+
+
+def _breaks_off(picture: Image.Image) -> bool:
+    """Whether decoding runs out of data. Telephones append a film behind the end of a picture: then it does
+    not."""
+    try:
+        picture.load()
+    except (OSError, SyntaxError):
+        return True
+    return False
 
 
 def summary(splits: Splits) -> list[dict[str, str | int | None]]:

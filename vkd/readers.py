@@ -18,6 +18,7 @@ from scipy.io import loadmat
 
 from vkd.tracklets import Splits, Tracklet, first_frames
 
+_DUKE_FRAME = re.compile(r"(\d+)_C(\d+)")
 _COMMON = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif")
 PICTURES = (*_COMMON, ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 """Extensions (lower case) by which a file counts as a picture."""
@@ -110,6 +111,11 @@ def read_duke(root: Path, *, grouping: str = "adjacent") -> Splits:
     )
 
 
+def is_duke_frame(file: str) -> bool:
+    """Whether a file is named as Duke-Video-ReID names its frames."""
+    return _DUKE_FRAME.match(file) is not None
+
+
 def _duke_tracks(folder: Path, grouping: str) -> Iterator[Tracklet]:
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -117,10 +123,9 @@ def _duke_tracks(folder: Path, grouping: str) -> Iterator[Tracklet]:
         )
     # Paths are ordered part by part, not as strings: "0001/a" and "0001-b" must not interleave.
     frames = [(directory, file) for directory, files in walk(folder) for file in files]
-    label = re.compile(r"(\d+)_C(\d+)")
     labelled = []
     for directory, file in sorted(frames, key=lambda frame: [*frame[0].split("/"), frame[1]]):
-        found = label.match(file)
+        found = _DUKE_FRAME.match(file)
         if found is None:
             raise ValueError(
                 f"{directory}/{file} does not look like a Duke-Video-ReID frame (<identity>_C<camera>_….jpg)."

@@ -76,7 +76,7 @@ def first_frames(tracklets: Iterable[Tracklet]) -> tuple[Tracklet, ...]:
 
 
 def valid_queries(queries: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> int:
-    """How many queries have a match that is not junk: same identity, another (or no) camera."""
+    """How many queries have a match that is not junk: same known identity, another (or no) camera."""
     cameras: dict[int, set[int]] = {}
     for item in gallery:
         cameras.setdefault(item.identity, set()).add(item.camera)
@@ -84,6 +84,8 @@ def valid_queries(queries: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> i
 
 
 def _matches(query: Tracklet, cameras: set[int]) -> bool:
+    if query.identity == UNKNOWN_IDENTITY:
+        return False
     if query.camera == UNKNOWN_CAMERA or UNKNOWN_CAMERA in cameras:
         return bool(cameras)
     return bool(cameras - {query.camera})
