@@ -308,3 +308,11 @@ def test_the_bootstrap_finds_the_interval_of_the_mean():
 def test_a_bootstrap_of_different_queries_is_refused(student, teacher, sentence):
     with pytest.raises(ValueError, match=sentence):
         scores.bootstrap(student, teacher, generator=np.random.default_rng(0))
+
+
+def test_whole_distances_are_ranked_as_floating_ones():
+    distmat = np.array([[0, 3, 1, 2], [2, 0, 3, 1]])
+    labels = [1, 2], [1, 1, 2, 2], [0, 0], [0, 1, 0, 1]  # an item of each query is junk
+    whole, floating = scores.score(distmat, *labels), scores.score(distmat.astype(float), *labels)
+    assert np.array_equal(whole.ap_trapezoid, floating.ap_trapezoid)
+    assert np.array_equal(whole.nearest, floating.nearest)

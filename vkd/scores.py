@@ -130,6 +130,8 @@ def score(
         rows = _rows(chunk_bytes, distmat.shape[1] * (distmat.itemsize + 1))
         for start in range(0, len(distmat), rows):
             chunk = np.ascontiguousarray(distmat[start : start + rows])
+            if chunk.dtype.kind not in "f":
+                chunk = chunk.astype(np.float64)  # junk is put at infinity, which whole numbers do not have
             if not np.isfinite(chunk).all():
                 row = start + int(np.argmin(np.isfinite(chunk).all(axis=1)))
                 raise ValueError(f"The distances of query {row} are not all finite: a ranking needs numbers.")
