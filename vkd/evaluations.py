@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vkd import runs
 from vkd.archive import load, save, write_json
@@ -135,8 +135,9 @@ def asked_of(folder: Path) -> Asked:
     """What was asked. Raises ValueError for a damaged file."""
     try:
         text = json.loads((folder / "asked.json").read_text(encoding="utf-8"))
-        return Asked(**{key: tuple(each) if isinstance(each, list) else each for key, each in text.items()})
-    except (OSError, ValueError, TypeError) as error:
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in text.items()}
+        return Asked(**values)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / 'asked.json'} is damaged: {error}.") from None
 
 

@@ -130,17 +130,12 @@ def _difference(found: Comparison, name: str, intervals: Mapping[str, Interval])
     names = labels(found)
     cells = []
     for metric in _COLUMNS:
-        if metric not in intervals:
-            cells.append("<td>–</td>")
-            continue
         mean, low, high = (100 * number for number in intervals[metric])
         side = "up" if low > 0 else "down" if high < 0 else "level"
         cells.append(f'<td class="vkd-{side}"><b>{mean:+.2f}</b><small>{low:.1f} … {high:.1f}</small></td>')
-    title = f"{names[name]} − {names[first].lower() if names[first] == 'Teacher' else names[first]}"
-    return (
-        f'<tr class="vkd-gain"><th scope="row">{escape(title)}<small>95 % interval, points</small></th>'
-        f"{''.join(cells)}</tr>"
-    )
+    pair = " − ".join(names[each].lower() if names[each] != each else each for each in (name, first))
+    title = f'Difference<small title="points, with the 95 % interval">{escape(pair)}</small>'
+    return f'<tr class="vkd-gain"><th scope="row">{title}</th>{"".join(cells)}</tr>'
 
 
 def _published(name: str, scores: Mapping[str, Any]) -> str:
@@ -153,13 +148,13 @@ def _published(name: str, scores: Mapping[str, Any]) -> str:
 
 def _note(found: Comparison) -> str:
     one = next(iter(next(iter(found.scores.values())).values()))
-    where = "in" if one.queries_in_gallery else "not in"
+    where, other = "in" if one.queries_in_gallery else "not in", _OTHER[found.convention]
     words = [
-        f"In percent: {found.convention} AP, queries {where} the gallery, {found.views} frames a tracklet "
-        f"({_SHORT[_OTHER[found.convention]]}: {_OTHER[found.convention]} AP)."
+        f"In percent; {found.convention} AP ({_SHORT[other]}: {other}), "
+        f"queries {where} the gallery, {found.views} frames a tracklet."
     ]
     if found.differences:
-        words.append("Bold differences: the 95 % interval leaves out 0.")
+        words.append("Bold: the 95 % interval leaves out 0.")
     if published(found.networks, found.dataset, found.sides):
         words.append("Published: arXiv 2007.04174, Table 1, trapezoid AP, queries in the gallery.")
     else:
