@@ -117,7 +117,24 @@ def test_wrong_requests_are_refused(pair, street, tmp_path, wrong, sentence):
 def test_a_missing_picture_or_mask_is_named(pair, street, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
         explain_split(pair, [Tracklet((str(tmp_path / "gone.jpg"),), 1, 0)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()  # nothing half-written
     frame = street.query[0].frames[0]
     shutil.copy(frame, tmp_path / "lone.jpg")
     with pytest.raises(FileNotFoundError, match=r"lone\.png is missing"):
         explain_split(pair, [Tracklet((str(tmp_path / "lone.jpg"),), 1, 0)], tmp_path / "out", masks=tmp_path)
+
+
+def test_a_split_that_fails_half_way_leaves_the_heatmaps_that_were_there(pair, street, tmp_path):
+    one = {"t": pair["tiny-teacher"]}
+    explain_split(one, street.query_images[:1], tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    gone = Tracklet((str(tmp_path / "gone.jpg"),), 1, 0)
+    with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
+        explain_split(one, [*street.query_images[1:3], gone], tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_people_without_a_name_are_not_taken_for_one(pair, street, tmp_path):
+    nameless = [item._replace(identity=-1) for item in street.query[:2]]
+    with pytest.raises(ValueError, match="No identity has two tracklets"):
+        explain_split(pair, nameless, tmp_path, target="similarity")

@@ -2,8 +2,9 @@
 
 import csv
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from vkd import evaluate
 from vkd.batches import FRAMES, prepare, read_picture
 from vkd.checkpoint import Checkpoint
-from vkd.datasets import Tracklet, mask_path
+from vkd.datasets import UNKNOWN_IDENTITY, Tracklet, mask_path
 from vkd.heat import METHODS, Heat, heatmaps
 from vkd.overlays import COLOURS, Strip, on_subject, overlay, sheet
 
@@ -57,7 +58,7 @@ def explain_split(
 
     Files in `folder`: `sheets/<identity>-c<camera>-<number>.jpg`, `heatmaps.csv` (a row for each tracklet and
     network) and `heatmaps.json` (what is returned: the settings and each network's means; for two networks
-    also the second's share minus the first's, tracklet by tracklet).
+    also the second's share minus the first's, tracklet by tracklet). They appear when all are done.
 
     Args:
         networks: name → checkpoint, in the order of the rows; teacher first, as a rule.
@@ -81,38 +82,56 @@ def explain_split(
     chosen = [number for number in _spread(len(tracklets), limit) if _explainable(references, number)]
     if not chosen:
         raise ValueError("No identity has two tracklets here, so there is no similarity to explain.")
-    folder = Path(folder)
-    (folder / "sheets").mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for number in progress(chosen):
-        tracklet = tracklets[number]
-        places = FRAMES[frames](
-            len(tracklet.frames), views if len(tracklet.frames) > 1 else 1, torch.Generator()
-        )
-        paths = [tracklet.frames[place] for place in places]
-        pictures = [read_picture(path) for path in paths]
-        subjects = None if masks is None else [_mask(mask_path(masks, path)) for path in paths]
-        name = f"{_label(tracklet)}-{number:05d}.jpg"
-        shown = [picture.permute(1, 2, 0).numpy() for picture in pictures]
-        strips = [Strip(f"{_label(tracklet)}, {len(set(paths))} of {len(tracklet.frames)} frames", shown)]
-        for network, checkpoint in networks.items():
-            reference = references[network][number] if references else None
-            heat = _heat(checkpoint, pictures, reference, method, layer)
-            row = _row(name, tracklet, network, checkpoint, heat, subjects)
-            strips.append(
-                Strip(_caption(row), [overlay(*pair) for pair in zip(shown, heat.maps[0], strict=True)])
+    with _whole(Path(folder)) as work:
+        rows: list[dict[str, Any]] = []
+        for number in progress(chosen):
+            tracklet = tracklets[number]
+            places = FRAMES[frames](
+                len(tracklet.frames), views if len(tracklet.frames) > 1 else 1, torch.Generator()
             )
-            rows.append(row)
-        sheet(strips).save(folder / "sheets" / name, quality=90)
-    settings = {"method": method, "layer": layer, "target": target, "views": views, "frames": frames}
-    summary = {
-        **settings,
-        "tracklets": len(chosen),
-        "left_out": len(tracklets) - len(chosen) if not limit else 0,
-    }
-    summary |= _means(rows, list(networks))
-    _write(folder, rows, summary)
+            paths = [tracklet.frames[place] for place in places]
+            pictures = [read_picture(path) for path in paths]
+            subjects = None if masks is None else [_mask(mask_path(masks, path)) for path in paths]
+            name = f"{_label(tracklet)}-{number:05d}.jpg"
+            shown = [picture.permute(1, 2, 0).numpy() for picture in pictures]
+            strips = [Strip(f"{_label(tracklet)}, {len(set(paths))} of {len(tracklet.frames)} frames", shown)]
+            for network, checkpoint in networks.items():
+                reference = references[network][number] if references else None
+                heat = _heat(checkpoint, pictures, reference, method, layer)
+                row = _row(name, tracklet, network, checkpoint, heat, subjects)
+                strips.append(
+                    Strip(_caption(row), [overlay(*pair) for pair in zip(shown, heat.maps[0], strict=True)])
+                )
+                rows.append(row)
+            sheet(strips).save(work / "sheets" / name, quality=90)
+        settings = {"method": method, "layer": layer, "target": target, "views": views, "frames": frames}
+        summary = {
+            **settings,
+            "tracklets": len(chosen),
+            "left_out": len(tracklets) - len(chosen) if not limit else 0,
+        }
+        summary |= _means(rows, list(networks))
+        _write(work, rows, summary)
     return summary
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A place to write; what is in it appears in `folder` once all of it is there, and not at all if it
+    fails."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as name:
+            work = Path(name)
+            (work / "sheets").mkdir()
+            yield work
+            (folder / "sheets").mkdir(exist_ok=True)
+            for path in sorted(work.rglob("*.*"), reverse=True):  # the table of the sheets comes last
+                path.replace(folder / path.relative_to(work))
+    finally:
+        if new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _check(
@@ -163,7 +182,8 @@ def _references(
         members.setdefault(tracklet.identity, []).append(number)
     out: list[NDArray[np.float32] | None] = []
     for number, tracklet in enumerate(tracklets):
-        others = [other for other in members[tracklet.identity] if other != number]
+        known = tracklet.identity != UNKNOWN_IDENTITY
+        others = [other for other in members[tracklet.identity] if known and other != number]
         out.append(features[others].mean(axis=0) if others else None)
     return out
 
@@ -247,13 +267,9 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 
 
 def _write(folder: Path, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
-    for name in ("heatmaps.csv", "heatmaps.json"):
-        temporary = folder / f".{name}.{os.getpid()}.tmp"
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            if name.endswith(".csv"):
-                table = csv.DictWriter(file, list(rows[0]))
-                table.writeheader()
-                table.writerows(rows)
-            else:
-                file.write(json.dumps(summary, indent=2, allow_nan=False) + "\n")
-        temporary.replace(folder / name)
+    with (folder / "heatmaps.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
+    (folder / "heatmaps.json").write_text(text, encoding="utf-8")
