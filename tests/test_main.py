@@ -77,7 +77,10 @@ def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str], words: l
         ("index street", "--checkpoints"),
         ("search", "GALLERY"),
         ("street out --difficulty 3", "--difficulty: input should be less than or equal to 1, not 3.0"),
+        ("street out --size 0 0", "--size: height and width must be from 16 to 1024 pixels"),
+        ("street out --layout duke --junk 1", "--layout: only mars has distractors and junk"),
         ("import", "FOLDER"),
+        ("import a b --image-size 0 0", "--image-size: height and width must be from 8 to 4096 pixels"),
     ],
 )
 def test_wrong_arguments_are_answered_with_2_and_a_sentence(
@@ -98,13 +101,19 @@ def test_wrong_arguments_are_answered_with_2_and_a_sentence(
         ("index {tmp}/none --checkpoints {pair} --out {tmp}/gallery", "{tmp}/none does not exist"),
         ("search {tmp} {tmp}/x.jpg", "gallery.json"),
         ("explain {tmp}/none --out {tmp}/heat", "{tmp}/none is not a checkpoint"),
+        ("explain {pair} --root {street} --out /dev/null", "/dev/null cannot be used: file exists."),
         ("import {tmp} {tmp}/out", "hparams.json is missing"),
     ],
 )
 def test_work_that_fails_is_answered_with_1_and_one_sentence(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_pair: tuple[Path, Path], line: str, words: str
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    small_street: Path,
+    tiny_pair: tuple[Path, Path],
+    line: str,
+    words: str,
 ):
-    where = {"tmp": tmp_path, "pair": tiny_pair[0]}
+    where = {"tmp": tmp_path, "pair": tiny_pair[0], "street": small_street}
     code, _, err = vkd(capsys, *line.format(**where).split())
     assert code == 1
     assert words.format(**where) in err
@@ -282,6 +291,9 @@ def test_index_then_search_then_explain(
     assert set(found) == {"tiny-teacher", "tiny-student"}
     assert sum(hit["verdict"] != "junk" for hit in found["tiny-teacher"]) == 3
     assert query.frames[0] in out
+    code, _, err = vkd(capsys, "search", gallery, query.frames[0], *words, "--cameras", 99)
+    assert code == 1
+    assert "has no item of these cameras; its cameras are 0, 1" in err
     line = ["--root", small_street, "--out", tmp_path / "heat", "--limit", 2, "--views", 1]
     code, out, _ = vkd(capsys, "explain", *tiny_pair, *line)
     assert code == 0

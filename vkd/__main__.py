@@ -48,10 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(verb: str, argv: Sequence[str]) -> int:
-    module = import_module(f"vkd.{VERBS[verb][0]}")
-    deed = getattr(module, f"{verb}_" if verb == "import" else verb)
     try:
-        return deed(argv)
+        module = import_module(f"vkd.{VERBS[verb][0]}")
+        return getattr(module, f"{verb}_" if verb == "import" else verb)(argv)
     except KeyboardInterrupt:
         return _quiet(f"vkd {verb}: interrupted", 130)
     except BrokenPipeError:
@@ -59,7 +58,14 @@ def _run(verb: str, argv: Sequence[str]) -> int:
         return 0
     except (ValueError, OSError) as error:
         # These carry a sentence for a person; anything else is our fault and shows its traceback.
-        return _quiet(f"vkd {verb}: {' '.join(str(error).split())}", 1)
+        return _quiet(f"vkd {verb}: {_sentence(error)}", 1)
+
+
+def _sentence(error: Exception) -> str:
+    """One line. What the system says comes with a number and without an end: `[Errno 13] Permission denied`."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename} cannot be used: {error.strerror.lower()}."
+    return " ".join(str(error).split())
 
 
 def _quiet(sentence: str, code: int) -> int:

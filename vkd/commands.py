@@ -49,6 +49,10 @@ def street(argv: Sequence[str]) -> int:
     from vkd import datasets
     from vkd.street import write_street
 
+    if min(flags.size) < 16 or max(flags.size) > 1024:
+        refuse("vkd street", "--size: height and width must be from 16 to 1024 pixels")
+    if flags.layout != "mars" and (flags.distractors or flags.junk):
+        refuse("vkd street", "--layout: only mars has distractors and junk")
     values = flags.model_dump()
     root = write_street(values.pop("root"), **values, progress=bar("people"))
     layout = flags.layout if flags.layout != "mars" else "street"
@@ -69,6 +73,8 @@ def import_(argv: Sequence[str]) -> int:
     (flags,) = parse("vkd import", about, argv, [ImportFlags])
     from vkd import checkpoint
 
+    if flags.image_size is not None and not all(8 <= side <= 4096 for side in flags.image_size):
+        refuse("vkd import", "--image-size: height and width must be from 8 to 4096 pixels")
     if (flags.out / "config.json").exists():
         raise ValueError(f"{flags.out} holds a checkpoint already: choose another folder")
     checkpoint.convert_authors(

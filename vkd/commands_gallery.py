@@ -98,6 +98,9 @@ def search(argv: Sequence[str]) -> int:
     from vkd.retrieve import Gallery
 
     gallery = Gallery.load(flags.gallery)
+    if flags.cameras and not set(flags.cameras) & set(gallery.cameras):
+        there = ", ".join(map(str, gallery.cameras)) or "none that is known"
+        raise ValueError(f"{flags.gallery} has no item of these cameras; its cameras are {there}.")
     device = device_of(flags.device)
     found: dict[str, list[Hit]] = {}
     for name in flags.networks or gallery.networks:
