@@ -89,6 +89,8 @@ def _write(path: Path, how: Callable[[Path], Any]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path} could not be written ({error}): make room on the disk") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """`vkd train teacher` and `vkd train student`: settings from flags, a progress bar, a record for others."""
 
+import errno
 import os
 import shutil
 import signal
@@ -249,13 +250,24 @@ def _shown(folder: Path, events: Iterator[dict[str, Any]]) -> list[str]:
                 )
                 bar.update(event["epoch"] * steps + event["step"] - bar.n)
             line = _line(event, folder, epochs)
-            if line and not (live and event["kind"] == "epoch"):
-                tqdm.write(line)
-                sys.stdout.flush()
-            if line and log is not None:
-                log.write(line + "\n")
-                log.flush()
+            with _full_disk_passed_over():
+                if line and not (live and event["kind"] == "epoch"):
+                    tqdm.write(line)
+                    sys.stdout.flush()
+                if line and log is not None:
+                    log.write(line + "\n")
+                    log.flush()
     return kinds
+
+
+@contextmanager
+def _full_disk_passed_over() -> Iterator[None]:
+    """A full disk costs the log a line and not the run its life: the next save says what is wrong."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 @contextmanager

@@ -63,7 +63,8 @@ def _append(file: FileIO, line: bytes) -> None:
         while rest:
             rest = rest[file.write(rest) :]
     except OSError as error:
-        file.truncate(end)
+        with suppress(OSError):
+            file.truncate(end)
         raise OSError(
             f"{file.name} could not be written ({error}): make room on the disk and go on from the last save"
         ) from error

@@ -237,8 +237,8 @@ def launch(folder: Path, arguments: Sequence[str]) -> None:
         if not _take(descriptor, _RETRY_SECONDS):
             holder = pid(folder)
             raise ValueError(
-                f"{folder} is at work already{f' in process {holder}' if holder else ''}: let it end, or stop "
-                "it first"
+                f"{folder} is at work already{f' in process {holder}' if holder else ''}: "
+                "let it end, or stop it first"
             )
         (folder / "stop").unlink(missing_ok=True)
         with (folder / "log.txt").open("ab") as log:

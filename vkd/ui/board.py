@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vkd import runs
+from vkd.ui import troubles
 from vkd.ui.cards import escape
 from vkd.ui.watch import MOST_SHOWN, Run, backbone, duration, log_tail, references
 
@@ -94,7 +95,7 @@ def headline_html(run: Run) -> str:
     return marked(
         f'<div class="vkd-run-head vkd-is-{run.state}"><h3>{escape(run.name)}</h3>'
         f'<p class="vkd-facts-line" role="status"><b class="vkd-state">{WORDS[run.state]}</b> · '
-        f"{escape(' · '.join(facts))}</p>{why}{_died(run)}{_notes(run)}{_tiles(run)}</div>"
+        f"{escape(' · '.join(facts))}</p>{why}{_ended(run)}{_notes(run)}{_tiles(run)}</div>"
     )
 
 
@@ -102,14 +103,17 @@ def _sentence(run: Run) -> str:
     return f"It {run.why}." if run.state == "waiting" else f"{run.why[:1].upper()}{run.why[1:].rstrip('.')}."
 
 
-def _died(run: Run) -> str:
-    if run.state != "died":
+def _ended(run: Run) -> str:
+    """What a run that ended too early kept and, of one that could not say why, the end of its log."""
+    if run.state not in ("died", "failed"):
         return ""
+    kept = escape(troubles.saved(run.folder))
+    if run.state == "failed":
+        return f'<p class="vkd-kept">{kept}</p>'
     tail = escape(log_tail(run.folder, 6)) or "(the log is empty)"
     return (
-        '<p class="vkd-why">Its process ended without a last word (killed, out of memory, a power cut). '
-        "What was saved is safe: Resume goes on from the last save. The last lines of its log:</p>"
-        f'<pre class="vkd-last-lines">{tail}</pre>'
+        '<p class="vkd-why">Its process ended without a last word (killed, out of memory, a power cut).</p>'
+        f'<p class="vkd-kept">{kept} The last lines of its log:</p><pre class="vkd-last-lines">{tail}</pre>'
     )
 
 

@@ -17,6 +17,7 @@ from vkd import runs
 from vkd.config import read_config
 from vkd.presets import PRESETS, PUBLISHED
 from vkd.settings import Settings, load
+from vkd.ui import troubles
 
 MOST_SHOWN = 6  # runs overlaid: as many as there are colours
 LOG_LINES = 60
@@ -61,22 +62,15 @@ def seen(folder: Path) -> Seen:
 
 
 def _more(folder: Path, before: Seen) -> Seen:
-    events, offset = written.read(folder, before.offset)
-    good = tuple(event for event in events if _is_event(event))
+    try:
+        events, offset = written.read(folder, before.offset)
+    except OSError:  # a folder, or nobody may read it
+        return before
+    good = tuple(event for event in events if troubles.is_event(event))
     with (folder / "events.jsonl").open("rb") as file:
         file.seek(before.offset)
         lines = sum(bool(line.strip()) for line in file.read(offset - before.offset).splitlines())
     return Seen(before.events + good, before.damaged + lines - len(good), offset)
-
-
-def _is_event(event: dict[str, Any]) -> bool:
-    """Whether the fields that everything relies on are what they should be: a line may be damaged and still
-    be JSON.
-    """
-    kinds = {"epoch": int, "epochs": int, "scores": dict, "losses": dict}
-    return isinstance(event.get("time"), int | float) and all(
-        isinstance(event[name], kind) for name, kind in kinds.items() if name in event
-    )
 
 
 # --- rows ---------------------------------------------------------------------------------------------------
@@ -150,8 +144,10 @@ def look(root: Path, name: str) -> Run:
         else None
     )
     status = status if status.epochs else replace(status, epochs=settings.epochs)
-    notes = tuple(str(note) for note in started.get("notes") or ())
-    return Run(name, folder, state, settings, status, why, found.damaged, notes, pace)
+    told = [str(note) for note in started.get("notes") or ()]
+    if state != "finished":
+        told += troubles.notes(folder, living, found.offset)
+    return Run(name, folder, state, settings, status, why, found.damaged, tuple(told), pace)
 
 
 def look_at_all(root: Path) -> list[Run]:
@@ -257,7 +253,11 @@ def news(
 
 
 def _after(folder: Path, offset: int) -> list[dict[str, Any]]:
-    return [event for event in written.read(folder, offset)[0] if _is_event(event)]
+    try:
+        events, _ = written.read(folder, offset)
+    except OSError:
+        return []
+    return [event for event in events if troubles.is_event(event)]
 
 
 def log_tail(folder: Path, lines: int = LOG_LINES) -> str:
