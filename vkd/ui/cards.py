@@ -226,10 +226,22 @@ def panel(answer: Panel) -> str:
     )
 
 
-def heat(panels: Sequence[Panel]) -> str:
-    """The whole answer of Explain: teacher and student side by side, and the scale."""
+_WIPE = (
+    '<div class="vkd-views"><div role="group" aria-label="View">'
+    '<button type="button" data-choose="side" aria-pressed="true">Side by side</button>'
+    '<button type="button" data-choose="wipe" aria-pressed="false">Wipe</button></div>'
+    '<label><span class="vkd-part vkd-teacher">Teacher</span>'
+    '<input type="range" min="0" max="100" value="50" aria-label="Wipe between teacher and student">'
+    '<span class="vkd-part vkd-student">Student</span></label></div>'
+)
+
+
+def heat(panels: Sequence[Panel], *, wipe: bool = False) -> str:
+    """Teacher and student side by side, and the scale; with `wipe` a place where one lies over the other."""
+    choice, wipes = (_WIPE, '<div class="vkd-wipes"></div>') if wipe else ("", "")
     return (
-        f'<div class="vkd-answer"><div class="vkd-columns vkd-heat">{"".join(map(panel, panels))}</div>'
+        f'<div class="vkd-answer" data-view="side">{choice}{wipes}'
+        f'<div class="vkd-columns vkd-heat">{"".join(map(panel, panels))}</div>'
         '<p class="vkd-scale" role="status"><span>cold</span><i aria-hidden="true"></i><span>hot</span>'
         "<span>Each map is scaled to its own maximum: compare where it is hot; for strength see the numbers."
         "</span></p></div>"

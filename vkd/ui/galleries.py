@@ -146,12 +146,13 @@ def layout(state: gr.State, first: gr.Dropdown, second: gr.Dropdown) -> Maker:
     """The form, its buttons and their wiring."""
     with gr.Accordion("Build a gallery", open=False):
         folder = gr.Textbox(
+            value="",
             label="Data set or folder of pictures",
             info="Path on the server's machine: a benchmark, <identity>/<camera>/…, <identity>/…, or flat",
             max_lines=1,
         )
-        archive = gr.File(label="…or a zip of such a folder", file_types=[".zip"], height=96)
-        name = gr.Textbox(label="Name (optional)", max_lines=1, placeholder="my-gallery")
+        archive = gr.File(label="…or a zip of such a folder", file_types=[".zip"], height=132)
+        name = gr.Textbox(value="", label="Name (optional)", max_lines=1, placeholder="my-gallery")
         with gr.Row():
             go = gr.Button("Build", variant="primary", size="sm")
             halt = gr.Button("Cancel", size="sm")
@@ -162,7 +163,7 @@ def layout(state: gr.State, first: gr.Dropdown, second: gr.Dropdown) -> Maker:
         build_gallery, [state, folder, archive, name, first, second], [status, data],
         api_name="gallery_build", concurrency_limit=4, **quiet,
     )  # fmt: skip
-    target = gr.Textbox(visible=False)
+    target = gr.Textbox(value="", visible=False)
     halt.click(cancel_gallery, [state, target], status, api_name="gallery_cancel", queue=False, **quiet)
     gr.on(
         parts.opened(), watch_again, state, [status, data],

@@ -37,6 +37,8 @@ class Query(NamedTuple):
     pictures: list[torch.Tensor]
     identity: int | None
     camera: int | None
+    masks: tuple[Path | None, ...] = ()
+    """The subject's mask of each picture, where one lies beside the known pictures (`masks/<name>.png`)."""
 
 
 def picture_files(value: Sequence[Any] | None, *, what: str = "picture") -> list[str]:
@@ -71,7 +73,13 @@ def read_query(places: Places, files: Sequence[str]) -> Query:
         pictures,
         identities.pop() if len(identities) == 1 else None,
         cameras.pop() if len(cameras) == 1 else None,
+        tuple(_mask(places.queries, truth) for truth in known) if len(known) == len(pictures) else (),
     )
+
+
+def _mask(folder: Path, truth: tuple[int, int, str] | None) -> Path | None:
+    path = folder / "masks" / f"{Path(truth[2]).stem}.png" if truth else None
+    return path if path is not None and path.is_file() else None
 
 
 def embed(net: Checkpoint, pictures: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -110,17 +118,17 @@ def examples(places: Places) -> dict[str, Example]:
     }
 
 
-def _truths(folder: Path) -> dict[str, tuple[int, int]]:
+def _truths(folder: Path) -> dict[str, tuple[int, int, str]]:
     table = folder / "queries.json"
     return _digests(table, table.stat().st_mtime_ns) if table.is_file() else {}
 
 
 @functools.lru_cache(maxsize=8)
-def _digests(table: Path, changed: int) -> dict[str, tuple[int, int]]:
+def _digests(table: Path, changed: int) -> dict[str, tuple[int, int, str]]:
     rows = _query_table(table, changed)
     files = [(table.parent / row["file"], row) for row in rows]
     return {
-        hashlib.sha256(path.read_bytes()).hexdigest(): (row["identity"], row["camera"])
+        hashlib.sha256(path.read_bytes()).hexdigest(): (row["identity"], row["camera"], path.name)
         for path, row in files
         if path.is_file()
     }

@@ -1,0 +1,161 @@
+"""Heatmaps of both networks for the pictures of one subject, as the page, the API and the files show them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vkd.checkpoint import Checkpoint
+from vkd.explain import on_subject, overlay, sheet
+from vkd.overlays import Strip
+from vkd.pictures import read_picture
+from vkd.ui import cards, heats, parts, queries
+from vkd.ui.parts import Places
+
+IDENTITY, CHOSEN, SECOND = "top identity", "chosen identity", "second picture"
+TARGETS = (IDENTITY, CHOSEN, SECOND)
+MOST_VIEWS = 8
+
+
+class Answer(NamedTuple):
+    """One network's heatmaps: of the pictures (V, H, W) and, for a likeness, of the second pictures."""
+
+    part: str
+    network: str
+    value: float
+    meaning: str
+    share: float | None
+    """Of the heat on the subject, mean over views; None where no mask is known."""
+    maps: np.ndarray
+    back: np.ndarray | None
+
+
+class Explained(NamedTuple):
+    """What was asked about, and the answers."""
+
+    pictures: list[torch.Tensor]
+    second: list[torch.Tensor]
+    answers: list[Answer]
+
+
+def explain(
+    places: Places,
+    pictures: list[Any] | None,
+    second: list[Any] | None,
+    target: str,
+    method: str,
+    teacher: str | None,
+    student: str | None,
+    layer: str = "",
+    identity: str = "",
+) -> Explained:
+    """Compute it. Raises ValueError or FileNotFoundError with a sentence for a person."""
+    query = queries.read_query(places, queries.picture_files(pictures)[:MOST_VIEWS])
+    first, masks = query.pictures[:MOST_VIEWS], query.masks
+    if target not in TARGETS:
+        raise ValueError(f"'{target}' is not a target: choose one of {', '.join(TARGETS)}.")
+    other: list[torch.Tensor] = []
+    if target == SECOND:
+        files = queries.picture_files(second, what="second picture")
+        other = queries.read_query(places, files[:MOST_VIEWS]).pictures[:MOST_VIEWS]
+    answers = []
+    for part, name in (("teacher", teacher), ("student", student)):
+        if not name:
+            continue
+        net = parts.network(parts.checkpoint_folder(places, name))
+        wanted: Any = None
+        if target == SECOND:
+            wanted = queries.embed(net, other)
+        elif target == CHOSEN:
+            wanted = _class_of(net, name, identity)
+        heat = heats.compute(net, first, wanted, method, layer_of(layer))
+        back = None
+        if other:
+            back = heats.compute(net, other, queries.embed(net, first), method, layer_of(layer)).maps
+        share = _on_subject(heat.maps, masks)
+        answers.append(
+            Answer(part, name, heat.value, _meaning(net, heat.index, target), share, heat.maps, back)
+        )
+    if not answers:
+        raise ValueError("No network is chosen: pick a teacher or a student under 'Networks and method'.")
+    return Explained(first, other, answers)
+
+
+def layer_of(text: str) -> str | int | None:
+    """'' or 'last': the last map; a whole number: that stage; else a layer's name."""
+    text = (text or "").strip()
+    if text.lower() in ("", "last"):
+        return None
+    return int(text) if text.lstrip("-").isdecimal() else text
+
+
+def _class_of(net: Checkpoint, name: str, identity: str) -> int:
+    """The class of a training identity: by its raw number where the checkpoint knows them."""
+    labels, text = net.config.labels, (identity or "").strip()
+    known = labels or range(net.config.identities)
+    if not text.isdecimal() or int(text) not in known:
+        raise ValueError(
+            f"{name} was not trained on an identity '{text}': it knows {len(known)}, "
+            f"from {min(known)} to {max(known)}."
+        )
+    return labels.index(int(text)) if labels else int(text)
+
+
+def _meaning(net: Checkpoint, index: int, target: str) -> str:
+    if index < 0:
+        return "similarity to the second picture (cosine)"
+    labels = net.config.labels
+    which = "its top identity, " if target == IDENTITY else ""
+    return f"logit of {which}training identity {labels[index] if labels else index}"
+
+
+def _on_subject(maps: np.ndarray, masks: Sequence[Any]) -> float | None:
+    shares = [
+        on_subject(heat, read_picture(mask)[0].numpy())
+        for heat, mask in zip(maps, masks, strict=False)
+        if mask is not None
+    ]
+    known = [share for share in shares if not np.isnan(share)]
+    return float(np.mean(known)) if known else None
+
+
+def as_data(found: Explained) -> dict[str, Any]:
+    """The explained numbers as JSON."""
+    return {
+        one.part: {
+            "network": one.network,
+            "value": round(one.value, 4),
+            "meaning": one.meaning,
+            "on_subject": None if one.share is None else round(one.share, 4),
+        }
+        for one in found.answers
+    }
+
+
+def as_html(found: Explained) -> str:
+    """The page's answer: side by side, and a slider between the two."""
+    panels = []
+    for one in found.answers:
+        views = heats.views(found.pictures, one.maps, "view")
+        if one.back is not None:
+            views += heats.views(found.second, one.back, "second picture")
+        meaning = one.meaning + _share(one)
+        panels.append(cards.Panel(one.part, one.network, one.value, meaning, views))
+    return cards.heat(panels, wipe=len(panels) == 2)
+
+
+def _share(one: Answer) -> str:
+    return "" if one.share is None else f" · {100 * one.share:.0f} % of the heat on the subject"
+
+
+def as_picture(found: Explained) -> Image.Image:
+    """One sheet: the pictures, then each network's heatmaps with its number."""
+    shown = [heats.shown(picture) for picture in (*found.pictures, *found.second)]
+    strips = [Strip("pictures" if len(shown) > 1 else "picture", shown)]
+    for one in found.answers:
+        maps = [*one.maps, *([] if one.back is None else one.back)]
+        caption = f"{one.part.capitalize()} {one.network}: {one.meaning} = {one.value:.2f}{_share(one)}"
+        strips.append(Strip(caption, [overlay(*pair) for pair in zip(shown, maps, strict=True)]))
+    return sheet(strips, height=256)
