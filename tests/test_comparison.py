@@ -125,6 +125,7 @@ def test_published_numbers_stand_beside_ours():
             }
         }
     }  # fmt: skip
+    assert len(published({"a": Known("imported", "mobilenet")}, "mars", ["i2v"])) == 2  # either stage's, then
     assert published(student, "street", ["i2v"]) == {}
 
 

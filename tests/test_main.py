@@ -245,33 +245,6 @@ def test_evaluate_compares_two_networks(
     assert all(file.is_file() for file in files)
 
 
-def test_published_numbers_stand_beside_ours(tiny_pair: tuple[Path, Path]):
-    """Where the paper has them: the row of the same data set, backbone and stage."""
-    from vkd import checkpoint
-    from vkd.commands import EvaluateFlags, _published
-    from vkd.model import Net
-
-    def network(stage: str) -> checkpoint.Checkpoint:
-        config = checkpoint.Config("mobilenet", 3, (256, 128), stage=stage)
-        return checkpoint.Checkpoint(Net("tiny", 3), config, Path(stage))
-
-    flags = EvaluateFlags(checkpoints=(Path("a"),), protocols=("i2v",))
-    rows = _published({"a": network("student")}, "mars", flags)
-    assert rows == {
-        "mobilenet student, published": {
-            "i2v": {
-                "dataset": "mars",
-                "ap": "trapezoid",
-                "queries_in_gallery": True,
-                "top1": 0.8333,
-                "map": 0.7395,
-            }
-        }
-    }
-    assert len(_published({"a": network("imported")}, "mars", flags)) == 2
-    assert _published({"a": network("student")}, "street", flags) == {}
-
-
 def test_index_then_search_then_explain(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, small_street: Path, tiny_pair: tuple[Path, Path]
 ):

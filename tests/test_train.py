@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -386,6 +387,13 @@ def test_a_teacher_of_other_people_cannot_distil_logits(small_street: Path, tiny
 def test_a_run_goes_on_with_its_own_settings_only(small_street: Path, teacher: Path):
     assert "other settings (views, seed)" in refused(teacher_settings(small_street, views=3, seed=4), teacher)
     assert "other settings (stage)" in refused(student_settings(small_street, teacher), teacher)
+
+
+def test_a_checkpoint_that_is_no_run_is_not_trained_over(small_street: Path, tiny_pair: Any, tmp_path: Path):
+    folder = shutil.copytree(tiny_pair[0], tmp_path / "shipped")
+    before = weights(folder)
+    assert "holds a checkpoint that is no run" in refused(teacher_settings(small_street), folder)
+    assert same(weights(folder), before)
 
 
 def test_a_damaged_training_file_is_named(small_street: Path, tmp_path: Path):

@@ -62,7 +62,7 @@ def _run(verb: str, argv: Sequence[str]) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    """One line. What the system says comes with a number and without an end: `[Errno 13] Permission denied`."""
+    """One line. The system's own complaints (`[Errno 13] Permission denied: 'x'`) are made a sentence too."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename} cannot be used: {error.strerror.lower()}."
     return " ".join(str(error).split())

@@ -33,6 +33,12 @@ class StreetFlags(pydantic.BaseModel):
     test_identities: int = flag(50, "Other people to test with.", ge=1, le=4999)
     group: int = flag(5, "People who share their clothes.", ge=1, le=1000)
     cameras: int = flag(6, "Cameras.", ge=2, le=9)
+    rings: int = flag(
+        1,
+        "Rings of cameras that training people are spread over; above 1 the test people have one of their own.",
+        ge=1,
+        le=100,
+    )
     frames: int = flag(8, "Pictures in a tracklet.", ge=1, le=999)
     tracklets_per_camera: int = flag(1, "Tracklets of a person in each camera.", ge=1, le=99)
     size: tuple[int, int] = flag((128, 64), "Height and width of a picture in pixels.")
@@ -76,7 +82,7 @@ def import_(argv: Sequence[str]) -> int:
     if flags.image_size is not None and not all(8 <= side <= 4096 for side in flags.image_size):
         refuse("vkd import", "--image-size: height and width must be from 8 to 4096 pixels")
     if (flags.out / "config.json").exists():
-        raise ValueError(f"{flags.out} holds a checkpoint already: choose another folder")
+        raise ValueError(f"{flags.out} holds a checkpoint already: choose another folder.")
     checkpoint.convert_authors(
         flags.folder, flags.out, flags.name, image_size=flags.image_size, half=flags.half
     )
@@ -124,7 +130,7 @@ def device_of(name: str) -> str:
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("there is no CUDA device here: choose device auto or cpu")
+        raise ValueError("There is no CUDA device here: choose device auto or cpu.")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
@@ -135,7 +141,9 @@ def load_all(folders: Sequence[Path], weights: Weights, device: str) -> "dict[st
     found = [checkpoint.load(folder, weights=weights, device=device) for folder in folders]
     named = {each.name: each for each in found}
     if len(named) < len(found):
-        raise ValueError("the checkpoint folders need different names: they name the networks in the results")
+        raise ValueError(
+            "The checkpoint folders need different names: they name the networks in the results."
+        )
     return named
 
 
@@ -146,7 +154,7 @@ def read_data(dataset: str, root: Path | None, cameras: Cameras, config_dataset:
     if root is None:
         name = dataset if dataset != "auto" else config_dataset
         if not name:
-            raise ValueError("the checkpoint does not say its data set: give --root")
+            raise ValueError("The checkpoint does not say its data set: give --root.")
         root = Path("data") / name
     options = {} if cameras == "auto" else {"cameras": cameras}
     return datasets.read(dataset, root, **options)  # pyright: ignore[reportArgumentType]

@@ -50,7 +50,7 @@ def index(argv: Sequence[str]) -> int:
 
     networks = load_all(flags.checkpoints, flags.weights, device_of(flags.device))
     if not flags.root.exists():
-        raise FileNotFoundError(f"{flags.root} does not exist: give a data set or a folder of pictures")
+        raise FileNotFoundError(f"{flags.root} does not exist: give a data set or a folder of pictures.")
     name = datasets.guess(flags.root) if flags.dataset == "auto" else flags.dataset
     if name == "folder":
         tracklets, names = datasets.labelled_tracklets(flags.root, cameras=flags.cameras)
@@ -106,7 +106,7 @@ def search(argv: Sequence[str]) -> int:
     for name in flags.networks or gallery.networks:
         if name not in gallery.networks:
             raise ValueError(
-                f"{flags.gallery} knows the networks {', '.join(gallery.networks)}, not '{name}'"
+                f"{flags.gallery} knows the networks {', '.join(gallery.networks)}, not '{name}'."
             )
         (known,) = load_all([flags.checkpoints / name], flags.weights, device).values()
         gallery.check(name, known.net)

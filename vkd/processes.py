@@ -55,9 +55,9 @@ def accelerator(device: str, precision: str, samples: int) -> Accelerator:
     processes share.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("there is no CUDA device here: choose device auto or cpu")
+        raise ValueError("There is no CUDA device here: choose device auto or cpu.")
     if precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
-        raise ValueError("fp16 needs a CUDA device: choose precision bf16 or fp32")
+        raise ValueError("fp16 needs a CUDA device: choose precision bf16 or fp32.")
     forget_device()
     made = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
@@ -68,7 +68,7 @@ def accelerator(device: str, precision: str, samples: int) -> Accelerator:
     if samples % made.num_processes:
         raise ValueError(
             f"{samples} samples cannot be shared evenly by {made.num_processes} processes: change the batch "
-            "or the processes"
+            "or the processes."
         )
     return made
 

@@ -30,7 +30,7 @@ def save(folder: Path, state: dict[str, Any]) -> Path:
     except (OSError, RuntimeError) as error:
         part.unlink(missing_ok=True)
         raise OSError(
-            f"{path} could not be written ({error}): make room on the disk and go on from the last save"
+            f"{path} could not be written ({error}): make room on the disk and go on from the last save."
         ) from error
     return path
 
@@ -47,11 +47,11 @@ def load(folder: Path) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(
-            f"{path} is damaged ({type(error).__name__}): delete it to start the run anew"
+            f"{path} is damaged ({type(error).__name__}): delete it to start the run anew."
         ) from error
     if not isinstance(state, dict) or state.get("version") != _VERSION:
         raise ValueError(
-            f"{path} was written by another version of vkd: finish that run there, or delete the file"
+            f"{path} was written by another version of vkd: finish that run there, or delete the file."
         )
     return state
 

@@ -169,7 +169,7 @@ def _checked(found: dict[str, Tensor], epoch: int, step: int) -> dict[str, float
     wrong = [name for name, value in losses.items() if not math.isfinite(value)]
     if wrong:
         raise ValueError(
-            f"the losses {', '.join(wrong)} are no longer finite in epoch {epoch}, step {step}: lower the "
-            "learning rate, or compute in fp32, and start from the last save or anew"
+            f"The losses {', '.join(wrong)} are no longer finite in epoch {epoch}, step {step}: lower the "
+            "learning rate, or compute in fp32, and start from the last save or anew."
         )
     return losses

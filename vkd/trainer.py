@@ -91,7 +91,7 @@ class Trainer:
     def _teachers(self, settings: StudentSettings) -> tuple[Net | None, Net]:
         """The frozen teacher (None if nothing is learned from it) and what the student starts from."""
         if settings.teacher is None:
-            raise ValueError("a student needs a teacher: give the folder of its checkpoint")
+            raise ValueError("A student needs a teacher: give the folder of its checkpoint.")
         known = checkpoint.load(settings.teacher)
         self.parent = known.name
         if known.config.image_size != settings.image_size:
@@ -104,12 +104,12 @@ class Trainer:
             raise ValueError(
                 f"{settings.teacher} knows {known.net.identities} identities and {self.splits.root} has "
                 f"{len(self.labels)} to train with: logits cannot be compared; give the teacher's own data "
-                "set, or a kd weight of 0"
+                "set, or a kd weight of 0."
             )
         if settings.kd_weight and known.config.labels not in (None, self.labels):
             raise ValueError(
                 f"{settings.teacher} learned other identities than those of {self.splits.root}: give the "
-                "teacher's own data set, or a kd weight of 0"
+                "teacher's own data set, or a kd weight of 0."
             )
         origin = checkpoint.load(settings.start).net if settings.start else known.net
         return (known.net if settings.kd_weight or settings.dp_weight else None), origin
@@ -118,6 +118,11 @@ class Trainer:
         """Go on from training.pt, if there is one."""
         state = resume.load(self.folder)
         if state is None:
+            if (self.folder / "config.json").exists() and not (self.folder / "settings.json").exists():
+                raise ValueError(
+                    f"{self.folder} holds a checkpoint that is no run, and training would replace it: train "
+                    "in another folder."
+                )
             return False
         old = (
             type(self.settings).model_validate(state["settings"])
@@ -128,12 +133,12 @@ class Trainer:
         if differing:
             raise ValueError(
                 f"{self.folder} was begun with other settings ({', '.join(differing)}): give those again, or "
-                "train in another folder"
+                "train in another folder."
             )
         if state["identities"] != self.labels:
             raise ValueError(
                 f"{self.folder} was begun with other identities than those of {self.splits.root}: give that "
-                "data set, or train in another folder"
+                "data set, or train in another folder."
             )
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
