@@ -61,8 +61,22 @@ class TestBytes:
         assert said["seed"] == 5
         assert said["size"] == [32, 16]
         assert said["distractors"] == 3
-        assert len(said["views"]) == 2
+        assert [len(ring) for ring in said["views"]] == [2]
         assert {said["people"][who]["part"] for who in "123"} == {"train"}
+
+
+class TestRings:
+    def test_test_people_meet_cameras_that_no_training_picture_shows(self, tmp_path):
+        wanted = {**SMALL, "train_identities": 12, "rings": 4, "frames": 1}
+        root = write_street(tmp_path / "street", **wanted)
+        said = json.loads((root / "street.json").read_text())
+        assert [len(ring) for ring in said["views"]] == [2] * 5
+        scenes = [camera["scene"] for ring in said["views"] for camera in ring]
+        assert len(set(scenes)) == len(scenes)
+        people = said["people"].values()
+        assert {ring for one in people if one["part"] == "test" for ring in one["rings"]} == {4}
+        assert {ring for one in people if one["part"] == "train" for ring in one["rings"]} == {0, 1, 2, 3}
+        assert contents(write_street(tmp_path / "again", **wanted, workers=2)) == contents(root)
 
 
 class TestPictures:

@@ -52,9 +52,12 @@ class Camera:
         )
 
 
-def camera_ring(count: int, seed: int, difficulty: float = 0.5) -> list[Camera]:
-    """`count` cameras around the street, the more different the higher `difficulty` (0..1) is."""
-    rng = np.random.default_rng([seed, 77])
+def camera_ring(count: int, seed: int, difficulty: float = 0.5, ring: int = 0) -> list[Camera]:
+    """`count` cameras around the street, the more different the higher `difficulty` (0..1) is.
+
+    The `ring`s of one seed share no camera.
+    """
+    rng = np.random.default_rng([seed, 77, ring] if ring else [seed, 77])
     turn, made = rng.uniform(0, 2 * math.pi), []
     d = 0.4 + 1.2 * difficulty
     for k in range(count):
@@ -91,7 +94,7 @@ class Sensor(NamedTuple):
     seed: int = 0
 
 
-@lru_cache(32)
+@lru_cache(128)
 def _curve(gamma: float) -> NDArray[np.float32]:
     """Grey levels (4096,) of linear light 0..1.5, with a soft shoulder."""
     light = np.linspace(0, 1.5, 4096)

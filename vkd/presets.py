@@ -86,12 +86,12 @@ _STREET = {
     "evaluate_every": 6,
 }
 _SHIPPED = {"channels_last": True, "workers": 0}
-_SHIPPED_STUDENT = {**_SHIPPED, "views": 6, "epochs": 16, "milestones": (11, 14)}
+_SHIPPED_STUDENT = {**_SHIPPED, "views": 6, "epochs": 13, "milestones": (9, 12)}
 _DEMO: dict[str, tuple[str, str, dict[str, Any]]] = {
     "street-mobilenet-teacher": (
         "teacher",
         "mobilenet",
-        {**_SHIPPED, "views": 3, "epochs": 22, "milestones": (15, 19)},
+        {**_SHIPPED, "views": 3, "epochs": 18, "milestones": (12, 16)},
     ),
     "street-mobilenet-student": ("student", "mobilenet", _SHIPPED_STUDENT),
     "street-mobilenet-control": (

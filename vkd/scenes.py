@@ -13,7 +13,7 @@ from vkd.cloth import grain
 LENGTH, ABOVE, BELOW = 16.0, 3.4, 1.0  # metres of scenery along the street, above and below the feet
 
 
-@lru_cache(32)
+@lru_cache(128)
 def scenery(camera: Camera, scale: int) -> Image.Image:
     """The whole background of a camera, `scale` pixels a metre, LENGTH × (ABOVE + BELOW) metres, sRGB."""
     rng = np.random.default_rng([camera.scene, 1])

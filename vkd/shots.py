@@ -197,7 +197,7 @@ class Sprite(NamedTuple):
     frame: Frame
 
 
-@lru_cache(64)
+@lru_cache(128)
 def _crowd(camera: Camera, high: int) -> tuple[Sprite, ...]:
     """CROWD strangers as this camera sees them."""
     rng = np.random.default_rng([camera.scene, 2])

@@ -31,12 +31,14 @@ class Walker(NamedTuple):
     look: Look
     tracks: tuple[Track, ...]
     seed: tuple[int, ...]
+    rings: tuple[int, ...]
+    """For each camera the ring that it is taken from."""
 
 
 class Plan(NamedTuple):
     """What every process needs to know."""
 
-    cameras: tuple[Camera, ...]
+    rings: tuple[tuple[Camera, ...], ...]
     size: tuple[int, int]
     difficulty: float
     masks: bool
@@ -54,6 +56,7 @@ def write_street(
     test_identities: int = 50,
     group: int = 5,
     cameras: int = 6,
+    rings: int = 1,
     frames: int = 8,
     tracklets_per_camera: int = 1,
     size: tuple[int, int] = (128, 64),
@@ -73,14 +76,18 @@ def write_street(
     (Duke: one in all, as there). MARS takes `distractors` (identity 0) and `junk` (identity -1) tracklets
     more. `masks` writes `masks/<path>.png`, 255 on the subject. `workers` processes share the work
     (default: this one does it all); the bytes do not depend on it. `progress` wraps the list of people.
-    The folder appears under its name only when it is complete.
+    With `rings` above 1 a training identity's first camera is the first of one of that many rings, drawn
+    for it, and so on; test identities meet a ring of their own, which no training picture shows. The folder
+    appears under its name only when it is complete.
 
     Raises ValueError for arguments out of range and for a root that holds something.
     """
     arguments = {k: v for k, v in locals().items() if k not in ("root", "progress", "workers")}
     root = Path(root)
     _check(root, arguments, workers)
-    plan = Plan(tuple(camera_ring(cameras, seed, difficulty)), (size[0], size[1]), difficulty, masks)
+    count = rings if rings == 1 else rings + 1  # the last is the test identities' own
+    made = tuple(tuple(camera_ring(cameras, seed, difficulty, ring)) for ring in range(count))
+    plan = Plan(made, (size[0], size[1]), difficulty, masks)
     walkers = _walkers(arguments)
     root.parent.mkdir(parents=True, exist_ok=True)
     unfinished = root.with_name(f".{root.name}.unfinished-{os.getpid()}")
@@ -100,7 +107,8 @@ def _check(root: Path, a: dict[str, Any], workers: int | None) -> None:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, not {a['layout']!r}.")
     limits = {
         "train_identities": (1, 4999), "test_identities": (1, 4999), "group": (1, 1000), "cameras": (2, 9),
-        "frames": (1, 999), "tracklets_per_camera": (1, 99), "distractors": (0, 999), "junk": (0, 999),
+        "rings": (1, 100), "frames": (1, 999), "tracklets_per_camera": (1, 99), "distractors": (0, 999),
+        "junk": (0, 999),
     }  # fmt: skip
     for name, (low, high) in limits.items():
         if not low <= a[name] <= high:
@@ -120,6 +128,7 @@ def _check(root: Path, a: dict[str, Any], workers: int | None) -> None:
 def _walkers(a: dict[str, Any]) -> list[Walker]:
     """Everybody on the street with the tracklets to draw: junk, distractors, training, test identities."""
     layout, seed, walkers = LAYOUTS[a["layout"]], a["seed"], []
+    own = (a["rings"] if a["rings"] > 1 else 0,) * a["cameras"]  # the ring of those who are not trained with
     per_camera = range(1, a["tracklets_per_camera"] + 1)
 
     def tracks(part: str, identity: int, where: Iterable[tuple[int, int]]) -> tuple[Track, ...]:
@@ -136,7 +145,7 @@ def _walkers(a: dict[str, Any]) -> list[Walker]:
         for k in range(count):
             look = look_alikes(np.random.default_rng([seed, 3, identity + 1, k]), 1, 0.0)[0]
             where = [(k % a["cameras"], k // a["cameras"] + 1)]
-            walkers.append(Walker(look, tracks("test", identity, where), (seed, 4, identity + 1, k)))
+            walkers.append(Walker(look, tracks("test", identity, where), (seed, 4, identity + 1, k), own))
     first = 1
     for part, count in (("train", a["train_identities"]), ("test", a["test_identities"])):
         people: list[Look] = []
@@ -145,7 +154,11 @@ def _walkers(a: dict[str, Any]) -> list[Walker]:
                 rng = np.random.default_rng([seed, 1, part == "test", k // a["group"]])
                 people += look_alikes(rng, a["group"], a["difficulty"])
             where = [(camera, number) for camera in range(a["cameras"]) for number in per_camera]
-            walkers.append(Walker(people[k], tracks(part, first + k, where), (seed, 2, first + k)))
+            rings = own
+            if part == "train" and a["rings"] > 1:
+                drawn = np.random.default_rng([seed, 5, k]).integers(a["rings"], size=a["cameras"])
+                rings = tuple(int(ring) for ring in drawn)
+            walkers.append(Walker(people[k], tracks(part, first + k, where), (seed, 2, first + k), rings))
         first += count
     return walkers
 
@@ -177,7 +190,7 @@ def draw(root: Path, plan: Plan, walker: Walker) -> None:
     """Draw and write all frames of one person."""
     for track in walker.tracks:
         rng = np.random.default_rng([*walker.seed, track.camera, track.number])
-        camera = plan.cameras[track.camera]
+        camera = plan.rings[walker.rings[track.camera]][track.camera]
         for name, moment in zip(
             track.frames, walk(rng, camera, len(track.frames), plan.difficulty), strict=True
         ):
@@ -188,7 +201,7 @@ def draw(root: Path, plan: Plan, walker: Walker) -> None:
 
 
 def _describe(root: Path, arguments: dict[str, Any], plan: Plan, walkers: list[Walker]) -> None:
-    """`street.json`: every argument, then the cameras (`views`) each identity's group and look (`people`)."""
+    """`street.json`: every argument, the cameras by ring (`views`), each identity's group, rings and look."""
     known = [walker for walker in walkers if walker.tracks[0].identity > 0]
     counts = {"train": 0, "test": 0}
     people = {}
@@ -197,10 +210,15 @@ def _describe(root: Path, arguments: dict[str, Any], plan: Plan, walkers: list[W
         people[str(identity)] = {
             "part": part,
             "group": counts[part] // arguments["group"],
+            "rings": walker.rings,
             **asdict(walker.look),
         }
         counts[part] += 1
-    text = {**arguments, "views": [asdict(camera) for camera in plan.cameras], "people": people}
+    text = {
+        **arguments,
+        "views": [[asdict(camera) for camera in ring] for ring in plan.rings],
+        "people": people,
+    }
     (root / "street.json").write_text(json.dumps(text, indent=1) + "\n")
 
 
