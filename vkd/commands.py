@@ -35,7 +35,7 @@ class StreetFlags(pydantic.BaseModel):
     cameras: int = flag(6, "Cameras.", ge=2, le=9)
     rings: int = flag(
         1,
-        "Rings of cameras that training people are spread over; above 1 the test people have one of their own.",
+        "Rings of cameras for the training people; above 1 the test people have a ring of their own.",
         ge=1,
         le=100,
     )
