@@ -1,6 +1,8 @@
 """The P×K sampler against the reference's invariants; batches that do not depend on who makes them."""
 
 import json
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -10,8 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from vkd.batches import VIEWS, PKSampler, TestSet, eval_loader, prepare, train_loader
+from vkd.batches import VIEWS, Loader, PKSampler, TestSet, eval_loader, prepare, train_loader
 from vkd.datasets import Splits, Tracklet, first_frames
 from vkd.views import FRAMES
 
@@ -265,3 +269,19 @@ def test_a_bad_picture_stops_the_batch_with_one_sentence(
             list(loader)
         assert str(path) in str(complaint.value)
         assert "\n" not in str(complaint.value)
+
+
+class Deadly(Dataset):
+    """Whoever reads from it is killed, as by a system that is short of memory."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_a_reader_that_is_killed_is_told_in_a_sentence():
+    with pytest.raises(OSError, match="process that reads pictures died"):
+        list(Loader(Deadly(), num_workers=1))

@@ -202,7 +202,7 @@ def _row(table: dict[str, Rule], name: str) -> Rule:
 
 
 class Loader(DataLoader[tuple[Tensor, int]]):
-    """A loader whose complaints about a picture stay one sentence when a worker process makes them."""
+    """A loader whose complaints stay one sentence when a worker process makes them, or dies."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         try:
@@ -212,6 +212,12 @@ class Loader(DataLoader[tuple[Tensor, int]]):
             if not traceback:
                 raise
             raise type(error)(last.split(": ", 1)[-1]) from None
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise OSError(
+                "A process that reads pictures died, most likely for want of memory: ask for fewer workers."
+            ) from error
 
 
 class TrainLoader(Loader):
