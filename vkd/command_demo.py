@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 TEACHER, STUDENT, CONTROL = (f"street-mobilenet-{role}" for role in ("teacher", "student", "control"))
 STREETS: dict[str, dict[str, Any]] = {
-    "street": {"train_identities": 240, "test_identities": 60, "seed": 0},
-    "street-unseen": {"train_identities": 5, "test_identities": 100, "seed": 1000},
+    "street": {"train_identities": 240, "test_identities": 60, "rings": 16, "seed": 0},
+    "street-unseen": {"train_identities": 5, "test_identities": 100, "rings": 1, "seed": 2000},
 }
-"""The street to train on, and another with other people and other cameras, which no training ever sees."""
+"""The street to train on, and another with other people and other cameras, which nothing is chosen by."""
 FRAMES = 6
 RESAMPLES = 10_000
 
@@ -184,8 +184,8 @@ def _section(street: str, found: dict[str, Any]) -> str:
 
 
 _TITLES = {
-    "street": "Held-out people, the cameras of the training street",
-    "street-unseen": "Held-out people and held-out cameras",
+    "street": "The training street's held-out people under held-out cameras",
+    "street-unseen": "A second street: other people, other cameras",
 }
 
 _SEEN, _UNSEEN = STREETS["street"], STREETS["street-unseen"]
@@ -197,12 +197,13 @@ pictures exists. This page and everything beside it is written by one command:
 
     vkd demo checkpoints
 
-It draws a street of {_SEEN["train_identities"]} training and {_SEEN["test_identities"]} test people
-(seed {_SEEN["seed"]}; 6 cameras, {FRAMES} frames a tracklet, 128 × 64 pixels, difficulty 0.5), a second
-street of {_UNSEEN["test_identities"]} test people under other cameras (seed {_UNSEEN["seed"]}); trains the
-presets `{TEACHER}`, `{STUDENT}` and `{CONTROL}` (seed 0) from
-MobileNet-V2's ImageNet weights; and scores the last weights of each. The control is the student without what
-it learns from the teacher (weights of KD and DP 0), otherwise the same run.
+It draws a street of {_SEEN["train_identities"]} training people under {_SEEN["rings"]} rings of six cameras and
+{_SEEN["test_identities"]} test people under a ring of their own (seed {_SEEN["seed"]}; {FRAMES} frames a
+tracklet, 128 × 64 pixels, difficulty 0.5), and a second street of {_UNSEEN["test_identities"]} test people under
+six more cameras (seed {_UNSEEN["seed"]}); trains the presets `{TEACHER}`,
+`{STUDENT}` and `{CONTROL}` (seed 0) from MobileNet-V2's ImageNet
+weights; and scores the last weights of each. The control is the student without what it learns from the teacher
+(weights of KD and DP 0), otherwise the same run.
 
 - `{TEACHER}/`, `{STUDENT}/`: the checkpoints, stored as fp16.
 - `street-gallery/`: tracklets of the second street's people, embedded by both networks.
@@ -211,7 +212,8 @@ it learns from the teacher (weights of KD and DP 0), otherwise the same run.
 
 ## Scores (synthetic data)
 
-Neither weights nor settings were chosen by the second street. Differences are paired over queries, with the
+No person and no camera of these scores is in a training picture, and neither weights nor settings were chosen
+by the second street. Differences are paired over queries, with the
 95 % interval of {RESAMPLES} bootstrap resamples.
 
 """
