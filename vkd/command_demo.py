@@ -197,13 +197,14 @@ pictures exists. This page and everything beside it is written by one command:
 
     vkd demo checkpoints
 
-It draws a street of {_SEEN["train_identities"]} training people under {_SEEN["rings"]} rings of six cameras and
-{_SEEN["test_identities"]} test people under a ring of their own (seed {_SEEN["seed"]}; {FRAMES} frames a
-tracklet, 128 × 64 pixels, difficulty 0.5), and a second street of {_UNSEEN["test_identities"]} test people under
-six more cameras (seed {_UNSEEN["seed"]}); trains the presets `{TEACHER}`,
-`{STUDENT}` and `{CONTROL}` (seed 0) from MobileNet-V2's ImageNet
-weights; and scores the last weights of each. The control is the student without what it learns from the teacher
-(weights of KD and DP 0), otherwise the same run.
+It draws a street of {_SEEN["train_identities"]} training people under {_SEEN["rings"]} rings of six
+cameras and {_SEEN["test_identities"]} test people under a ring of their own (seed {_SEEN["seed"]};
+{FRAMES} frames a tracklet, 128 × 64 pixels, difficulty 0.5), and a second street of
+{_UNSEEN["test_identities"]} test people under six more cameras (seed {_UNSEEN["seed"]}); trains the
+presets `{TEACHER}`, `{STUDENT}` and
+`{CONTROL}` (seed 0) from MobileNet-V2's ImageNet weights; and scores the last
+weights of each. The control is the student without what it learns from the teacher (weights of KD and DP 0),
+otherwise the same run.
 
 - `{TEACHER}/`, `{STUDENT}/`: the checkpoints, stored as fp16.
 - `street-gallery/`: tracklets of the second street's people, embedded by both networks.
