@@ -91,3 +91,8 @@ def test_a_missing_changed_or_foreign_file_is_refused(tmp_path):
     path.write_bytes(b"not an index at all" * 100)
     with pytest.raises(ValueError, match="cannot be read"):
         index.read(path, items=300, width=16, sha256=index.checksum(path))
+
+
+def test_a_few_rows_are_indexed_without_a_word(capfd):
+    index.make(np.eye(6, 8, dtype=np.float32), "ivf")
+    assert "".join(capfd.readouterr()) == ""

@@ -30,6 +30,7 @@ def _ivf(rows: NDArray[np.float32]) -> Any:
     index = faiss.IndexIVFFlat(
         faiss.IndexFlatIP(rows.shape[1]), rows.shape[1], cells, faiss.METRIC_INNER_PRODUCT
     )
+    index.cp.min_points_per_centroid = 1  # else FAISS prints a warning for a small gallery
     index.train(rows)
     index.nprobe = max(8, cells // 8)
     index.set_direct_map_type(faiss.DirectMap.Array)  # rows can be read back for re-ranking
