@@ -1,4 +1,7 @@
-"""Opens the app: python app.py [--host HOST] [--port PORT] [--checkpoints FOLDER] [--gallery FOLDER]."""
+"""Opens the app: python app.py [--host HOST] [--port PORT] [--checkpoints FOLDER] [--gallery FOLDER] [--mcp]
+
+Without arguments it opens what ships, for this machine only.
+"""
 
 import os
 
@@ -7,6 +10,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import argparse
+import importlib.util
 import ipaddress
 import threading
 from pathlib import Path
@@ -50,8 +54,13 @@ def credentials() -> tuple[str, str] | None:
     return (name, password) if name and colon and password else None
 
 
-def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None) -> str:
-    """Serve the page and return its address. Raises ValueError for an open door without a lock."""
+def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None, mcp: bool = False) -> str:
+    """Serve the page and return its address; with `mcp` its endpoints are tools for programs, too.
+
+    Raises ValueError for an open door without a lock, and where `mcp` lacks its package.
+    """
+    if mcp and importlib.util.find_spec("mcp") is None:
+        raise ValueError("--mcp needs one more package: pip install 'gradio[mcp]', or install vkd[mcp].")
     if not is_loopback(host) and not ON_SPACE and credentials() is None:
         raise ValueError(
             f"Others could reach {host} and no password is set: use 127.0.0.1 or set VKD_AUTH=name:password."
@@ -71,6 +80,7 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None) -> s
         run_history=False,
         ssr_mode=False,
         enable_monitoring=False,
+        mcp_server=mcp,
         prevent_thread_lock=True,
         quiet=True,
     )
@@ -97,13 +107,16 @@ def main(arguments: list[str] | None = None) -> None:
         "--checkpoints", type=Path, default=HERE / "checkpoints", help="folder of checkpoint folders"
     )
     parser.add_argument("--gallery", type=Path, help="gallery folder to open with (the shipped one)")
+    parser.add_argument(
+        "--mcp", action="store_true", help="offer the endpoints to programs that speak MCP, too"
+    )
     chosen = parser.parse_args(arguments)
     for folder in filter(None, (chosen.checkpoints, chosen.gallery)):
         if not folder.is_dir():
             parser.error(f"there is no folder {folder}")
     try:
         page = build(chosen.checkpoints, chosen.gallery)
-        address = launch(page, chosen.checkpoints, chosen.host, chosen.port)
+        address = launch(page, chosen.checkpoints, chosen.host, chosen.port, chosen.mcp)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"VKD is open at {address}", flush=True)

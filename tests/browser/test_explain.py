@@ -35,3 +35,14 @@ def test_explaining_nothing_says_what_is_missing(page: Page) -> None:
     open_tab(page)
     page.get_by_role("button", name="Explain", exact=True).click()
     expect(page.get_by_text("upload one or click an example")).to_be_visible(timeout=30_000)
+
+
+def test_a_slider_wipes_between_teacher_and_student(page: Page) -> None:
+    open_tab(page)
+    page.get_by_role("button", name="Example: identity").locator("visible=true").first.click()
+    wipe = page.get_by_role("button", name="Wipe", exact=True)
+    wipe.click(timeout=30_000)
+    page.get_by_role("slider", name="Wipe between teacher and student").fill("25")
+    place = page.locator(".vkd-wipes")
+    expect(place.locator("img").first).to_be_visible()
+    assert place.evaluate("element => element.style.getPropertyValue('--vkd-cut')") == "25%"

@@ -93,3 +93,23 @@ def test_two_visitors_do_not_see_each_other(page: Page, browser, app_address: st
     other.goto(app_address)
     expect(other.get_by_role("heading", name="Who is this?")).to_be_visible()
     context.close()
+
+
+def test_a_click_on_a_match_explains_it(page: Page) -> None:
+    page.get_by_role("button", name="Example: identity").first.click()
+    teacher, _ = columns(page)
+    teacher.get_by_role("listitem").first.get_by_role("button").click(timeout=30_000)
+    dialog = page.get_by_role("dialog", name="What the query shares with")
+    expect(dialog.get_by_role("img", name="student heatmap of query").first).to_be_visible(timeout=30_000)
+    expect(dialog.get_by_role("img", name="teacher heatmap of match").first).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+
+
+def test_the_ranked_lists_can_be_kept(page: Page) -> None:
+    page.get_by_role("button", name="Example: identity").first.click()
+    expect(columns(page)[0].get_by_role("listitem").first).to_be_visible(timeout=30_000)
+    for kind in ("csv", "png"):
+        with page.expect_download(timeout=30_000) as download:
+            page.locator(".vkd-keep:visible").get_by_role("button", name=f"Save as {kind.upper()}").click()
+        assert download.value.suggested_filename == f"vkd-matches.{kind}"
