@@ -15,7 +15,6 @@ from vkd.ui import board, form, parts, watch
 from vkd.ui.parts import Places
 
 FIRST = {"teacher": "street-tiny-teacher", "student": "street-tiny-student"}
-_TITLES = {"data": "Data", "network": "Network", "views": "Views", "schedule": "Schedule", "losses": "Losses"}
 _OPEN = ("data", "network")
 # What is in the form stays in this browser: a refresh forgets nothing. Not a gr.BrowserState: that one is
 # read only when its tab is drawn, which is after the page has loaded.
@@ -214,7 +213,8 @@ def layout(places: Places) -> Recipe:
     begin = gr.Column(elem_classes="vkd-begin")
     folders = [str(places.checkpoints / name) for name in parts.checkpoints(places)]
     for group in GROUPS:
-        with gr.Accordion(group.capitalize(), open=group in _OPEN, elem_classes="vkd-group"):
+        name = f"vkd-train-{group}-group"
+        with gr.Accordion(group.capitalize(), open=group in _OPEN, elem_id=name, elem_classes="vkd-group"):
             for field in form.fields():
                 if field.group == group:
                     inputs[field.name] = form.component(field, settings.stage, values[field.name], folders)

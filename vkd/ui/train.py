@@ -151,6 +151,7 @@ def build(root: Path) -> None:
                 summary = gr.HTML(elem_id="vkd-train-data")
                 render = gr.Button("Render the street there", size="sm", visible=False)
                 rows = gr.JSON(visible=False)
+                gr.HTML('<a class="vkd-jump" href="#vkd-train-data-group">Every setting stands below ↓</a>')
         with gr.Column(elem_classes="vkd-results"):
             listed = gr.HTML(elem_id="vkd-train-list", js_on_load=_CLICKS)
             with gr.Row(elem_classes="vkd-head-row"):
