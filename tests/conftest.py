@@ -32,7 +32,7 @@ def small_street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Folders of an untrained `tiny` teacher and student with different weights: for wiring, not for scores."""
+    """Folders of an untrained `tiny` teacher and student with different weights: not for scores."""
     from vkd import checkpoint
     from vkd.model import Net
 

@@ -65,5 +65,13 @@ def test_gradio_is_a_matter_of_the_interface(name: str):
 
 @pytest.mark.parametrize("name", ["datasets", "settings"])
 def test_reading_and_settings_need_no_torch(name: str):
-    torchy = {used for used in imported(modules()[name], name) if used.split(".")[0] in {"torch", "torchvision"}}
+    torchy = {
+        used for used in imported(modules()[name], name) if used.split(".")[0] in {"torch", "torchvision"}
+    }
     assert not torchy
+
+
+def test_the_readme_s_tree_is_the_house():
+    house = re.search(r"```house\n(.*?)```", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert house
+    assert house[1] in (ROOT / "README.md").read_text(encoding="utf-8")

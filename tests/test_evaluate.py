@@ -209,7 +209,7 @@ def test_another_suffix_is_refused(results, tmp_path):
 
 
 def test_latex_compiles_in_the_head(results):
-    """Every special sign is escaped, every line has as many cells as the head; differences carry intervals."""
+    """Every special sign is escaped, every line has as many cells as the head; gains carry intervals."""
     gain = {"i2v": {"map": 0.05, "map_low": -0.01, "map_high": 0.11}}
     text = evaluate.latex({"tiny_a & 50%": results, "student − teacher": gain})
     assert r"tiny\_a \& 50\%" in text
