@@ -72,6 +72,8 @@ def test_reading_and_settings_need_no_torch(name: str):
 
 
 def test_the_readme_s_tree_is_the_house():
-    house = re.search(r"```house\n(.*?)```", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), re.DOTALL)
+    house = re.search(
+        r"```house\n(.*?)```", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     assert house
     assert house[1] in (ROOT / "README.md").read_text(encoding="utf-8")
