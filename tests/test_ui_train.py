@@ -101,7 +101,7 @@ def test_a_dead_run_shows_the_last_lines_of_its_log(tmp_path: Path):
     folder = write(tmp_path, "gone", started(), epoch(1))
     (folder / "log.txt").write_text("first\n" + "middle\n" * 50 + "Killed <b>hf_secretTOKEN1</b>\n")
     html = board.headline_html(watch.look(tmp_path, "gone"))
-    assert "Resume goes on from the last save" in html
+    assert "Nothing was saved yet: Resume starts it anew" in html
     assert "Killed &lt;b&gt;hf_…&lt;/b&gt;" in html
     assert "first" not in html
 
