@@ -34,9 +34,11 @@ def runs(tmp_path: Path) -> Path:
     for name, minutes in ((TEACHER, 3), (STUDENT, 2), (CONTROL, 1)):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
+        sittings = [(100.0, 160.0), (9000.0, 9000.0 + 60 * (minutes - 1))]  # a minute, a pause, and the rest
         rows = [
-            {"kind": "started", "epoch": 0, "time": 100.0},
-            {"kind": "finished", "epoch": 1, "time": 100.0 + 60 * minutes},
+            {"kind": kind, "epoch": 0, "time": time}
+            for sitting in sittings
+            for kind, time in zip(("started", "saved"), sitting, strict=True)
         ]
         (folder / "events.jsonl").write_text(
             "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"

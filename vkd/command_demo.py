@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,12 +148,14 @@ def _write(path: Path, text: str) -> Path:
 
 
 def _minutes(run: Path) -> float:
-    """Wall-clock minutes of the last sitting of a run, from its start to its last event."""
+    """Minutes that a run was at work, the pauses between its sittings left out."""
     from vkd.events import read
 
     events, _ = read(run)
-    starts = [event["time"] for event in events if event["kind"] == "started"]
-    return round((events[-1]["time"] - starts[-1]) / 60, 1) if starts else 0.0
+    seconds = (
+        after["time"] - before["time"] for before, after in pairwise(events) if after["kind"] != "started"
+    )
+    return round(sum(seconds) / 60, 1)
 
 
 def _section(street: str, found: dict[str, Any]) -> str:
