@@ -87,6 +87,10 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None, mcp:
     return address
 
 
+WARM_SECONDS = 4.0
+"""Between opening and loading the networks: the first visitor's page comes before what it will ask for."""
+
+
 def warm(places: parts.Places) -> None:
     """Load what the tabs open with, while the first visitor is still looking at the page."""
     try:
@@ -121,7 +125,9 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
     print(f"VKD is open at {address}", flush=True)
     places = parts.Places.of(chosen.checkpoints, chosen.gallery)
-    threading.Thread(target=warm, args=(places,), daemon=True).start()
+    later = threading.Timer(WARM_SECONDS, warm, (places,))
+    later.daemon = True
+    later.start()
     page.block_thread()
 
 
