@@ -277,7 +277,11 @@ def test_no_weights_no_failure(tmp_path, monkeypatch, generator):
     monkeypatch.setattr("vkd.backbones._answers", lambda url: False)
     teacher = Net("resnet18", 3, generator=generator)
     with pytest.warns(NoImageNetWeights):
-        student_of(teacher, 3, pretrained=True, generator=generator)
+        student = student_of(teacher, 3, pretrained=True, generator=generator)
+    assert same(student.trunk.stages.get_submodule("layer3"), teacher.trunk.stages.get_submodule("layer3"))
+    assert not same(
+        student.trunk.stages.get_submodule("layer4"), teacher.trunk.stages.get_submodule("layer4")
+    )
 
 
 def test_a_student_has_its_teachers_precision(generator):

@@ -86,13 +86,17 @@ def test_a_lock_needs_its_folder(tmp_path: Path):
 
 
 def test_a_look_never_costs_a_trainer_its_lock(tmp_path: Path):
-    looker = "import sys; from vkd import runs\nwhile True: runs.alive(sys.argv[1])"
-    child = subprocess.Popen([sys.executable, "-c", looker, str(tmp_path)])
+    looker = "import sys; from vkd import runs\nprint('looking', flush=True)\n"
+    looker += "while True: runs.alive(sys.argv[1])"
+    (tmp_path / "lock").touch()
+    child = subprocess.Popen([sys.executable, "-c", looker, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
-        (tmp_path / "lock").touch()
+        assert child.stdout is not None
+        assert child.stdout.readline() == "looking\n"
         for _ in range(200):
             with runs.lock(tmp_path):
                 pass
+        assert child.poll() is None, "the looker died, so nothing was tried"
     finally:
         child.kill()
         child.wait()
@@ -106,6 +110,7 @@ def test_a_forked_reader_does_not_keep_the_lock(tmp_path: Path):
             os._exit(0)
     try:
         wait(lambda: not runs.alive(tmp_path), seconds=10)
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the reader ended, so it could not have kept the lock"
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
