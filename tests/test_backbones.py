@@ -121,8 +121,7 @@ def test_torchvisions_loader_fills_the_trunk(name: str, hub: Path):
         "densenet121": models.densenet121,
         "mobilenet": models.mobilenet_v2,
     }[name]
-    weights = BACKBONES[name].weights
-    assert weights is not None
+    weights = models.get_weight(str(BACKBONES[name].weights))
     source = put(make(weights=None), weights, hub)
     assert weights_available(name)
     loaded = trunk(name, pretrained=True)
@@ -145,8 +144,7 @@ def test_without_weights_one_sentence_and_a_start_from_scratch(hub: Path):
 
 
 def test_a_damaged_file_is_said_and_does_not_stop(hub: Path):
-    weights = BACKBONES["resnet18"].weights
-    assert weights is not None
+    weights = models.ResNet18_Weights.IMAGENET1K_V1
     (hub / Path(weights.url).name).write_bytes(b"not weights")
     with pytest.warns(NoImageNetWeights, match="from scratch"):
         trunk("resnet18", pretrained=True)

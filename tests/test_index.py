@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vkd import index
-from vkd.rerank import normalise
+from vkd.index import normalise
 
 
 def features(count=300, width=16, seed=0):

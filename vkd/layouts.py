@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.io import savemat
 
 
 class Track(NamedTuple):
@@ -54,6 +53,8 @@ def _mars_tables(root: Path, tracks: list[Track]) -> None:
 
 
 def _save(path: Path, name: str, table: np.ndarray) -> None:
+    from scipy.io import savemat  # takes a fifth of a second to import
+
     savemat(path, {name: table})
     with path.open("r+b") as file:  # SciPy writes the date here
         file.write(b"MATLAB 5.0 MAT-file, synthetic street".ljust(116))

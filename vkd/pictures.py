@@ -6,21 +6,15 @@ Pictures are uint8 (3, H, W), clips uint8 (V, 3, H, W) until they are normalised
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
-
-try:  # torchvision ≥ 0.29 announces that this decoder will go; without it Pillow does the same, more slowly
-    from torchvision.io import ImageReadMode, decode_jpeg
-except ImportError:  # pragma: no cover
-    decode_jpeg = None
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -51,9 +45,8 @@ def read_picture(path: str | Path) -> Tensor:
     if not data:
         raise ValueError(f"The picture {path} is an empty file.")
     try:
-        if decode_jpeg is not None and _is_plain_jpeg(data):
-            content = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            return cast(Tensor, decode_jpeg(content, mode=ImageReadMode.RGB))
+        if _is_plain_jpeg(data) and (decode := _jpeg_decoder()) is not None:
+            return decode(torch.frombuffer(bytearray(data), dtype=torch.uint8))
         with Image.open(io.BytesIO(data)) as picture:
             return _from_pillow(picture)
     except Image.UnidentifiedImageError:
@@ -61,6 +54,17 @@ def read_picture(path: str | Path) -> Tensor:
     except (OSError, RuntimeError, SyntaxError, ValueError, EOFError, *_BOMBS) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"The picture {path} cannot be decoded ({reason}).") from error
+
+
+@cache
+def _jpeg_decoder() -> Callable[[Tensor], Tensor] | None:
+    """torchvision's, which announces since 0.29 that it will go: then Pillow does the same, more slowly."""
+    try:
+        from torchvision.io import ImageReadMode, decode_jpeg
+    except ImportError:  # pragma: no cover
+        return None
+    decode: Any = decode_jpeg
+    return partial(decode, mode=ImageReadMode.RGB)
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
@@ -150,6 +154,10 @@ def _resize(pictures: Tensor, size: tuple[int, int], fit: str) -> Tensor:
     if fit == "pad":
         ratio = min(height / pictures.shape[-2], width / pictures.shape[-1])
         height, width = (max(int(side * ratio), 1) for side in pictures.shape[-2:])
+    # Imported where it is needed: torchvision takes 1.8 s, and the app's first page needs no pixel of it.
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as F
+
     if pictures.shape[-2:] != (height, width):
         pictures = F.resize(
             pictures, [height, width], interpolation=InterpolationMode.BICUBIC, antialias=True
@@ -224,6 +232,8 @@ class TrainTransform:
     def _crop(self, frames: Tensor, corners: Tensor) -> Tensor:
         if not self.pad:
             return frames
+        from torchvision.transforms.v2 import functional as F
+
         height, width = self.size
         padded = F.pad(frames, [self.pad])
         places = zip(padded, corners.tolist(), strict=True)

@@ -14,7 +14,6 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from vkd.tracklets import Splits, Tracklet, first_frames
 
@@ -237,6 +236,8 @@ def _matrix(path: Path) -> np.ndarray:
     """The one numeric table of a MATLAB file, as integers."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: it belongs to the data set's archive.")
+    from scipy.io import loadmat  # takes a fifth of a second to import
+
     try:
         content = loadmat(path)
     except Exception as error:  # scipy raises a different type for each way in which a file can be broken

@@ -16,22 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from vkd.index import normalise
+
 Floats = NDArray[np.float32]
-
-
-def normalise(features: NDArray) -> Floats:
-    """Rows (n, D) → rows of length one, float32, so that inner product = cosine; a row of zeros stays so.
-
-    Raises:
-        ValueError: not a matrix, or a value that is not finite.
-    """
-    rows = np.asarray(features, dtype=np.float32)
-    if rows.ndim != 2:
-        raise ValueError(f"Embeddings must be a matrix (items, width), not of shape {rows.shape}.")
-    if not np.isfinite(rows).all():
-        raise ValueError("An embedding holds a value that is not finite; check the network's weights.")
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.ascontiguousarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny))
 
 
 def rerank(

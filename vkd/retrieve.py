@@ -26,7 +26,6 @@ from torch import nn
 from vkd import index, indexing, table, thumbnails
 from vkd.checkpoint import Checkpoint
 from vkd.indexing import Progress
-from vkd.rerank import rerank as rerank_all
 from vkd.table import Table
 from vkd.thumbnails import MOST_VIEWS
 from vkd.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Tracklet
@@ -214,6 +213,8 @@ class Gallery:
         if rerank:
             top = max(wanted, RERANK_TOP if rerank is True else int(rerank))
             items, cosines = index.nearest(found, point, top, among)
+            from vkd.rerank import rerank as rerank_all  # brings SciPy's sparse matrices along
+
             order = np.argsort(rerank_all(point[None], index.rows(found, items))[0], kind="stable")
             items, cosines = items[order], cosines[order]
         else:
