@@ -1,4 +1,7 @@
-"""A comparison on disk: numbers as JSON and arrays; embeddings stay there until a list asks for them."""
+"""A comparison on disk: numbers as JSON and arrays; embeddings stay there until a list asks for them.
+
+A digest has the beginnings of its ranked lists in `lists.npz` instead of the embeddings.
+"""
 
 import json
 import os
@@ -10,10 +13,13 @@ from zipfile import BadZipFile
 import numpy as np
 
 from vkd.comparison import Comparison, Known
-from vkd.scores import Interval, Scores
+from vkd.digest import Digest
+from vkd.intervals import Interval
+from vkd.scores import Scores
 from vkd.tracklets import Tracklet
 from vkd.verification import PairScores
 
+_LISTS = "lists.npz"
 _ARRAYS = ("cmc", "ap_trapezoid", "ap_standard", "inp", "first_match", "nearest")
 
 
@@ -29,7 +35,8 @@ def save(comparison: Comparison, folder: Path) -> None:
     arrays: dict[str, Any] = {}
     scores: dict[str, Any] = {}
     for number, (name, found) in enumerate(comparison.scores.items()):
-        np.save(folder / f"features-{number}.npy", comparison.features[name])
+        if name in comparison.features:
+            np.save(folder / f"features-{number}.npy", comparison.features[name])
         scores[name] = {}
         for protocol, each in found.items():
             scores[name][protocol] = {
@@ -41,6 +48,8 @@ def save(comparison: Comparison, folder: Path) -> None:
     for protocol, (query, gallery) in comparison.sides.items():
         arrays |= {f"{protocol}/query": query, f"{protocol}/gallery": gallery}
     np.savez_compressed(folder / "arrays.npz", **arrays)
+    if isinstance(comparison, Digest):
+        np.savez_compressed(folder / _LISTS, **_by_number(comparison))
     write_json(folder / "items.json", [list(item) for item in comparison.items])
     write_json(
         folder / "comparison.json",
@@ -57,6 +66,16 @@ def save(comparison: Comparison, folder: Path) -> None:
     )
 
 
+def _by_number(digest: Digest) -> dict[str, Any]:
+    """Its lists as arrays: number of the network/protocol/items or cosines."""
+    return {
+        f"{number}/{protocol}/{part}": array
+        for number, protocols in enumerate(digest.lists.values())
+        for protocol, pair in protocols.items()
+        for part, array in zip(("items", "cosines"), pair, strict=True)
+    }
+
+
 def load(folder: Path) -> Comparison:
     """Read a comparison again; embeddings stay on disk until a ranked list asks for them.
 
@@ -68,6 +87,18 @@ def load(folder: Path) -> Comparison:
         return _load(folder)
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise ValueError(f"The results in {folder} are damaged ({error}): evaluate again.") from None
+
+
+def _lists(folder: Path, names: list[str], protocols: list[str]) -> dict[str, Any]:
+    """The lists of a digest; nothing for a comparison that has its embeddings."""
+    if not (folder / _LISTS).is_file():
+        return {}
+    with np.load(folder / _LISTS, allow_pickle=False) as arrays:
+        lists = {
+            name: {p: (arrays[f"{number}/{p}/items"], arrays[f"{number}/{p}/cosines"]) for p in protocols}
+            for number, name in enumerate(names)
+        }
+    return {"lists": lists}
 
 
 def _load(folder: Path) -> Comparison:
@@ -87,7 +118,8 @@ def _load(folder: Path) -> Comparison:
             }
         protocols = next(iter(scores.values()))
         sides = {p: (arrays[f"{p}/query"], arrays[f"{p}/gallery"]) for p in protocols}
-    return Comparison(
+    kept = _lists(folder, list(scores), list(protocols))
+    return (Digest if kept else Comparison)(
         dataset=told["dataset"],
         convention=told["convention"],
         views=told["views"],
@@ -113,6 +145,8 @@ def _load(folder: Path) -> Comparison:
         features={
             name: np.load(folder / f"features-{number}.npy", mmap_mode="r")
             for number, name in enumerate(told["scores"])
+            if not kept
         },
+        **kept,
         names={int(identity): name for identity, name in told["names"].items()},
     )

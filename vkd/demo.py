@@ -2,16 +2,16 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vkd import checkpoint, table
-from vkd.datasets import read
+from vkd.datasets import mask_path, read
 from vkd.retrieve import Gallery
 from vkd.tracklets import Tracklet
+from vkd.unfinished import workplace
 
 GALLERY, QUERIES = "street-gallery", "street-queries"
 VIEWS = 4
@@ -40,7 +40,7 @@ def build_demo(
     queries: int = 8,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = _all,
 ) -> tuple[Path, Path]:
-    """Write `<out>/street-gallery` and `<out>/street-queries` (pictures, queries.json); returns both folders.
+    """Write `<out>/street-gallery` and `<out>/street-queries` (pictures, queries.json, masks); returns both.
 
     The gallery holds every tracklet of the first `identities` test people (whole look-alike groups, so that
     it is not easy), embedded by the checkpoints in `teacher` and `student`. Queries are spread evenly over
@@ -59,7 +59,7 @@ def build_demo(
     networks = {Path(folder).name: checkpoint.load(folder) for folder in (teacher, student)}
     gallery = Gallery.build(out / GALLERY, kept, networks, views=VIEWS, progress=progress)
     _forget_where(gallery.folder / "gallery.json", splits.root.absolute().parent)
-    return gallery.folder, write_queries(out / QUERIES, shown)
+    return gallery.folder, write_queries(out / QUERIES, shown, splits.root)
 
 
 def _forget_where(path: Path, above: Path) -> None:
@@ -89,21 +89,25 @@ def choose_queries(tracklets: Sequence[Tracklet], groups: dict[int, int], count:
     return chosen
 
 
-def write_queries(folder: Path, shown: Sequence[Shown]) -> Path:
-    """Copy the pictures and write queries.json; older queries in `folder` go when all is written."""
+def write_queries(folder: Path, shown: Sequence[Shown], street: Path | None = None) -> Path:
+    """Copy the pictures, with the subject masks that the street at `street` has of them, and write
+    queries.json; older queries in `folder` go when all is written.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists() and not (folder / "queries.json").is_file():
         raise ValueError(
             f"{folder} holds something that is not a set of queries; choose another folder, or empty it."
         )
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with workplace(folder.parent, f".{folder.name}.building-") as work:
+        (work / "masks").mkdir()
         rows = []
         for query in shown:
             # Odd frames: the gallery's chunk rule takes the even ones.
             frames = (query.tracklet.frames[1::2] or query.tracklet.frames)[: query.pictures]
             for frame in frames:
                 shutil.copyfile(frame, work / Path(frame).name)
+                if street is not None and (mask := mask_path(street, frame)).is_file():
+                    shutil.copyfile(mask, work / "masks" / mask.name)
                 rows.append(
                     {
                         "file": Path(frame).name,
@@ -113,12 +117,11 @@ def write_queries(folder: Path, shown: Sequence[Shown]) -> Path:
                     }
                 )
         (work / "queries.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        work.chmod(0o755)  # temporary folders are made private
+        if not any((work / "masks").iterdir()):
+            (work / "masks").rmdir()
         if folder.exists():
             shutil.rmtree(folder)
         work.replace(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return folder
 
 

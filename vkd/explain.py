@@ -2,7 +2,6 @@
 
 import csv
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from vkd.checkpoint import Checkpoint
 from vkd.datasets import UNKNOWN_IDENTITY, Tracklet, mask_path
 from vkd.heat import METHODS, Heat, heatmaps
 from vkd.overlays import COLOURS, Strip, on_subject, overlay, sheet
+from vkd.unfinished import workplace
 
 __all__ = [
     "COLOURS",
@@ -122,8 +122,7 @@ def _whole(folder: Path) -> Iterator[Path]:
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as name:
-            work = Path(name)
+        with workplace(folder, ".unfinished-") as work:
             (work / "sheets").mkdir()
             yield work
             (folder / "sheets").mkdir(exist_ok=True)

@@ -1,8 +1,6 @@
 """Building a gallery's folder: thumbnails, embeddings, table, and the rename that puts it in place."""
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from vkd import index as indexes
 from vkd.checkpoint import Checkpoint
 from vkd.table import Indexed, Table
 from vkd.tracklets import UNKNOWN_IDENTITY, Tracklet
+from vkd.unfinished import workplace
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -33,8 +32,7 @@ def build(
     target = Path(folder).expanduser().absolute()
     _check_request(target, tracklets, networks, index, views)
     target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.building-", dir=target.parent))
-    try:
+    with workplace(target.parent, f".{target.name}.building-") as work:
         (work / "thumbnails").mkdir()
         kept, counts, skipped = thumbnails.write_all(work / "thumbnails", tracklets, views, progress)
         if not kept:
@@ -44,10 +42,7 @@ def build(
             for name, checkpoint in networks.items()
         }
         table.write(work / "gallery.json", _describe(kept, counts, skipped, names, entries))
-        work.chmod(0o755)  # temporary folders are made private
         _put_in_place(work, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def fingerprint(net: nn.Module) -> str:
@@ -137,12 +132,11 @@ def _put_in_place(work: Path, target: Path) -> None:
     if not target.exists():
         work.rename(target)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.replaced-", dir=target.parent))
-    target.rename(aside / "gallery")
-    try:
-        work.rename(target)
-    except OSError:
-        (aside / "gallery").rename(target)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    # What a kill left aside goes now: the gallery under its name is the newer one.
+    with workplace(target.parent, f".{target.name}.replaced-") as aside:
+        target.rename(aside / "gallery")
+        try:
+            work.rename(target)
+        except OSError:
+            (aside / "gallery").rename(target)
+            raise

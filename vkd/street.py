@@ -5,8 +5,6 @@ Everything is drawn from seeds: the same arguments give the same bytes, with any
 
 import json
 import multiprocessing
-import os
-import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -20,6 +18,7 @@ from vkd.cameras import Camera, Picture, camera_ring
 from vkd.layouts import LAYOUTS, Track
 from vkd.looks import Look, look_alikes
 from vkd.shots import render
+from vkd.unfinished import workplace
 from vkd.walks import Moment, walk
 
 __all__ = ["LAYOUTS", "Moment", "contact_sheet", "render", "write_street"]
@@ -90,15 +89,12 @@ def write_street(
     plan = Plan(made, (size[0], size[1]), difficulty, masks)
     walkers = _walkers(arguments)
     root.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = root.with_name(f".{root.name}.unfinished-{os.getpid()}")
-    try:
+    with workplace(root.parent, f".{root.name}.unfinished-") as unfinished:
         _draw_all(unfinished, plan, walkers, progress, workers or 1)
         tracks = [track for walker in walkers for track in walker.tracks]
         LAYOUTS[layout].tables(unfinished, tracks)
         _describe(unfinished, arguments, plan, walkers)
         unfinished.replace(root)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return root
 
 
