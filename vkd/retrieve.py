@@ -81,7 +81,7 @@ class Gallery:
     @property
     def cameras(self) -> list[int]:
         """The cameras that occur, ascending, without the unknown one."""
-        return sorted(set(self._content.cameras) - {UNKNOWN_CAMERA})
+        return self._content.known_cameras
 
     @property
     def skipped(self) -> tuple[tuple[str, str], ...]:

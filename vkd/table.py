@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from vkd.tracklets import UNKNOWN_CAMERA
+
 VERSION = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -46,6 +48,11 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.identities)
+
+    @property
+    def known_cameras(self) -> list[int]:
+        """The cameras that occur, ascending, without the unknown one."""
+        return sorted(set(self.cameras) - {UNKNOWN_CAMERA})
 
 
 def check_name(name: str) -> str:

@@ -17,9 +17,10 @@ import gradio as gr
 import torch
 from gradio.context import Context
 
-from vkd import checkpoint
+from vkd import checkpoint, table
 from vkd.checkpoint import Checkpoint
 from vkd.retrieve import Gallery
+from vkd.table import Table
 
 LOG = logging.getLogger("vkd.app")
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -108,7 +109,7 @@ class _Shelf:
             return self.items[key]
 
 
-_NETWORKS, _GALLERIES, _CHECKED = _Shelf(4), _Shelf(4), _Shelf(64)
+_NETWORKS, _GALLERIES, _CONTENTS, _CHECKED = _Shelf(4), _Shelf(4), _Shelf(16), _Shelf(64)
 
 
 def _stamp(folder: Path) -> tuple[Hashable, ...]:
@@ -129,6 +130,11 @@ def network(folder: Path) -> Checkpoint:
 def gallery(folder: Path) -> Gallery:
     """The gallery in `folder`, loaded once and kept until its files change."""
     return _GALLERIES.get(_stamp(folder), lambda: Gallery.load(folder))
+
+
+def contents(folder: Path) -> Table:
+    """What the gallery in `folder` holds, without its indexes: a page that lists galleries waits for none."""
+    return _CONTENTS.get(_stamp(folder), lambda: table.read(folder / "gallery.json"))
 
 
 def network_of(places: Places, name: str, shelf: Gallery) -> Checkpoint:
@@ -188,7 +194,7 @@ def gallery_folders(places: Places) -> list[Path]:
 def pair(places: Places) -> tuple[str | None, str | None]:
     """Teacher and student to start with: the gallery's own networks where it has them, else the newest."""
     folders = gallery_folders(places)
-    indexed = gallery(folders[0]).networks if folders else []
+    indexed = contents(folders[0]).networks if folders else {}
     chosen = []
     for stage in ("teacher", "student"):
         names = checkpoints(places, stage)
@@ -210,7 +216,7 @@ def network_choice(places: Places, stage: str, value: str | None) -> gr.Dropdown
 def cameras_of(places: Places, name: str) -> list[str]:
     """Cameras of a gallery as text, for a picker; none where there is no such gallery."""
     known = {folder.name: folder for folder in gallery_folders(places)}
-    return [str(camera) for camera in gallery(known[name]).cameras] if name in known else []
+    return [str(camera) for camera in contents(known[name]).known_cameras] if name in known else []
 
 
 def opened() -> list[Any]:

@@ -102,7 +102,7 @@ def follow(
 ) -> list[Any]:
     """Cameras and networks that fit the gallery just chosen."""
     folders = {folder.name: folder for folder in parts.gallery_folders(places)}
-    known = parts.gallery(folders[gallery]).networks if gallery in folders else []
+    known = parts.contents(folders[gallery]).networks if gallery in folders else {}
     networks = []
     for stage, name in (("teacher", teacher), ("student", student)):
         fitting = [other for other in parts.checkpoints(places, stage) if other in known]
