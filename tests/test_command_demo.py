@@ -9,8 +9,9 @@ import pytest
 
 from vkd import checkpoint, command_demo
 from vkd.command_demo import CONTROL, RESAMPLES, STUDENT, TEACHER, DemoFlags
+from vkd.intervals import bootstrap
 from vkd.presets import PRESETS
-from vkd.scores import Scores, bootstrap, score_features
+from vkd.scores import Scores, score_features
 
 
 def scores_of(noise: float, seed: int) -> dict[str, Scores]:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from vkd import checkpoint, evaluations
-from vkd.comparison import Comparison, Known, compare, per_query, published
+from vkd.comparison import Comparison, Known, compare, published
 from vkd.datasets import Splits, read
 from vkd.evaluate import evaluate
+from vkd.intervals import per_query
 from vkd.report import markdown
 
 

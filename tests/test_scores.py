@@ -280,36 +280,6 @@ def test_a_zero_embedding_is_far_from_everything_and_length_does_not_matter():
     np.testing.assert_allclose(scores.distances(query, gallery), [[1, 1], [0, 1]], atol=1e-7)
 
 
-def test_the_bootstrap_finds_the_interval_of_the_mean():
-    generator = np.random.default_rng(3)
-    teacher = generator.random(900)
-    difference = generator.normal(0.02, 0.1, 900)
-    student = teacher + difference
-    student[:40] = teacher[:40] = np.nan
-    ours = scores.bootstrap(student, teacher, resamples=4000, generator=np.random.default_rng(1))
-    valid = difference[40:]
-    error = 1.96 * valid.std() / np.sqrt(len(valid))
-    assert ours.mean == pytest.approx(valid.mean())
-    assert ours.low == pytest.approx(valid.mean() - error, abs=0.05 * error)
-    assert ours.high == pytest.approx(valid.mean() + error, abs=0.05 * error)
-    assert ours == scores.bootstrap(student, teacher, resamples=4000, generator=np.random.default_rng(1))
-    same = scores.bootstrap(teacher, teacher, resamples=10, generator=generator)
-    assert same == (0, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("student", "teacher", "sentence"),
-    [
-        ([0.1, np.nan], [0.1, 0.2], "valid for 1 of 2 and 2 of 2"),
-        ([0.1], [0.1, 0.2], "same queries"),
-        ([np.nan], [np.nan], "at least one valid query"),
-    ],
-)
-def test_a_bootstrap_of_different_queries_is_refused(student, teacher, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        scores.bootstrap(student, teacher, generator=np.random.default_rng(0))
-
-
 def test_whole_distances_are_ranked_as_floating_ones():
     distmat = np.array([[0, 3, 1, 2], [2, 0, 3, 1]])
     labels = [1, 2], [1, 1, 2, 2], [0, 0], [0, 1, 0, 1]  # an item of each query is junk

@@ -12,7 +12,8 @@ import pydantic
 from vkd.flags import argument, bar, flag, parse
 
 if TYPE_CHECKING:
-    from vkd.scores import Interval, Scores
+    from vkd.intervals import Interval
+    from vkd.scores import Scores
 
 TEACHER, STUDENT, CONTROL = (f"street-mobilenet-{role}" for role in ("teacher", "student", "control"))
 STREETS: dict[str, dict[str, Any]] = {
@@ -113,7 +114,7 @@ def _scores(flags: DemoFlags, half: dict[str, Path]) -> dict[str, dict[str, dict
 def _gain(scores: "dict[str, dict[str, Scores]]", better: str, worse: str, protocol: str) -> "Interval":
     import numpy as np
 
-    from vkd.scores import bootstrap
+    from vkd.intervals import bootstrap
 
     pair = (scores[name][protocol].ap for name in (better, worse))
     return bootstrap(*pair, resamples=RESAMPLES, generator=np.random.default_rng(0))

@@ -4,7 +4,7 @@ Every frame is embedded once and tracklets are means of their frames, so that on
 and every number of frames. The first network is what the others are compared with: the teacher.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vkd.checkpoint import Checkpoint
-from vkd.evaluate import PROTOCOLS, Results
+from vkd.evaluate import Results
 from vkd.frames import blocks_of, embed_counts, shown
+from vkd.intervals import Interval, difference
 from vkd.presets import PUBLISHED
-from vkd.scores import Interval, Scores, bootstrap, distances, score_features
-from vkd.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Splits, Tracklet, why_no_query
-from vkd.verification import PairScores, pair_scores
+from vkd.scores import Scores, distances
+from vkd.sides import Curves, Sides
+from vkd.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Splits, Tracklet
+from vkd.verification import PairScores
 
 COUNTS = (1, 2, 4, 8)
 """Numbers of gallery frames, and of query views, that accuracy is drawn against."""
-METRICS = ("map", "top1", "top5", "top10", "minp")
-GALLERY_FRAMES, QUERY_VIEWS = "gallery frames", "query views"
 
 Progress = Callable[[int, int, str], None]
 """Frames done, frames in all, the network at work."""
@@ -54,8 +54,8 @@ class Comparison:
     scores: dict[str, dict[str, Scores]]
     """Network → protocol → scores."""
     pairs: dict[str, dict[str, PairScores]]
-    curves: dict[str, dict[str, dict[str, dict[int, dict[str, float]]]]]
-    """Network → protocol → "gallery frames" or "query views" → number → metric → fraction."""
+    curves: dict[str, dict[str, Curves]]
+    """Network → protocol → curves over gallery frames and query views."""
     differences: dict[str, dict[str, dict[str, Interval]]]
     """Network after the first → protocol → metric → network − first, with its 95 % interval."""
     items: Sequence[Tracklet]
@@ -93,24 +93,29 @@ class Comparison:
 
         Raises ValueError for a query that the protocol does not have.
         """
-        queries, gallery = self.sides[self.protocol(protocol)]
+        queries, _ = self.sides[self.protocol(protocol)]
         if not 0 <= query < len(queries):
             raise ValueError(
                 f"{protocol.upper()} has queries 0 to {len(queries) - 1}; {query} is none of them."
             )
-        rows = self.features[network]
         own = self.items[int(queries[query])]
-        cosine = 1 - distances(rows[queries[query]][None], rows[gallery])[0]
         found: list[Ranked] = []
         counted = 0
-        for place in np.argsort(-cosine, kind="stable"):
-            item = int(gallery[place])
+        for item, similarity in self.nearest(network, protocol, query):
             verdict = verdict_of(own, self.items[item])
-            found.append(Ranked(item, float(cosine[place]), verdict))
+            found.append(Ranked(item, similarity, verdict))
             counted += verdict != "junk"
             if counted == k:
                 break
         return found
+
+    def nearest(self, network: str, protocol: str, query: int) -> Iterator[tuple[int, float]]:
+        """Item and cosine of the whole gallery, best first."""
+        queries, gallery = self.sides[protocol]
+        rows = self.features[network]
+        cosine = 1 - distances(rows[queries[query]][None], rows[gallery])[0]
+        for place in np.argsort(-cosine, kind="stable"):
+            yield int(gallery[place]), float(cosine[place])
 
     def order(self, protocol: str, by: str = "worst") -> list[int]:
         """Valid queries, by mean AP ("worst" first) or by what the second network "loses" or "gains"."""
@@ -144,27 +149,18 @@ def published(networks: Mapping[str, Known], dataset: str, protocols: Iterable[s
     return rows
 
 
-def difference(
-    other: Scores, first: Scores, *, resamples: int = 10_000, seed: int = 0
-) -> dict[str, Interval]:
-    """Metric → other − first with its 95 % interval, paired over queries (every metric is a mean over them).
-
-    Raises ValueError as `scores.bootstrap` does.
-    """
-    ours, theirs = per_query(other), per_query(first)
+def differences(
+    scores: Mapping[str, Mapping[str, Scores]], base: str, *, resamples: int = 10_000, seed: int = 0
+) -> dict[str, dict[str, dict[str, Interval]]]:
+    """Network other than `base` → protocol → metric → network − base, with its 95 % interval."""
     return {
-        metric: bootstrap(
-            ours[metric], theirs[metric], resamples=resamples, generator=np.random.default_rng(seed)
-        )
-        for metric in METRICS
+        name: {
+            protocol: difference(each, scores[base][protocol], resamples=resamples, seed=seed)
+            for protocol, each in found.items()
+        }
+        for name, found in scores.items()
+        if name != base
     }
-
-
-def per_query(scores: Scores) -> dict[str, NDArray[np.float64]]:
-    """Metric → (Q,) what each query contributes, NaN where it has no match."""
-    valid = scores.first_match > 0
-    hits = {f"top{k}": np.where(valid, scores.first_match <= k, np.nan) for k in (1, 5, 10)}
-    return {"map": scores.ap, **hits, "minp": scores.inp}
 
 
 def difference_row(convention: str, intervals: Mapping[str, Interval]) -> dict[str, Any]:
@@ -198,112 +194,35 @@ def compare(
 
     Raises ValueError before anything is embedded if a protocol is unknown or has no valid query.
     """
-    for protocol in protocols:
-        if reason := why_no_query(splits, protocol):
-            raise ValueError(f"{splits.root} has no valid query for {protocol.upper()}: {reason}.")
-    sides = {protocol: splits.sides(protocol) for protocol in protocols}
-    used = [each for both in sides.values() for each in both] + ([splits.query] if counts else [])
-    distinct = {tracklet.frames: tracklet for side in used for tracklet in side}
-    place = {key: row for row, key in enumerate(distinct)}
-    items = list(distinct.values())
-
-    def rows(side: Sequence[Tracklet]) -> NDArray[np.int64]:
-        return np.array([place[tracklet.frames] for tracklet in side], np.int64)
-
+    sides = Sides.of(splits, protocols, convention, tracks=bool(counts))
     wanted = tuple(dict.fromkeys((views, *counts)))
-    blocks = list(blocks_of(items, wanted, frames))
-    total = len(networks) * sum(len(block) for _, block in blocks)
-    ranking = Ranking(items, {name: (rows(a), rows(b)) for name, (a, b) in sides.items()}, splits, convention)
-    tracks = rows(splits.query) if counts else np.empty(0, np.int64)
+    blocks = list(blocks_of(sides.items, wanted, frames))
     features, curves = {}, {}
     scores: dict[str, dict[str, Scores]] = {}
-    for done, (name, each) in enumerate(networks.items()):
-
-        def told(frames_done: int, name: str = name, before: int = done * total // len(networks)) -> None:
-            progress(before + frames_done, total, name)
-
-        found = embed_counts(each, items, blocks, wanted, frames, batch, workers, told)
+    for number, (name, each) in enumerate(networks.items()):
+        told = _over_all(progress, name, number, len(networks), sum(len(block) for _, block in blocks))
+        found = embed_counts(each, sides.items, blocks, wanted, frames, batch, workers, told)
         features[name] = found[views]
-        scores[name] = {protocol: ranking.score(protocol, found[views]) for protocol in protocols}
-        curves[name] = {
-            protocol: ranking.curves(protocol, found, views, counts, tracks) for protocol in protocols
-        }
-    first, *others = networks
+        scores[name] = {protocol: sides.score(protocol, found[views]) for protocol in sides.rows}
+        curves[name] = {protocol: sides.curves(protocol, found, views, counts) for protocol in sides.rows}
     return Comparison(
         dataset=splits.name,
         convention=convention,
         views=views,
         networks={name: Known(each.config.stage, each.config.backbone) for name, each in networks.items()},
         scores=scores,
-        pairs={name: {p: ranking.pairs(p, rows) for p in protocols} for name, rows in features.items()},
+        pairs={name: {p: sides.pairs(p, rows) for p in sides.rows} for name, rows in features.items()},
         curves=curves,
-        differences={
-            name: {
-                p: difference(scores[name][p], scores[first][p], resamples=resamples, seed=seed)
-                for p in protocols
-            }
-            for name in others
-        },
-        items=[item._replace(frames=shown(item.frames, views, frames)) for item in items],
-        sides=ranking.sides,
+        differences=differences(scores, next(iter(scores)), resamples=resamples, seed=seed),
+        items=[item._replace(frames=shown(item.frames, views, frames)) for item in sides.items],
+        sides=sides.rows,
         features=features,
         names=splits.names,
     )
 
 
-class Ranking(NamedTuple):
-    """The items of a data set and where the sides of its protocols find theirs."""
-
-    items: Sequence[Tracklet]
-    sides: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
-    splits: Splits
-    convention: str
-
-    def _labels(self, query: NDArray[np.int64], gallery: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        ids = np.array([item.identity for item in self.items], np.int64)
-        cameras = np.array([item.camera for item in self.items], np.int64)
-        return [ids[query], ids[gallery], cameras[query], cameras[gallery]]
-
-    def score(
-        self,
-        protocol: str,
-        gallery_rows: NDArray[np.float32],
-        query_rows: NDArray[np.float32] | None = None,
-        queries: NDArray[np.int64] | None = None,
-    ) -> Scores:
-        """Scores of the embeddings of all items; queries from `query_rows`, or others than the protocol's."""
-        own, gallery = self.sides[protocol]
-        queries = own if queries is None else queries
-        return score_features(
-            (gallery_rows if query_rows is None else query_rows)[queries],
-            gallery_rows[gallery],
-            *self._labels(queries, gallery),
-            protocol=protocol,
-            dataset=self.splits.name,
-            convention=self.convention,
-            queries_in_gallery=self.splits.queries_in_gallery,
-        )
-
-    def pairs(self, protocol: str, rows: NDArray[np.float32]) -> PairScores:
-        query, gallery = self.sides[protocol]
-        return pair_scores(rows[query], rows[gallery], *self._labels(query, gallery))
-
-    def curves(
-        self,
-        protocol: str,
-        found: Mapping[int, NDArray[np.float32]],
-        views: int,
-        counts: Sequence[int],
-        tracks: NDArray[np.int64],
-    ) -> dict[str, dict[int, dict[str, float]]]:
-        """Scores against the number of gallery frames, and of views of query tracklets."""
-        curves: dict[str, dict[int, dict[str, float]]] = {}
-        if counts and PROTOCOLS[protocol].gallery == "tracklet":
-            curves[GALLERY_FRAMES] = {
-                n: self.score(protocol, found[n], found[views]).numbers() for n in counts
-            }
-        if len(tracks):
-            curves[QUERY_VIEWS] = {
-                n: self.score(protocol, found[views], found[n], tracks).numbers() for n in counts
-            }
-        return curves
+def _over_all(
+    progress: Progress, name: str, number: int, networks: int, frames: int
+) -> Callable[[int], None]:
+    """Progress of the network of that number as progress of all of them."""
+    return lambda done: progress(number * frames + done, networks * frames, name)

@@ -4,16 +4,17 @@ Source of the protocols: arXiv 2007.04174, section 4. Embeddings are pre-neck, c
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Required, TypedDict, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vkd.batches import IMAGENET_MEAN, IMAGENET_STD, eval_loader
+from vkd.intervals import Interval, bootstrap
 from vkd.model import Net
 from vkd.report import Results, export, latex, markdown, rows
-from vkd.scores import CHUNK_BYTES, Interval, Scores, bootstrap, distances, score, score_features
+from vkd.scores import CHUNK_BYTES, Scores, distances, score, score_features
 from vkd.tracklets import Splits, Tracklet, why_no_query
 
 __all__ = [
@@ -49,6 +50,20 @@ PROTOCOLS: dict[str, Protocol] = {
     "i2i": Protocol("image", "image", "image to image"),
     "v2i": Protocol("tracklet", "image", "video to image"),
 }
+
+
+class Embedding(TypedDict, total=False):
+    """How tracklets become embeddings; see `embed`."""
+
+    image_size: Required[tuple[int, int]]
+    views: int
+    frames: str
+    batch: int
+    workers: int
+    device: torch.device | str | None
+    mean: Sequence[float]
+    std: Sequence[float]
+    progress: Callable[[Iterable[Any]], Iterable[Any]]
 
 
 def embed(
@@ -104,8 +119,10 @@ def embed(
 
 @torch.inference_mode()
 def _embed(net: Net, clips: torch.Tensor) -> NDArray[np.float32]:
-    """Clips (B, V, 3, H, W) → (B, D), with the pictures in the layout that convolutions are fastest in."""
-    flat = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    """Clips (B, V, 3, H, W) → (B, D), with the pictures in the network's precision and in the layout that
+    convolutions are fastest in.
+    """
+    flat = clips.flatten(0, 1).to(net.neck.weight.dtype, memory_format=torch.channels_last)
     return net.embed(flat.unflatten(0, clips.shape[:2])).float().cpu().numpy()
 
 
@@ -114,44 +131,22 @@ def evaluate(
     splits: Splits,
     *,
     protocols: Iterable[str] = ("i2v", "v2v"),
-    image_size: tuple[int, int],
-    views: int = 8,
-    frames: str = "chunk",
-    batch: int = 32,
-    workers: int = 0,
-    device: torch.device | str | None = None,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
     convention: str = "trapezoid",
     chunk_bytes: int = CHUNK_BYTES,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    **how: Unpack[Embedding],
 ) -> dict[str, Scores]:
     """Protocol → Scores of a network on the test side of a data set.
 
     Each tracklet is embedded once, however many protocols and sides it takes part in. The other arguments are
-    those of `embed` and of `scores.score_features`.
+    those of `embed` (how) and of `scores.score_features`.
 
     Raises ValueError before anything is embedded if a protocol is unknown or has no valid query.
     """
     sides = {protocol: splits.sides(protocol) for protocol in protocols}
-    for protocol in sides:
-        if reason := why_no_query(splits, protocol):
-            raise ValueError(f"{splits.root} has no valid query for {protocol.upper()}: {reason}.")
+    require_queries(splits, sides)
     distinct = {tracklet.frames: tracklet for both in sides.values() for side in both for tracklet in side}
     place = {key: row for row, key in enumerate(distinct)}
-    features = embed(
-        net,
-        list(distinct.values()),
-        image_size=image_size,
-        views=views,
-        frames=frames,
-        batch=batch,
-        workers=workers,
-        device=device,
-        mean=mean,
-        std=std,
-        progress=progress,
-    )
+    features = embed(net, list(distinct.values()), **how)
     return {
         protocol: score_features(
             features[[place[tracklet.frames] for tracklet in query]],
@@ -168,3 +163,10 @@ def evaluate(
         )
         for protocol, (query, gallery) in sides.items()
     }
+
+
+def require_queries(splits: Splits, protocols: Iterable[str]) -> None:
+    """Raise ValueError, saying what to do, if a protocol has no valid query."""
+    for protocol in protocols:
+        if reason := why_no_query(splits, protocol):
+            raise ValueError(f"{splits.root} has no valid query for {protocol.upper()}: {reason}.")

@@ -1,4 +1,4 @@
-"""Scores of a ranking: distances, CMC, both average precisions, mINP, the paired bootstrap. NumPy only.
+"""Scores of a ranking: distances, CMC, both average precisions, mINP. NumPy only.
 
 Q queries, G gallery items, D embedding width. What is a match, what is junk and how ties are ranked stands in
 `ranking`. Queries without a match are invalid: they count in no mean.
@@ -6,7 +6,7 @@ Q queries, G gallery items, D embedding width. What is a match, what is junk and
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,17 @@ CONVENTIONS = ("trapezoid", "standard")
 """How average precision is taken: as the authors and the official MARS script, or as most toolkits."""
 
 CHUNK_BYTES = 256 * 2**20
+
+
+class Terms(TypedDict, total=False):
+    """Under which terms a ranking is scored, as its `Scores` keep them; by default nameless, trapezoid AP and
+    queries not in the gallery.
+    """
+
+    protocol: str
+    dataset: str
+    convention: str
+    queries_in_gallery: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +121,8 @@ def score(
     q_cams: ArrayLike,
     g_cams: ArrayLike,
     *,
-    protocol: str = "",
-    dataset: str = "",
-    convention: str = "trapezoid",
-    queries_in_gallery: bool = False,
     chunk_bytes: int = CHUNK_BYTES,
+    **terms: Unpack[Terms],
 ) -> Scores:
     """Scores of a matrix of distances (Q, G), smaller is nearer; identities and cameras (Q,) and (G,).
 
@@ -127,7 +135,7 @@ def score(
     labels = labels_of(q_ids, g_ids, q_cams, g_cams, distmat.shape)
 
     def chunks() -> Iterator[tuple[int, NDArray[Any]]]:
-        rows = _rows(chunk_bytes, distmat.shape[1] * (distmat.itemsize + 1))
+        rows = rows_within(chunk_bytes, distmat.shape[1] * (distmat.itemsize + 1))
         for start in range(0, len(distmat), rows):
             chunk = np.ascontiguousarray(distmat[start : start + rows])
             if chunk.dtype.kind not in "f":
@@ -137,7 +145,7 @@ def score(
                 raise ValueError(f"The distances of query {row} are not all finite: a ranking needs numbers.")
             yield start, chunk
 
-    return _score(chunks(), labels, protocol, dataset, convention, queries_in_gallery)
+    return _score(chunks(), labels, **terms)
 
 
 def score_features(
@@ -148,12 +156,9 @@ def score_features(
     q_cams: ArrayLike,
     g_cams: ArrayLike,
     *,
-    protocol: str = "",
-    dataset: str = "",
-    convention: str = "trapezoid",
-    queries_in_gallery: bool = False,
     chunk_bytes: int = CHUNK_BYTES,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    **terms: Unpack[Terms],
 ) -> Scores:
     """Scores of embeddings (Q, D) and (G, D) by cosine, without ever holding the whole matrix of distances.
 
@@ -165,60 +170,23 @@ def score_features(
     _check_width(query, gallery)
     labels = labels_of(q_ids, g_ids, q_cams, g_cams, (len(query), len(gallery)))
     scales = _scales(gallery, "gallery")
-    rows = _rows(chunk_bytes, 4 * len(gallery))
+    rows = rows_within(chunk_bytes, 4 * len(gallery))
 
     def chunks() -> Iterator[tuple[int, NDArray[np.float32]]]:
         for start in progress(range(0, len(query), rows)):
             yield start, _distances(query[start : start + rows], gallery, scales, start)
 
-    return _score(chunks(), labels, protocol, dataset, convention, queries_in_gallery)
-
-
-class Interval(NamedTuple):
-    """A mean with its 95 % bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def bootstrap(
-    student_ap: ArrayLike, teacher_ap: ArrayLike, *, resamples: int = 10_000, generator: np.random.Generator
-) -> Interval:
-    """Paired bootstrap of student − teacher: AP of each query (Q,), NaN where invalid → 95 % interval.
-
-    Queries are drawn with replacement, the same for both; the interval holds the 2.5th to 97.5th percentile.
-
-    Raises ValueError if the two were not scored on the same queries, or on none.
-    """
-    student, teacher = np.asarray(student_ap, dtype=np.float64), np.asarray(teacher_ap, dtype=np.float64)
-    if student.ndim != 1 or student.shape != teacher.shape or np.any(np.isnan(student) != np.isnan(teacher)):
-        valid = [f"{np.count_nonzero(~np.isnan(ap))} of {ap.size}" for ap in (student, teacher)]
-        raise ValueError(
-            "Student and teacher must be scored on the same queries to be compared in pairs; "
-            f"theirs are valid for {valid[0]} and {valid[1]}."
-        )
-    difference = (student - teacher)[~np.isnan(student)]
-    if not len(difference) or resamples < 1:
-        raise ValueError("A bootstrap needs at least one valid query and one resample.")
-    rows = _rows(CHUNK_BYTES // 8, 8 * len(difference))
-    means = [
-        difference[
-            generator.integers(len(difference), size=(min(rows, resamples - done), len(difference)))
-        ].mean(1)
-        for done in range(0, resamples, rows)
-    ]
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
-    return Interval(float(difference.mean()), float(low), float(high))
+    return _score(chunks(), labels, **terms)
 
 
 def _score(
     chunks: Iterable[tuple[int, NDArray[Any]]],
     labels: Labels,
-    protocol: str,
-    dataset: str,
-    convention: str,
-    queries_in_gallery: bool,
+    *,
+    protocol: str = "",
+    dataset: str = "",
+    convention: str = "trapezoid",
+    queries_in_gallery: bool = False,
 ) -> Scores:
     """Chunks (first query, distances (rows, G)) → Scores."""
     if convention not in CONVENTIONS:
@@ -304,6 +272,6 @@ def _distances(
     return np.subtract(1, out, out=out)
 
 
-def _rows(limit: int, row_bytes: int) -> int:
+def rows_within(limit: int, row_bytes: int) -> int:
     """How many rows of `row_bytes` fit into `limit` bytes, one at least."""
     return max(1, limit // max(1, row_bytes))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from vkd import scores
+from vkd import intervals, scores
 
 QUERIES, GALLERY, IDENTITIES, DISTRACTORS, CAMERAS, WIDTH = 1980, 11310, 626, 3248, 6, 2048
 
@@ -80,4 +80,9 @@ def test_torchreid(benchmark, mars_sized):
 
 def test_the_bootstrap_of_mars(benchmark, mars_sized):
     ap = scores.score(mars_sized.distmat, *mars_sized.labels).ap
-    benchmark(scores.bootstrap, ap, ap / 2, generator=np.random.default_rng(0))
+    benchmark(intervals.bootstrap, ap, ap / 2, generator=np.random.default_rng(0))
+
+
+def test_the_band_of_a_mars_cmc_curve(benchmark, mars_sized):
+    found = scores.score(mars_sized.distmat, *mars_sized.labels)
+    benchmark(intervals.cmc_band, found, 50)

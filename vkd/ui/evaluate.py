@@ -7,9 +7,10 @@ import gradio as gr
 from gradio.context import Context
 
 from vkd import evaluations
-from vkd.comparison import GALLERY_FRAMES, QUERY_VIEWS, Comparison
+from vkd.comparison import Comparison
 from vkd.datasets import DATASETS
 from vkd.evaluate import PROTOCOLS
+from vkd.sides import GALLERY_FRAMES, QUERY_VIEWS
 from vkd.ui import answers, cards, dataset, figures, parts, scoreboard
 from vkd.ui.parts import Places
 

@@ -8,7 +8,8 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from vkd.comparison import GALLERY_FRAMES, QUERY_VIEWS, Comparison
+from vkd.comparison import Comparison
+from vkd.sides import GALLERY_FRAMES, QUERY_VIEWS
 
 SCRIPT = Path(str(files("plotly"))) / "package_data" / "plotly.min.js"
 _JS = Path(__file__).with_name("figures.js")

@@ -10,7 +10,7 @@ from vkd import report
 from vkd.comparison import Comparison, Ranked, published
 from vkd.evaluate import PROTOCOLS
 from vkd.evaluations import Asked, Status, thumbnail
-from vkd.scores import Interval
+from vkd.intervals import Interval
 from vkd.tracklets import Tracklet
 from vkd.ui import cards
 from vkd.ui.cards import escape
