@@ -1,5 +1,6 @@
 """Embedding a split and scoring it by protocol, on a small street and an untrained network; tables."""
 
+import copy
 import csv
 import json
 from pathlib import Path
@@ -63,6 +64,16 @@ def test_the_order_is_that_of_the_tracklets_and_repeatable(net, splits):
     back = evaluate.embed(net, tracklets[::-1], image_size=SIZE)
     np.testing.assert_allclose(once, back[::-1], rtol=1e-4, atol=1e-5)
     assert evaluate.embed(net, [], image_size=SIZE).shape == (0, net.width)
+
+
+@pytest.mark.parametrize(("precision", "digits"), [("float64", 1e-5), ("bfloat16", 2e-2), ("float16", 3e-3)])
+def test_a_network_of_any_precision_is_embedded(net, splits, precision, digits):
+    expected = evaluate.embed(net, splits.query[:3], image_size=SIZE)
+    other = copy.deepcopy(net).to(getattr(torch, precision))
+    found = evaluate.embed(other, splits.query[:3], image_size=SIZE)
+    assert found.dtype == np.float32
+    assert evaluate.distances(found, expected).diagonal().max() < digits
+    assert next(other.parameters()).dtype == getattr(torch, precision)
 
 
 def test_the_network_comes_back_as_it_was(net, splits):
