@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vkd import checkpoint, datasets, resume, runs
 from vkd import settings as asked
+from vkd.__main__ import main
 from vkd.settings import Settings, StudentSettings, TeacherSettings
 from vkd.train import train
 from vkd.trainer import Trainer, few_queries
@@ -394,6 +395,75 @@ def test_a_checkpoint_that_is_no_run_is_not_trained_over(small_street: Path, tin
     before = weights(folder)
     assert "holds a checkpoint that is no run" in refused(teacher_settings(small_street), folder)
     assert same(weights(folder), before)
+
+
+def test_a_finished_run_that_travelled_without_its_training_file_is_not_trained_over(
+    small_street: Path, teacher: Path, tmp_path: Path
+):
+    """Neither here nor in a process of its own, and nothing is written into its folder."""
+    folder = shutil.copytree(teacher, tmp_path / "record", ignore=shutil.ignore_patterns("training.pt"))
+    (folder / "events.jsonl").write_text('{"kind":"finished","epoch":2,"time":1.0}\n')
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert "is a finished run without its training.pt" in refused(teacher_settings(small_street), folder)
+    with pytest.raises(ValueError, match="cannot go on"):
+        runs.start(folder=folder)
+    assert main(["train", "teacher", "--folder", str(folder), "--root", str(small_street)]) == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_a_checkpoint_that_is_no_run_is_refused_before_anything_is_written(
+    small_street: Path, tiny_pair: Any, tmp_path: Path, detach: list[str], capsys: pytest.CaptureFixture[str]
+):
+    folder = shutil.copytree(tiny_pair[0], tmp_path / "plain")
+    before = sorted(path.name for path in folder.iterdir())
+    assert main(["train", "teacher", "--folder", str(folder), "--root", str(small_street), *detach]) == 1
+    assert "holds a checkpoint that is no run" in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_is_a_sentence_in_the_record_and_on_the_command_line(
+    small_street: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+):
+    def step(*args: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Trainer, "step", step)
+    asked.save(teacher_settings(small_street), tmp_path / "settings.json")
+    assert main(["train", "teacher", "--folder", str(tmp_path)]) == 1
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert told[0].startswith(
+        "vkd train: The machine ran out of memory in epoch 1, step 1: lower the views, "
+    )
+    last = runs.status(tmp_path)
+    assert last.state == "failed"
+    assert told[0].endswith(last.why)
+
+
+def test_other_errors_of_a_step_keep_their_name(
+    small_street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def step(*args: Any) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        list(train(teacher_settings(small_street), tmp_path))
 
 
 def test_a_damaged_training_file_is_named(small_street: Path, tmp_path: Path):

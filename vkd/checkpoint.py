@@ -90,7 +90,7 @@ def _write(path: Path, how: Callable[[Path], Any]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        raise OSError(f"{path} could not be written ({error}): make room on the disk") from error
+        raise OSError(f"{path} could not be written ({error}): make room on the disk.") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -171,16 +171,18 @@ def load_authors(
     """
     folder = Path(folder)
     found = authors.describe(folder, name)
-    config = Config(
-        backbone=found.backbone,
-        identities=found.identities,
-        image_size=image_size or ((224, 224) if found.dataset == "veri" else (256, 128)),
-        stage="imported",
-        dataset=found.dataset,
-    )
+    config = imported(found.backbone, found.identities, found.dataset, image_size)
     net = empty(config.backbone, config.identities)
     net.load_state_dict(authors.read_weights(found.weights, net), assign=True)
     return Checkpoint(net.to(device).eval(), config, folder)
+
+
+def imported(
+    backbone: str, identities: int, dataset: str, image_size: tuple[int, int] | None = None
+) -> Config:
+    """The config of a network of the authors. Raises ValueError for values that no network has."""
+    size = image_size or ((224, 224) if dataset == "veri" else (256, 128))
+    return Config(backbone, identities, size, stage="imported", dataset=dataset)
 
 
 def convert_authors(

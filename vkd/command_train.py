@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import pydantic
 from pydantic import Field
 
-from vkd import runs, turns
+from vkd import resume, runs, turns
 from vkd import settings as asked
 from vkd.flags import parse, refuse
 from vkd.presets import PRESETS
@@ -127,6 +127,7 @@ def _detach(settings: Settings, run: RunFlags, prog: str, generations: int) -> i
     if run.folder is None:
         folder = runs.start(settings, run.checkpoints)
     else:
+        resume.check(run.folder)
         run.folder.mkdir(parents=True, exist_ok=True)
         _keep(settings, run.folder)
         folder = runs.start(folder=run.folder)
@@ -165,6 +166,7 @@ def _one(settings: Settings, folder: Path, wait: bool = False) -> int:
     from vkd.train import train as events_of
 
     caught: list[int] = []
+    resume.check(folder)  # before anything is written there
     folder.mkdir(parents=True, exist_ok=True)
     with _signals(caught), runs.lock(folder) if _is_first() else nullcontext(), _cleared(folder):
 

@@ -66,7 +66,7 @@ def _append(file: FileIO, line: bytes) -> None:
         with suppress(OSError):
             file.truncate(end)
         raise OSError(
-            f"{file.name} could not be written ({error}): make room on the disk and go on from the last save"
+            f"{file.name} could not be written ({error}): make room on the disk and go on from the last save."
         ) from error
 
 

@@ -143,5 +143,5 @@ PRESETS: dict[str, Preset] = _presets()
 def preset(name: str) -> Preset:
     """The row of that name; raises ValueError naming the rows there are."""
     if name not in PRESETS:
-        raise ValueError(f"there is no preset '{name}'; choose one of {', '.join(PRESETS)}")
+        raise ValueError(f"There is no preset '{name}'; choose one of {', '.join(PRESETS)}.")
     return PRESETS[name]

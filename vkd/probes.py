@@ -78,7 +78,7 @@ def choose(splits: Splits) -> tuple[list[Tracklet], list[int], list[Tracklet]]:
 
     people = {query.identity: query for query in reversed(queries) if elsewhere(query)}
     if not people:
-        raise ValueError("no query has a match under another camera, so there is nothing to watch")
+        raise ValueError("No query has a match under another camera, so there is nothing to watch.")
     probes = [people[identity] for identity in _spread(sorted(people), PROBES)]
     kept = list(dict.fromkeys(item for probe in probes for item in elsewhere(probe)[:2]))
     places = [kept.index(elsewhere(probe)[0]) for probe in probes]

@@ -7,6 +7,8 @@ of the whole group. DDP averages instead of summing, so a loss must be multiplie
 `backward`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -71,6 +73,23 @@ def accelerator(device: str, precision: str, samples: int) -> Accelerator:
             "or the processes."
         )
     return made
+
+
+@contextmanager
+def memory_enough(device: torch.device, doing: str, remedy: str) -> Iterator[None]:
+    """What runs out of memory inside raises a ValueError instead: where, doing what, and what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        words = str(error).lower()
+        kinds = (torch.OutOfMemoryError, MemoryError)
+        if not isinstance(error, kinds) and not any(word in words for word in _NO_MEMORY):
+            raise
+        where = "GPU" if device.type == "cuda" else "machine"
+        raise ValueError(f"The {where} ran out of memory {doing}: {remedy}.") from error
+
+
+_NO_MEMORY = ("out of memory", "defaultcpuallocator")  # some libraries say it only in words
 
 
 def device_name(device: torch.device) -> str:

@@ -9,10 +9,31 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import torch
+from vkd import events
 
 NAME = "training.pt"
 _VERSION = 1
+
+
+def check(folder: Path) -> None:
+    """Whether a run may begin or go on in the folder.
+
+    Raises ValueError for one whose weights training would replace: a checkpoint that is no run, and a
+    finished run whose training.pt stayed elsewhere.
+    """
+    if (folder / NAME).is_file() or not (folder / "config.json").exists():
+        return
+    if not (folder / "settings.json").exists():
+        raise ValueError(
+            f"{folder} holds a checkpoint that is no run, and training would replace it: train in another "
+            "folder."
+        )
+    found, _ = events.read(folder)
+    if found and found[-1]["kind"] == "finished":
+        raise ValueError(
+            f"{folder} is a finished run without its {NAME}: it cannot go on, and training anew would "
+            "replace its weights. Train in another folder."
+        )
 
 
 def save(folder: Path, state: dict[str, Any]) -> Path:
@@ -20,6 +41,8 @@ def save(folder: Path, state: dict[str, Any]) -> Path:
 
     Raises OSError with a sentence if it cannot be written; the file that was there is untouched then.
     """
+    import torch  # here and below, so that looking at runs needs no torch
+
     path, part = folder / NAME, folder / f".{NAME}.part"
     try:
         with part.open("wb") as file:
@@ -40,6 +63,8 @@ def load(folder: Path) -> dict[str, Any] | None:
 
     Raises ValueError with a sentence for a file that is damaged or of another version.
     """
+    import torch
+
     path = folder / NAME
     if not path.is_file():
         return None
@@ -58,12 +83,16 @@ def load(folder: Path) -> dict[str, Any] | None:
 
 def random_state() -> dict[str, Any]:
     """Torch's own random states, for trunks with dropout; batches and new weights have their generators."""
+    import torch
+
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
     """Put them back, as far as this machine has the same devices."""
+    import torch
+
     torch.set_rng_state(state["cpu"])
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])

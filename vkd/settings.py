@@ -151,14 +151,14 @@ class Settings(pydantic.BaseModel):
     @classmethod
     def _picture(cls, size: tuple[int, int]) -> tuple[int, int]:
         if not all(16 <= side <= 2048 for side in size):
-            raise ValueError(f"a picture of {size[0]} × {size[1]} pixels: each side must be from 16 to 2048")
+            raise ValueError(f"A picture of {size[0]} × {size[1]} pixels: each side must be from 16 to 2048")
         return size
 
     @pydantic.field_validator("milestones")
     @classmethod
     def _ascending(cls, milestones: tuple[int, ...]) -> tuple[int, ...]:
         if list(milestones) != sorted(set(milestones)) or any(epoch < 1 for epoch in milestones):
-            raise ValueError(f"milestones {milestones} must be ascending epochs from 1")
+            raise ValueError(f"Milestones {milestones} must be ascending epochs from 1")
         return milestones
 
     @property
@@ -238,7 +238,7 @@ class StudentSettings(Settings):
     @pydantic.model_validator(mode="after")
     def _fewer(self) -> Self:
         if self.student_views > self.views:
-            raise ValueError(f"the student cannot see {self.student_views} of {self.views} views")
+            raise ValueError(f"The student cannot see {self.student_views} of {self.views} views")
         return self
 
     @property
@@ -269,7 +269,7 @@ def sentences(error: pydantic.ValidationError, names: Mapping[str, str] | None =
             "too_short": f"give at least {context.get('min_length')}",
             "too_long": f"give at most {context.get('max_length')}",
         }.get(item["type"], item["msg"].removeprefix("Value error, "))
-        what = what[:1].lower() + what[1:]
+        what = what[:1].lower() + what[1:] if field else what
         if item["type"] not in ("value_error", "too_short", "too_long", "extra_forbidden"):
             what += f", not {item['input']!r}"
         lines.append(f"{(names or {}).get(field, field)}: {what}" if field else what)
@@ -299,7 +299,7 @@ def save(settings: Settings, path: Path) -> Path:
 def load(path: Path) -> Settings:
     """Read settings.json; raises FileNotFoundError or ValueError with a sentence that names the file."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: the folder is not a training run")
+        raise FileNotFoundError(f"{path} is missing: the folder is not a training run.")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         kind = STAGES[values.pop("stage")]
@@ -308,5 +308,5 @@ def load(path: Path) -> Settings:
         raise ValueError(f"{path}: {sentences(error)}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(
-            f"{path} is not a file of settings ({error}): repair it or choose another folder"
+            f"{path} is not a file of settings ({error}): repair it or choose another folder."
         ) from error

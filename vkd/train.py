@@ -24,12 +24,16 @@ from torch import Tensor
 
 from vkd import datasets
 from vkd import settings as asked
-from vkd.processes import any_of_us, device_name, rank
+from vkd.processes import any_of_us, device_name, memory_enough, rank
 from vkd.settings import Settings
 from vkd.trainer import Trainer
 
 Event = dict[str, Any]
 _STEP_SECONDS = 0.5
+_LOWER = (
+    "lower the views, the samples per identity or the identities per batch (accumulate makes up for those), "
+    "or compute in bf16; with other programs on the device, let them end and go on from the last save"
+)
 
 
 def never() -> bool:
@@ -56,7 +60,9 @@ def train(settings: Settings, folder: str | Path, stop: Callable[[], bool] = nev
         if trainer.resumed:
             trainer.save()  # a kill may have struck between training.pt and the checkpoint made from it
         elif rank() == 0:
-            yield _event(trainer, "smoke", scores=trainer.smoke())
+            with memory_enough(trainer.device, "in a first small evaluation", "lower the test views"):
+                scores = trainer.smoke()
+            yield _event(trainer, "smoke", scores=scores)
         while trainer.progress.epoch < settings.epochs:
             stopped = yield from _epoch(trainer, stop)
             if not stopped:
@@ -99,7 +105,8 @@ def _epoch(trainer: Trainer, stop: Callable[[], bool]) -> Generator[Event, None,
     sums: dict[str, Tensor] = {}
     shown = began
     for step, (images, labels) in enumerate(batches, start=first):
-        found = trainer.step(images, labels, step)
+        with memory_enough(trainer.device, f"in epoch {progress.epoch + 1}, step {step + 1}", _LOWER):
+            found = trainer.step(images, labels, step)
         sums = {name: sums[name] + value if sums else value.double() for name, value in found.items()}
         now = time.perf_counter()
         if now - shown >= _STEP_SECONDS or step + 1 == trainer.steps:
@@ -144,7 +151,10 @@ def _after_epoch(trainer: Trainer, stop: Callable[[], bool]) -> Generator[Event,
 def _evaluate(trainer: Trainer) -> Iterator[Event]:
     progress = trainer.progress
     if rank() == 0:
-        progress.scores = trainer.evaluate()
+        with memory_enough(
+            trainer.device, f"in the evaluation after epoch {progress.epoch}", "lower the test views"
+        ):
+            progress.scores = trainer.evaluate()
         yield _event(trainer, "scores", scores=progress.scores)
         value = progress.scores[trainer.settings.protocols[0]]["map"]
         if progress.best is None or value > progress.best:

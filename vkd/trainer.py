@@ -24,7 +24,7 @@ from vkd.batches import TrainLoader, train_loader
 from vkd.datasets import DATASETS, Splits, Tracklet, valid_queries
 from vkd.model import Net, batch_statistics, student_of
 from vkd.objectives import choose_views, learn, of_all, pick_views, teach, total
-from vkd.processes import accelerator, forget_device, gathered, rank, world
+from vkd.processes import accelerator, forget_device, gathered, memory_enough, rank, world
 from vkd.settings import Settings, StudentSettings, TeacherSettings, conflicts, generation_rate, learning_rate
 
 _SMOKE_IDENTITIES = 4  # enough to run every part of an evaluation once
@@ -55,7 +55,12 @@ class Trainer:
         self.device = self.accelerator.device
         self.loader = _loader(settings, splits, self.device.type == "cuda")
         self.teacher: Net | None = None
-        self.net = self._networks()
+        with memory_enough(
+            self.device,
+            "while the networks were loaded",
+            "choose a smaller backbone, or let other programs end",
+        ):
+            self.net = self._networks()
         if settings.channels_last:
             self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         model = torch.compile(self.net) if settings.compile else self.net
@@ -118,11 +123,7 @@ class Trainer:
         """Go on from training.pt, if there is one."""
         state = resume.load(self.folder)
         if state is None:
-            if (self.folder / "config.json").exists() and not (self.folder / "settings.json").exists():
-                raise ValueError(
-                    f"{self.folder} holds a checkpoint that is no run, and training would replace it: train "
-                    "in another folder."
-                )
+            resume.check(self.folder)
             return False
         old = (
             type(self.settings).model_validate(state["settings"])
