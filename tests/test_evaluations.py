@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vkd import evaluations, runs
+from vkd import evaluations, runs, turns
 from vkd.evaluations import Asked
 
 
@@ -27,7 +27,7 @@ def asked(street: Path, **changes) -> Asked:
 
 def wait(folder: Path, seconds: float = 90) -> evaluations.Status:
     until = time.monotonic() + seconds
-    while (status := evaluations.status(folder)).state in ("running", "stopping"):
+    while (status := evaluations.status(folder)).state in ("waiting", "running", "stopping"):
         assert time.monotonic() < until, (folder / "log.txt").read_text()
         time.sleep(0.1)
     return status
@@ -36,8 +36,6 @@ def wait(folder: Path, seconds: float = 90) -> evaluations.Status:
 def test_an_evaluation_runs_by_itself_and_is_found_again(checkpoints, small_street):
     wanted = asked(small_street, curves=False)
     folder = evaluations.start(checkpoints, wanted)
-    with pytest.raises(ValueError, match="is at work: wait for it, or cancel it"):
-        evaluations.start(checkpoints, wanted)
     assert wait(folder).state == "finished"
     assert evaluations.names(checkpoints)[0] == folder.name
     assert evaluations.asked_of(evaluations.folder_of(checkpoints, folder.name)) == wanted
@@ -56,6 +54,28 @@ def test_a_cancelled_evaluation_says_so(checkpoints, small_street):
         evaluations.cancel(folder)
     with pytest.raises(ValueError, match="has no results"):
         evaluations.load(folder)
+
+
+def test_an_evaluation_waits_for_the_device_as_runs_do(checkpoints, small_street):
+    """Behind a run that trains, and behind an evaluation that asked before; a waiting one can be cancelled."""
+
+    def waits_for(folder: Path, *ahead: str) -> None:
+        until = time.monotonic() + 60
+        while (status := evaluations.status(folder)).ahead != ahead:
+            assert time.monotonic() < until, (status, (folder / "log.txt").read_text())
+            time.sleep(0.1)
+        assert status.state == "waiting"
+
+    with turns.turn(checkpoints, "a-run", turns.device_name("auto"), print):
+        first = evaluations.start(checkpoints, asked(small_street, curves=False))
+        waits_for(first, "a-run")
+        second = evaluations.start(checkpoints, asked(small_street))
+        waits_for(second, "a-run", f"evaluation-{first.name}")
+        evaluations.cancel(second)
+        assert wait(second).why == "cancelled"
+        assert evaluations.status(first).state == "waiting"
+    assert wait(first).state == "finished"
+    assert turns.waiting(checkpoints) == {}
 
 
 def test_a_failed_evaluation_keeps_the_sentence(checkpoints, tmp_path):

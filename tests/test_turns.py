@@ -113,3 +113,21 @@ def test_a_killed_trainer_lets_go_of_the_device(tmp_path: Path):
 def test_the_device_asked_for_names_the_queue():
     assert turns.device_name("cpu") == "cpu"
     assert turns.device_name("auto") in ("cpu", "cuda") or turns.device_name("auto").startswith("cuda-")
+
+
+def test_other_work_stands_in_the_same_queue(tmp_path: Path):
+    """An evaluation waits for runs, and runs for it; what hears who is ahead may end the waiting."""
+    heard: list[list[str]] = []
+
+    def told(ahead: list[str]) -> None:
+        heard.append(ahead)
+        if len(heard) == 2:
+            raise TimeoutError
+
+    with turns.turn(tmp_path, "evaluation-a", "cpu", told):
+        run = turns.in_turn(training(), tmp_path / "run", "cpu", never, seconds=0.01)
+        assert next(run)["ahead"] == ["evaluation-a"]
+        with pytest.raises(TimeoutError), turns.turn(tmp_path, "evaluation-b", "cpu", told, seconds=0.01):
+            pytest.fail("the device is taken")
+    assert heard == [["evaluation-a", "run"]] * 2
+    assert [event["kind"] for event in run] == ["started", "finished"]

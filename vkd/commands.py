@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -123,6 +124,11 @@ class EvaluateFlags(pydantic.BaseModel):
     latex: Path | None = flag(None, "Write the results as a LaTeX table.")
     curves: bool = flag(False, "Also score 1, 2, 4 and 8 gallery frames and query views.")
     folder: Path | None = flag(None, "Keep all that was found, and how far the work is, in this folder.")
+    wait: bool = flag(
+        False,
+        "With --folder: wait until the runs and evaluations that asked earlier in the folder of the first "
+        "checkpoint have left the device; evaluations that are started in the app always do.",
+    )
 
 
 def device_of(name: str) -> str:
@@ -170,7 +176,9 @@ def evaluate(argv: Sequence[str]) -> int:
 
     flags.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with evaluations.recording(flags.folder) as told:
+        root = flags.checkpoints[0].absolute().parent
+        turn = evaluations.in_turn(flags.folder, root, flags.device) if flags.wait else nullcontext()
+        with evaluations.recording(flags.folder) as told, turn:
             found = _compare(flags, told)
             evaluations.save(found, flags.folder)
     except evaluations.Stopped:

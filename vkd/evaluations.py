@@ -1,7 +1,8 @@
 """An evaluation is a folder, made by a process of its own: any page finds it again, whatever was closed.
 
-`asked.json` says what was asked, `progress.json` how far it is, `comparison.json` with `arrays.npz`,
-`items.json` and `features-*.npy` what came out. `lock`, `stop` and `log.txt` are as in a run.
+`asked.json` says what was asked, `progress.json` how far it is or who is ahead in the queue of the device;
+`comparison.json` with `arrays.npz`, `items.json` and `features-*.npy` what came out. `lock`, `stop` and
+`log.txt` are as in a run.
 """
 
 import hashlib
@@ -15,20 +16,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from vkd import runs
+from vkd import runs, turns
 from vkd.archive import load, save, write_json
 from vkd.comparison import Progress
 from vkd.thumbnails import QUALITY, small
 
 __all__ = [
     "PLACE",
+    "SHIPPED",
     "Asked",
     "Status",
     "Stopped",
     "asked_of",
     "cancel",
     "command",
+    "describe",
     "folder_of",
+    "in_turn",
+    "keep_picture",
     "load",
     "names",
     "recording",
@@ -39,8 +44,10 @@ __all__ = [
 ]
 
 PLACE = ".evaluations"
+SHIPPED = "street-evaluation"
+"""The one that lies beside the demo pair, with pictures of its own and without embeddings."""
 
-State = Literal["running", "stopping", "finished", "stopped", "failed", "died"]
+State = Literal["waiting", "running", "stopping", "finished", "stopped", "failed", "died"]
 
 
 class Stopped(Exception):  # noqa: N818 (a request, not an error)
@@ -65,7 +72,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Status:
-    """How far an evaluation is: frames done of all, the network at work, seconds left by the pace so far."""
+    """How far an evaluation is: frames done of all, the network at work, seconds left by the pace so far.
+
+    `ahead`: who is before a waiting one in the queue of the device, the one at work first.
+    """
 
     state: State
     done: int = 0
@@ -73,6 +83,7 @@ class Status:
     network: str = ""
     seconds_left: float | None = None
     why: str = ""
+    ahead: tuple[str, ...] = ()
 
 
 def command(asked: Asked, folder: Path) -> list[str]:
@@ -82,28 +93,16 @@ def command(asked: Asked, folder: Path) -> list[str]:
         *("evaluate", *places, "--dataset", asked.dataset, "--root", asked.root),
         *("--protocols", *asked.protocols, "--views", str(asked.views), "--ap", asked.ap),
         *("--cameras", asked.cameras, "--curves" if asked.curves else "--no-curves"),
-        *("--batch", "8", "--workers", "0", "--folder", str(folder)),
+        *("--batch", "8", "--workers", "0", "--folder", str(folder), "--wait"),
     ]
 
 
 def start(checkpoints: Path, asked: Asked) -> Path:
     """Evaluate in a process of its own that outlives this one; → its folder below `checkpoints`.
 
-    Raises ValueError while another evaluation is at work there.
+    It waits there until the runs and evaluations that asked earlier have left the device.
     """
-    if busy := [name for name in names(checkpoints) if runs.alive(checkpoints / PLACE / name)]:
-        raise ValueError(f"The evaluation {busy[0]} is at work: wait for it, or cancel it first.")
-    place = checkpoints.resolve() / PLACE
-    base = f"{datetime.now():%Y%m%d-%H%M%S}"
-    for attempt in range(1, 100):
-        folder = place / (base if attempt == 1 else f"{base}-{attempt}")
-        try:
-            folder.mkdir(parents=True)
-            break
-        except FileExistsError:
-            continue
-    else:
-        raise ValueError(f"{place / base} and 98 more are taken: try again in a second.")
+    folder = runs.fresh(checkpoints.resolve() / PLACE, f"{datetime.now():%Y%m%d-%H%M%S}")
     write_json(folder / "asked.json", asdict(asked))
     _progress(folder, "running")
     runs.launch(folder, command(asked, folder))
@@ -111,9 +110,10 @@ def start(checkpoints: Path, asked: Asked) -> Path:
 
 
 def names(checkpoints: Path) -> list[str]:
-    """Names of the evaluations, newest first."""
+    """Names of the evaluations, newest first, the one that ships last."""
     found = (path.parent.name for path in (checkpoints / PLACE).glob("*/asked.json"))
-    return sorted((name for name in found if runs.NAME.match(name)), key=_order, reverse=True)
+    made = sorted((name for name in found if runs.NAME.match(name)), key=_order, reverse=True)
+    return made + [SHIPPED] * (checkpoints / SHIPPED / "asked.json").is_file()
 
 
 def _order(name: str) -> tuple[str, int]:
@@ -124,7 +124,7 @@ def _order(name: str) -> tuple[str, int]:
 def folder_of(checkpoints: Path, name: str) -> Path:
     """Folder of an evaluation by its plain name. Raises ValueError for any other text, disk untouched."""
     if runs.NAME.match(name or ""):
-        folder = checkpoints / PLACE / name
+        folder = checkpoints / SHIPPED if name == SHIPPED else checkpoints / PLACE / name
         if (folder / "asked.json").is_file():
             return folder
     known = ", ".join(names(checkpoints)) or "none yet"
@@ -152,12 +152,13 @@ def status(folder: Path) -> Status:
         begun, now = float(told["begun"]), float(told["now"])
     except (OSError, ValueError, KeyError, TypeError):
         return Status("running" if living else "died", why="" if living else "its progress cannot be read")
-    if state == "running" and not living:
+    if state in ("waiting", "running") and not living:
         return Status("died", done, total, str(told["network"]), why=_last_line(folder))
-    if state == "running" and runs.stop_asked(folder):
+    if state in ("waiting", "running") and runs.stop_asked(folder):
         state = "stopping"
     left = (now - begun) / done * (total - done) if state == "running" and done and begun else None
-    return Status(state, done, total, str(told["network"]), left, str(told.get("why", "")))
+    ahead = tuple(map(str, told.get("ahead", [])))
+    return Status(state, done, total, str(told["network"]), left, str(told.get("why", "")), ahead)
 
 
 def _last_line(folder: Path) -> str:
@@ -191,7 +192,7 @@ def recording(folder: Path, seconds: float = 0.5) -> Iterator[Progress]:
             begun = begun or time.time()
             if time.time() - last >= seconds:
                 last = time.time()
-                _progress(folder, "running", done, total, network, begun)
+                _progress(folder, "running", done=done, total=total, network=network, begun=begun)
 
         _progress(folder, "running")
         try:
@@ -205,27 +206,52 @@ def recording(folder: Path, seconds: float = 0.5) -> Iterator[Progress]:
         _progress(folder, "finished")
 
 
-def _progress(
-    folder: Path,
-    state: str,
-    done: int = 0,
-    total: int = 0,
-    network: str = "",
-    begun: float = 0.0,
-    why: str = "",
-) -> None:
-    told = {"state": state, "done": done, "total": total, "network": network, "begun": begun, "why": why}
-    write_json(folder / "progress.json", {**told, "now": time.time()})
+@contextmanager
+def in_turn(folder: Path, root: Path, device: str) -> Iterator[None]:
+    """Wait, inside `recording`, until the device is free in the queue of the runs below `root`.
+
+    Raises Stopped once somebody asked to stop.
+    """
+
+    def told(ahead: list[str]) -> None:
+        if runs.stop_asked(folder):
+            raise Stopped
+        _progress(folder, "waiting", ahead=ahead)
+
+    with turns.turn(root, f"evaluation-{folder.name}", turns.device_name(device), told):
+        _progress(folder, "running")
+        yield
+
+
+def _progress(folder: Path, state: State, **told: Any) -> None:
+    nothing = {"done": 0, "total": 0, "network": "", "begun": 0.0, "why": "", "ahead": []}
+    write_json(folder / "progress.json", {"state": state, **nothing, **told, "now": time.time()})
+
+
+def describe(folder: Path, asked: Asked) -> None:
+    """Make a folder that holds results a finished evaluation of what was asked."""
+    write_json(folder / "asked.json", asdict(asked))
+    _progress(folder, "finished")
 
 
 def thumbnail(folder: Path, frame: str) -> Path:
-    """A small picture of a frame, made at the first time it is asked for. Where the original is gone the path
-    leads nowhere.
+    """A small picture of a frame, made at the first time it is asked for. Where the original is gone, or only
+    its place within the data set is told, as in what ships, the path may lead nowhere.
     """
-    path = folder / "thumbnails" / f"{hashlib.sha256(frame.encode()).hexdigest()[:24]}.jpg"
-    if not path.is_file() and Path(frame).is_file():
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns()}")
-        small(frame).save(temporary, "JPEG", quality=QUALITY)
-        temporary.replace(path)
+    path = _place(folder, frame)
+    if not path.is_file() and Path(frame).is_absolute() and Path(frame).is_file():
+        keep_picture(folder, frame, Path(frame))
     return path
+
+
+def keep_picture(folder: Path, frame: str, original: Path) -> None:
+    """Make the small picture of a frame out of its original."""
+    path = _place(folder, frame)
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns()}")
+    small(str(original)).save(temporary, "JPEG", quality=QUALITY)
+    temporary.replace(path)
+
+
+def _place(folder: Path, frame: str) -> Path:
+    return folder / "thumbnails" / f"{hashlib.sha256(frame.encode()).hexdigest()[:24]}.jpg"

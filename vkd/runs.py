@@ -20,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from vkd import resume
 from vkd import settings as asked
 from vkd.events import LAST_WORDS, numbers, read, record
 from vkd.settings import Settings
@@ -32,6 +33,7 @@ __all__ = [
     "check_name",
     "command",
     "create",
+    "fresh",
     "label",
     "launch",
     "lock",
@@ -65,7 +67,7 @@ def check_name(name: str) -> str:
     """The name itself; raises ValueError for one that is no run name (`NAME`)."""
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"'{name}' is no name for a run: 1 to 64 small letters, digits, - and _, no - or _ first"
+            f"'{name}' is no name for a run: 1 to 64 small letters, digits, - and _, no - or _ first."
         )
     return name
 
@@ -87,16 +89,29 @@ def create(root: str | Path, settings: Settings, name: str | None = None) -> Pat
     The default name is date-time-dataset-network-stage.
     """
     root = Path(root)
-    base = check_name(name) if name else f"{datetime.now():%Y%m%d-%H%M%S}-{label(settings)}"
+    if name:
+        folder = root / check_name(name)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            raise ValueError(f"{folder} is taken: choose another name, or go on with that run.") from None
+    else:
+        folder = fresh(root, f"{datetime.now():%Y%m%d-%H%M%S}-{label(settings)}")
+    asked.save(settings, folder / "settings.json")
+    return folder
+
+
+def fresh(root: Path, base: str) -> Path:
+    """Make `root/<base>` or, where that is taken, `<base>-2`, `<base>-3` …; → the folder.
+
+    Raises ValueError after 99 of them.
+    """
     for attempt in range(1, 100):
         folder = root / (base if attempt == 1 else f"{base}-{attempt}")
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            if name:
-                raise ValueError(f"{folder} is taken: choose another name, or go on with that run") from None
             continue
-        asked.save(settings, folder / "settings.json")
         return folder
     raise ValueError(f"{root / base} and 98 more are taken: choose another name")
 
@@ -147,7 +162,7 @@ def lock(folder: str | Path) -> Iterator[None]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing: there is no such run")
+        raise FileNotFoundError(f"{folder} is missing: there is no such run.")
     path = folder / "lock"
     descriptor = _adopted(path)
     handed = descriptor is not None
@@ -158,7 +173,7 @@ def lock(folder: str | Path) -> Iterator[None]:
             holder = pid(folder)
             raise ValueError(
                 f"{folder} is being trained by another process{f' ({holder})' if holder else ''}: "
-                "stop that one first, or train in another folder"
+                "stop that one first, or train in another folder."
             )
         _held.add(descriptor)
         _write_pid(descriptor, os.getpid())
@@ -214,13 +229,14 @@ def start(
 
     A new run from `settings`, or with `folder` an old one goes on. Output goes to the folder's log.txt. The
     child inherits the lock already taken: there is no moment at which a second start, or a look, could miss
-    it. Raises ValueError if the run already has a trainer.
+    it. Raises ValueError if the run already has a trainer, and as `resume.check` does.
     """
     if folder is None:
         if settings is None:
-            raise ValueError("say what to train: settings for a new run, or the folder of an old one")
+            raise ValueError("Say what to train: settings for a new run, or the folder of an old one.")
         folder = create(root, settings, name)
     folder = Path(folder).resolve()
+    resume.check(folder)
     settings = asked.load(folder / "settings.json")
     launch(folder, command(settings, folder))
     return folder
@@ -238,7 +254,7 @@ def launch(folder: Path, arguments: Sequence[str]) -> None:
             holder = pid(folder)
             raise ValueError(
                 f"{folder} is at work already{f' in process {holder}' if holder else ''}: "
-                "let it end, or stop it first"
+                "let it end, or stop it first."
             )
         (folder / "stop").unlink(missing_ok=True)
         with (folder / "log.txt").open("ab") as log:

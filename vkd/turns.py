@@ -1,5 +1,5 @@
-"""Runs that share a device take turns, in the order in which they asked. No process has to watch over the
-queue.
+"""Runs and evaluations that share a device take turns, in the order in which they asked. No process has to
+watch over the queue.
 
 Every trainer draws a ticket (a numbered file that it keeps locked while it lives) and waits until no older
 ticket is held. A trainer that dies, however it dies, lets go of its ticket; the next one to look throws it
@@ -76,6 +76,22 @@ def in_turn(
                 yield {"kind": "waiting", "epoch": 0, "time": time.time(), "ahead": ahead, "device": device}
             time.sleep(seconds)
         yield from events
+
+
+@contextmanager
+def turn(
+    root: str | Path, name: str, device: str, told: Callable[[list[str]], None], *, seconds: float = 0.5
+) -> Iterator[None]:
+    """Stand in the queue of `root` under a name; inside, the device is free for whoever stood there.
+
+    While others are ahead, `told` hears their names every so many seconds; what it raises ends the waiting.
+    """
+    place = Path(root) / PLACE / device
+    with _ticket(place, name) as ticket:
+        while ahead := _ahead(place, ticket):
+            told(ahead)
+            time.sleep(seconds)
+        yield
 
 
 def waiting(root: str | Path) -> dict[str, list[str]]:
