@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from vkd.scores import Scores
 
 TEACHER, STUDENT, CONTROL = (f"street-mobilenet-{role}" for role in ("teacher", "student", "control"))
+UNSEEN = "street-unseen"
 STREETS: dict[str, dict[str, Any]] = {
     "street": {"train_identities": 240, "test_identities": 60, "rings": 16, "seed": 0},
-    "street-unseen": {"train_identities": 5, "test_identities": 100, "rings": 1, "seed": 2000},
+    UNSEEN: {"train_identities": 5, "test_identities": 100, "rings": 1, "seed": 2000},
 }
 """The street to train on, and another with other people and other cameras, which nothing is chosen by."""
 FRAMES = 6
@@ -26,7 +27,7 @@ RESAMPLES = 10_000
 
 
 class DemoFlags(pydantic.BaseModel):
-    out: Path = argument("Folder that gets the pair, its gallery, its queries and README.md.")
+    out: Path = argument("Folder that gets the pair, gallery, queries, evaluation and README.md.")
     data: Path = flag(Path("data"), "Folder of the streets; those that are there are taken.")
     runs: Path = flag(Path("runs"), "Folder of the three training runs; what is there goes on.")
     workers: int = flag(2, "Processes that draw the streets.", ge=1, le=64)
@@ -43,7 +44,8 @@ def demo(argv: Sequence[str]) -> int:
     scores = _scores(flags, half)
     from vkd.demo import build_demo
 
-    build_demo(flags.data / "street-unseen", half[TEACHER], half[STUDENT], flags.out, progress=bar("gallery"))
+    build_demo(flags.data / UNSEEN, half[TEACHER], half[STUDENT], flags.out, progress=bar("gallery"))
+    _evaluation(flags)
     report(flags.out, flags.runs, scores)
     print(f"{flags.out / 'README.md'}")
     return 0
@@ -61,7 +63,8 @@ def _streets(flags: DemoFlags) -> None:
 
 
 def _train(flags: DemoFlags) -> int:
-    """The three presets one after another; each goes on where it stands, so a finished one costs nothing."""
+    """The three presets one after another; each goes on where it stands; a finished one is left alone."""
+    from vkd import runs
     from vkd.command_train import train
 
     teacher = ["--teacher", str(flags.runs / TEACHER)]
@@ -70,6 +73,8 @@ def _train(flags: DemoFlags) -> int:
         ("student", STUDENT, teacher),
         ("student", CONTROL, teacher),
     ):
+        if runs.status(flags.runs / name).state == "finished":
+            continue
         folder = ["--root", str(flags.data / "street"), "--folder", str(flags.runs / name)]
         code = train([stage, "--preset", name, *folder, *more])
         if code:
@@ -78,18 +83,24 @@ def _train(flags: DemoFlags) -> int:
 
 
 def _ship(flags: DemoFlags) -> dict[str, Path]:
-    """The last weights of teacher and student, stored as fp16; nothing else of the runs travels."""
+    """The last weights of teacher and student, stored as fp16, with the record of how they came about."""
     from dataclasses import replace
 
-    from vkd import checkpoint
+    from vkd import checkpoint, settings, shipped
+    from vkd.presets import PRESETS
 
     folders = {}
+    places = {flags.data: "data", flags.runs: "checkpoints"}
+    words = {f"{path}/": f"{name}/" for here, name in places.items() for path in (here.absolute(), here)}
     for name in (TEACHER, STUDENT):
         found = checkpoint.load(flags.runs / name, weights="model")
         folders[name] = flags.out / name
         shutil.rmtree(folders[name], ignore_errors=True)
         parent = TEACHER if found.config.parent else None
         checkpoint.save(folders[name], found.net, replace(found.config, parent=parent), half=True)
+        asked, preset = settings.load(flags.runs / name / "settings.json"), PRESETS[name].settings()
+        usual = {key: getattr(preset, key) for key in ("root", "teacher") if hasattr(preset, key)}
+        shipped.keep_run(flags.runs / name, folders[name], asked.changed(**usual), words)
     return folders
 
 
@@ -109,6 +120,21 @@ def _scores(flags: DemoFlags, half: dict[str, Path]) -> dict[str, dict[str, dict
                 known.net, splits, image_size=known.config.image_size, progress=bar(f"{street}, {name}")
             )
     return found
+
+
+def _evaluation(flags: DemoFlags) -> Path:
+    """The three runs as trained on the second street, kept so that it opens without that street."""
+    from vkd import checkpoint, datasets, shipped
+    from vkd.commands import meter
+    from vkd.comparison import compare
+    from vkd.evaluations import SHIPPED, Asked
+
+    names = (TEACHER, STUDENT, CONTROL)
+    networks = {name: checkpoint.load(flags.runs / name, weights="model") for name in names}
+    splits = datasets.read("street", flags.data / UNSEEN)
+    found = compare(networks, splits, resamples=RESAMPLES, progress=meter())
+    asked = Asked(names, "street", str(Path("data") / UNSEEN), tuple(found.sides))
+    return shipped.keep_evaluation(found, flags.out / SHIPPED, asked, flags.data)
 
 
 def _gain(scores: "dict[str, dict[str, Scores]]", better: str, worse: str, protocol: str) -> "Interval":
@@ -189,10 +215,10 @@ def _section(street: str, found: dict[str, Any]) -> str:
 
 _TITLES = {
     "street": "The training street's held-out people under held-out cameras",
-    "street-unseen": "A second street: other people, other cameras",
+    UNSEEN: "A second street: other people, other cameras",
 }
 
-_SEEN, _UNSEEN = STREETS["street"], STREETS["street-unseen"]
+_SEEN, _UNSEEN = STREETS["street"], STREETS[UNSEEN]
 
 _HEAD = f"""# The demo pair
 
@@ -210,9 +236,12 @@ presets `{TEACHER}`, `{STUDENT}` and
 weights of each. The control is the student without what it learns from the teacher (weights of KD and DP 0),
 otherwise the same run.
 
-- `{TEACHER}/`, `{STUDENT}/`: the checkpoints, stored as fp16.
+- `{TEACHER}/`, `{STUDENT}/`: the checkpoints, stored as fp16, and the records of their runs:
+  settings, events, what the probe pictures showed. They cannot be gone on with (no `training.pt`).
 - `street-gallery/`: tracklets of the second street's people, embedded by both networks.
-- `street-queries/`: query pictures of the same people, frames that the gallery's embeddings do not use.
+- `street-queries/`: query pictures of the same people, frames that the gallery's embeddings do not use, and
+  the masks of who is in them.
+- `street-evaluation/`: the three runs as trained on the second street, as the Evaluate tab opens it.
 - `scores.json`: the numbers below with all others, in full precision.
 
 ## Scores (synthetic data)

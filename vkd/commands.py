@@ -171,7 +171,7 @@ def evaluate(argv: Sequence[str]) -> int:
     (flags,) = parse("vkd evaluate", about, argv, [EvaluateFlags])
     _check_names(flags)
     if flags.folder is None:
-        return _report(flags, _compare(flags, _meter()))
+        return _report(flags, _compare(flags, meter()))
     from vkd import evaluations
 
     flags.folder.mkdir(parents=True, exist_ok=True)
@@ -207,7 +207,7 @@ def _compare(flags: EvaluateFlags, progress: "Progress") -> "Comparison":
     )
 
 
-def _meter() -> "Progress":
+def meter() -> "Progress":
     """A progress bar over frames, on a terminal only."""
     from tqdm import tqdm
 
