@@ -1,7 +1,10 @@
 """What every test may use: no telemetry, one small street, one untrained pair of tiny checkpoints."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -9,6 +12,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from tests.hub_server import Hub
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -57,3 +63,42 @@ def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         checkpoint.save(folder, net, config)
         folders.append(folder)
     return folders[0], folders[1]
+
+
+@pytest.fixture(scope="session")
+def hub_server() -> "Iterator[Hub]":
+    from tests.hub_server import Hub
+
+    server = Hub().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def hub(hub_server: "Hub", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Hub":
+    """An empty Hub on this machine: `.endpoint`, `.token`, `.fault(...)` (see tests/hub_server.py).
+
+    The client's cache is empty, nobody is logged in, and its waits between retries are none.
+    """
+    import time
+
+    from huggingface_hub import constants, file_download
+    from huggingface_hub.utils import _http
+
+    hub_server.clear()
+    home = tmp_path / "hugging-face"
+    for name, value in (
+        ("HF_HUB_OFFLINE", False),
+        ("HF_HUB_DISABLE_XET", True),
+        ("HF_HUB_CACHE", str(home / "hub")),
+        ("HF_TOKEN_PATH", str(home / "token")),
+    ):
+        monkeypatch.setattr(constants, name, value)
+    for name, value in {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(home)}.items():
+        monkeypatch.setenv(name, value)  # for a command in a process of its own
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    clock = SimpleNamespace(sleep=lambda seconds: time.sleep(0.01), time=time.time, monotonic=time.monotonic)
+    for module in (_http, file_download):
+        monkeypatch.setattr(module, "time", clock)
+    return hub_server
