@@ -248,15 +248,16 @@ def test_new_checkpoints_and_galleries_are_seen_without_a_restart(checkpoints: P
     from vkd.ui import retrieve
 
     places = parts.Places.of(tmp_path)
-    assert [update["choices"] for update in retrieve.look_again(places, None, [], None, None)] == [
-        [], [], [], [],
-    ]  # fmt: skip
+    *updates, page = retrieve.look_again(places, None, None, None, None, [])
+    assert [update["choices"] for update in updates] == [[], [], [], []]
+    assert "There is no network yet" in page
     for name in ("tiny-teacher", "tiny-student", "street-gallery"):
         (tmp_path / name).symlink_to(checkpoints / name)
-    gallery, cameras, teacher, student = retrieve.look_again(places, None, [], None, None)
+    gallery, teacher, student, cameras, page = retrieve.look_again(places, None, None, None, None, [])
     assert (gallery["value"], teacher["value"], student["value"]) == (
         "street-gallery", "tiny-teacher", "tiny-student",
     )  # fmt: skip
+    assert "Who is this?" in page
     assert cameras["choices"] == [("0", "0"), ("1", "1"), ("2", "2")] or cameras["choices"] == ["0", "1", "2"]
 
 
@@ -359,6 +360,13 @@ def test_every_public_endpoint_is_named_and_says_what_it_does(client: Client) ->
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert {"/search", "/example", "/explain"} <= set(endpoints)
     assert [name for name, endpoint in endpoints.items() if not endpoint["description"]] == []
+    unnamed = {
+        (name, argument["parameter_name"])
+        for name, endpoint in endpoints.items()
+        for argument in endpoint["parameters"]
+        if argument["parameter_name"].startswith("param_")
+    }
+    assert unnamed == set()
 
 
 def test_files_of_the_server_are_not_served(address: str, checkpoints: Path, tmp_path: Path) -> None:
@@ -428,7 +436,7 @@ def test_the_app_opens_without_anything_to_show(tmp_path: Path) -> None:
     from vkd.ui import retrieve
 
     page = load_app().build(tmp_path)
-    assert "There is no gallery yet" in json.dumps(page.get_config_file(), default=str)
+    assert "There is no network yet" in json.dumps(page.get_config_file(), default=str)
     picture_file = write_odd("transparent.png", tmp_path)
     with pytest.raises(gr.Error, match="There is no gallery yet"):
         retrieve.search(parts.Places.of(tmp_path), [picture_file], "", "", "", 5, [], False)

@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
@@ -44,9 +46,8 @@ def test_every_method_answers_for_both_networks(places: Places, method: str) -> 
 
 def test_the_share_on_the_subject_is_told_where_its_mask_is_known(places: Places) -> None:
     data = ask(places)["teacher"]
-    found = explained.explain(
-        places, [str(places.queries / "a.png")], None, "top identity", "gradcam", "tiny-teacher", ""
-    )
+    wanted = explained.Wanted("top identity", "gradcam", "tiny-teacher", "")
+    (found,) = explained.explain(places, [str(places.queries / "a.png")], None, wanted)
     heat = found.answers[0].maps[0]
     assert data["on_subject"] == pytest.approx(heat[:32].sum() / heat.sum(), abs=1e-3)
     assert "of the heat on the subject" in explained.as_html(found)
@@ -84,3 +85,63 @@ def test_the_heatmaps_are_kept_as_a_picture(places: Places) -> None:
 def test_masks_belong_to_known_pictures_only(places: Places, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert queries.read_query(places, [str(tmp_path / "a.png")]).masks == (None,)
+
+
+# ---- what the page shows
+
+
+def again(places: Places, before: str = "", **given: Any) -> list[tuple[Any, Any, Any]]:
+    """What `explain_again` shows, step by step."""
+    picture = [str(places.queries / "a.png")]
+    pictures, second = given.pop("pictures", picture), given.pop("second", None)
+    choices = {
+        "target": "top identity", "method": "gradcam", "teacher": "tiny-teacher", "student": "tiny-student",
+        "layer": "last", "identity": "",
+    }  # fmt: skip
+    return list(explain.explain_again(places, before, pictures, second, *{**choices, **given}.values()))
+
+
+def test_the_teachers_maps_are_shown_while_the_students_are_made(places: Places) -> None:
+    (first, _, _), (last, data, _) = again(places)
+    assert "teacher heatmap" in first
+    assert "student heatmap" not in first
+    assert "Its heatmaps are being made" in first
+    assert "student heatmap" in last
+    assert set(data) == {"teacher", "student"}
+
+
+def test_a_change_that_is_told_twice_is_answered_once(places: Places) -> None:
+    *_, (_, _, asked) = again(places)
+    assert again(places, asked) == [(gr.skip(), gr.skip(), gr.skip())]
+    assert len(again(places, asked, method="layercam")) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "todo"),
+    [
+        ({"pictures": None}, "Where does it look?"),
+        ({"target": "second picture"}, "Which second picture?"),
+        ({"target": "chosen identity", "identity": " "}, "Which training identity?"),
+        ({"target": "chosen identity", "identity": "99"}, "it knows 12, from 0 to 11"),
+        ({"layer": "<b>attic"}, "There is no layer"),
+    ],
+)
+def test_what_is_missing_or_wrong_stands_where_the_answer_would_be(
+    places: Places, given: dict[str, Any], todo: str
+) -> None:
+    ((page, data, _),) = again(places, **given)
+    assert todo in page
+    assert data is None
+    assert "<b>" not in page
+
+
+def test_an_example_goes_where_a_picture_is_missing(places: Places) -> None:
+    files = [str(places.queries / "a.png")]
+    show = explain.show_example
+    assert show(places, "identity-3-camera-1", "top identity", None) == (files, gr.skip())
+    assert show(places, "identity-3-camera-1", "second picture", None) == (files, gr.skip())
+    assert show(places, "identity-3-camera-1", "second picture", [("x.png", None)]) == (gr.skip(), files)
+
+
+def test_an_app_without_networks_says_how_to_get_them(tmp_path: Path) -> None:
+    assert "Train a teacher and a student" in explain.welcome(Places.of(tmp_path))

@@ -80,6 +80,21 @@ def empty(title: str, text: str) -> str:
     )
 
 
+NO_NETWORK = empty(
+    "There is no network yet",
+    "Train a teacher and a student in the Train tab, or put their folders among the checkpoints. They are "
+    "found here without a restart.",
+)
+
+
+def refused(sentence: str) -> str:
+    """What went wrong, where the answer would be. `sentence` is safe HTML, as `parts.kindly` makes it."""
+    return (
+        '<section class="vkd-empty vkd-refused" role="alert"><h2>No answer to this one</h2>'
+        f"<p>{sentence}</p></section>"
+    )
+
+
 def who(identity: int, camera: int, name: str = "", file: str = "") -> str:
     """'identity 12 · camera 3' in words.
 
@@ -161,8 +176,8 @@ def column(answer: Column) -> str:
     )
     return (
         f'<section class="vkd-column vkd-{part}" aria-label="Matches of the {part}">'
-        f'<h3><span class="vkd-part">{part.capitalize()}</span>'
-        f'<span class="vkd-network">{escape(answer.network)}</span></h3>'
+        f'<h2><span class="vkd-part">{part.capitalize()}</span>'
+        f'<span class="vkd-network">{escape(answer.network)}</span></h2>'
         f'<p class="vkd-score">{escape(sentence)}</p>{answer.figure}{body}</section>'
     )
 
@@ -198,31 +213,48 @@ class View(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One network's heatmaps, the number they explain and what that number is."""
+    """One network's heatmaps, the number they explain and what that number is; a row of the views, and one
+    of what they are compared with."""
 
     part: str
     network: str
     value: float
     meaning: str
     views: Sequence[View]
+    others: Sequence[View] = ()
 
 
 def panel(answer: Panel) -> str:
     """Pictures and overlays of one network under its name and number."""
-    part = escape(answer.part)
-    views = "".join(
+    part, rows = escape(answer.part), [row for row in (answer.views, answer.others) if row]
+    most = max(map(len, rows))
+    height = {1: 380, 2: 220}.get(most, 200 if most < 5 else 140) if len(rows) == 1 else 200
+    return (
+        f'<section class="vkd-panel vkd-{part}" aria-label="Heatmaps of the {part}" '
+        f'style="--vkd-map:{height}px"><h2><span class="vkd-part">{part.capitalize()}</span>'
+        f'<span class="vkd-network">{escape(answer.network)}</span></h2>'
+        f'<p class="vkd-value"><b>{answer.value:.2f}</b><span>{escape(answer.meaning)}</span></p>'
+        f"{''.join(_maps(part, row) for row in rows)}</section>"
+    )
+
+
+def _maps(part: str, views: Sequence[View]) -> str:
+    shown = "".join(
         f'<figure><div class="vkd-pair"><img src="{view.picture}" alt="{escape(view.caption)}">'
         f'<img src="{view.overlay}" alt="{part} heatmap of {escape(view.caption)}"></div>'
         f"<figcaption>{escape(view.caption)}</figcaption></figure>"
-        for view in answer.views
+        for view in views
     )
-    height = {1: 380, 2: 220}.get(len(answer.views), 200)
+    return f'<div class="vkd-maps">{shown}</div>'
+
+
+def waiting(part: str, network: str) -> str:
+    """In place of a panel that is still being made."""
     return (
-        f'<section class="vkd-panel vkd-{part}" aria-label="Heatmaps of the {part}" '
-        f'style="--vkd-map:{height}px"><h3><span class="vkd-part">{part.capitalize()}</span>'
-        f'<span class="vkd-network">{escape(answer.network)}</span></h3>'
-        f'<p class="vkd-value"><b>{answer.value:.2f}</b><span>{escape(answer.meaning)}</span></p>'
-        f'<div class="vkd-maps">{views}</div></section>'
+        f'<section class="vkd-panel vkd-waiting vkd-{escape(part)}" role="status"><h2>'
+        f'<span class="vkd-part">{escape(part).capitalize()}</span>'
+        f'<span class="vkd-network">{escape(network)}</span></h2><p>Its heatmaps are being made…</p>'
+        "</section>"
     )
 
 
@@ -236,12 +268,15 @@ _WIPE = (
 )
 
 
-def heat(panels: Sequence[Panel], *, wipe: bool = False) -> str:
-    """Teacher and student side by side, and the scale; with `wipe` a place where one lies over the other."""
+def heat(panels: Sequence[Panel], *, wipe: bool = False, rest: str = "") -> str:
+    """Teacher and student side by side, and the scale; with `wipe` a place where one lies over the other.
+
+    `rest` is HTML in place of the panels that are still to come.
+    """
     choice, wipes = (_WIPE, '<div class="vkd-wipes"></div>') if wipe else ("", "")
     return (
         f'<div class="vkd-answer" data-view="side">{choice}{wipes}'
-        f'<div class="vkd-columns vkd-heat">{"".join(map(panel, panels))}</div>'
+        f'<div class="vkd-columns vkd-heat">{"".join(map(panel, panels))}{rest}</div>'
         '<p class="vkd-scale" role="status"><span>cold</span><i aria-hidden="true"></i><span>hot</span>'
         "<span>Each map is scaled to its own maximum: compare where it is hot; for strength see the numbers."
         "</span></p></div>"

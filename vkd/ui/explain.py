@@ -1,23 +1,40 @@
 """The Explain tab: where teacher and student look, side by side or under a slider that wipes between them."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import torch
 
 from vkd.explain import METHODS
 from vkd.ui import cards, explained, heats, parts, queries, save
-from vkd.ui.explained import CHOSEN, IDENTITY, SECOND
+from vkd.ui.explained import CHOSEN, IDENTITY, SECOND, Wanted
 from vkd.ui.parts import Places
-from vkd.ui.retrieve import REFUSED
 
 EMPTY = cards.empty(
     "Where does it look?",
     "Upload a picture, or click an example. The parts that made the teacher and the student "
     "recognise the person appear here. With a second picture the maps show what the two have in common.",
 )
+NO_SECOND = cards.empty(
+    "Which second picture?",
+    "Upload it on the left, or click an example: it becomes the second picture. Then the maps show what the "
+    "two have in common.",
+)
+NO_NUMBER = cards.empty(
+    "Which training identity?",
+    "Type its number on the left and press Enter. Then the maps show what in the picture speaks for it.",
+)
+CANCELLED = cards.empty("Cancelled", "Press Explain to look again.")
+LABELS = {
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
+    "layercam": "Layer-CAM",
+    "eigencam": "Eigen-CAM (looks at no target)",
+    "hirescam": "HiRes-CAM",
+}
 LAYERS = [("the last map", "last"), *((f"stage {n} from the end", str(-n)) for n in range(2, 6))]
 
 
@@ -41,25 +58,96 @@ def explain(
     layer's name. Names are plain text. Answers with the page's HTML and with the explained number of each
     network as JSON; `on_subject` is the share of the heat on the subject where its mask is known.
     """
-    found = explained.explain(places, pictures, second, target, method, teacher, student, layer, identity)
+    wanted = Wanted(target, method, teacher, student, layer, identity)
+    *_, found = explained.explain(places, pictures, second, wanted)
     return explained.as_html(found), explained.as_data(found)
 
 
-def explain_again(
-    places: Places, pictures: list[Any] | None, second: list[Any] | None, target: str, *rest: Any
-) -> Any:
-    """Explain once more after a choice was changed; nothing happens while something is missing."""
-    if not pictures or (target == SECOND and not second) or (target == CHOSEN and not str(rest[-1] or "")):
-        return gr.skip(), gr.skip()
-    return explain(places, pictures, second, target, *rest)
-
-
-@save.kindly
-def save_heat(places: Places, pictures: list[Any] | None, *choices: Any) -> tuple[bytes, str]:
+@save.kindly(like=explain)
+def save_heat(
+    places: Places, pictures: list[Any] | None, second: list[Any] | None, *choices: Any
+) -> tuple[bytes, str]:
     """The heatmaps of `explain`, with the same arguments, as one PNG picture."""
     file = io.BytesIO()
-    explained.as_picture(explained.explain(places, pictures, *choices)).save(file, "PNG")
+    *_, found = explained.explain(places, pictures, second, Wanted(*choices))
+    explained.as_picture(found).save(file, "PNG")
     return file.getvalue(), "vkd-heatmaps.png"
+
+
+# --- what the page shows ------------------------------------------------------------------------------------
+
+
+def welcome(places: Places) -> str:
+    """What to do first."""
+    return EMPTY if parts.checkpoints(places) else cards.NO_NETWORK
+
+
+def missing(places: Places, pictures: Any, second: Any, target: str, identity: str) -> str:
+    """What to do next where something is not there yet; empty where all is."""
+    if not pictures:
+        return welcome(places)
+    if target == SECOND and not second:
+        return NO_SECOND
+    return NO_NUMBER if target == CHOSEN and not (identity or "").strip() else ""
+
+
+@parts.kindly
+def _shown(steps: Iterator[explained.Explained]) -> tuple[str, Any] | None:
+    """The next step as the page shows it; None after the last."""
+    found = next(steps, None)
+    return found and (explained.as_html(found), gr.skip() if found.rest else explained.as_data(found))
+
+
+def explain_now(
+    places: Places, pictures: list[Any] | None, second: list[Any] | None, *choices: Any
+) -> Iterator[tuple[str, Any, str]]:
+    """`explain` for the page: the teacher's maps are shown while the student's are made, and what went wrong
+    stands where the answer would be."""
+    asked = queries.question(pictures, second, choices)
+    try:
+        steps = explained.explain(places, pictures, second, Wanted(*choices))
+        while (shown := _shown(steps)) is not None:
+            yield *shown, asked
+    except gr.Error as wrong:
+        yield cards.refused(wrong.message), None, asked
+
+
+def explain_again(
+    places: Places, before: str, pictures: list[Any] | None, second: list[Any] | None, *choices: Any
+) -> Iterator[tuple[Any, Any, Any]]:
+    """Explain after a change of pictures or choices, once for each change."""
+    asked, (target, *_, identity) = queries.question(pictures, second, choices), choices
+    if asked == before:
+        yield gr.skip(), gr.skip(), gr.skip()
+    elif todo := missing(places, pictures, second, target, identity):
+        yield todo, None, asked
+    else:
+        yield from explain_now(places, pictures, second, *choices)
+
+
+def cancelled() -> tuple[str, None, str]:
+    """What stands in place of an answer that nobody waits for any more."""
+    return CANCELLED, None, ""
+
+
+def look_again(
+    places: Places, pictures: list[Any] | None, teacher: str | None, student: str | None
+) -> list[Any]:
+    """The checkpoints there are now, and what to do first while nothing was asked."""
+    networks = parts.networks_again(places, teacher, student)
+    return [*networks, gr.skip() if pictures else welcome(places)]
+
+
+@parts.kindly
+def show_example(places: Places, example: str, target: str, pictures: list[Any] | None) -> tuple[Any, Any]:
+    """An example goes where a picture is missing: into the second field where that is what is asked for."""
+    files = queries.example_pictures(places, example)
+    return (gr.skip(), files) if target == SECOND and pictures else (files, gr.skip())
+
+
+def show_asked(target: str) -> tuple[Any, Any]:
+    """The place for a second picture, or for a training identity, only where it is asked for."""
+    return gr.Column(visible=target == SECOND), gr.Textbox(visible=target == CHOSEN)
 
 
 def warm(places: Places) -> None:
@@ -68,11 +156,6 @@ def warm(places: Places) -> None:
         net = parts.network(parts.checkpoint_folder(places, name))
         blank = torch.zeros(3, *net.config.image_size, dtype=torch.uint8)
         heats.compute(net, [blank], None, next(iter(METHODS)))
-
-
-def refused() -> tuple[str, None]:
-    """What stands in place of an answer, so that no older answer is taken for this one's."""
-    return REFUSED, None
 
 
 _WIPE = """
@@ -109,74 +192,98 @@ watch('value', () => requestAnimationFrame(show));
 """
 
 
+class Form(NamedTuple):
+    """The left side: what is asked, in the order of `explain`'s arguments."""
+
+    pictures: gr.Gallery
+    second: gr.Gallery
+    target: gr.Radio
+    method: gr.Dropdown
+    teacher: gr.Dropdown
+    student: gr.Dropdown
+    layer: gr.Dropdown
+    identity: gr.Textbox
+    beside: gr.Column
+    """Where the second picture is asked for."""
+    button: gr.Button
+    halt: gr.Button
+    chosen: gr.HTML
+
+
 def build(root: Path, gallery: Path | None = None) -> None:
     """Layout and wiring of the tab; `root` is the folder of checkpoints."""
     places = Places.of(root, gallery)
-    teacher, student = parts.pair(places)
-    state = gr.State(places)
+    state, before = gr.State(places), gr.State("")
     with gr.Row(elem_classes="vkd-page"):
         with gr.Column(elem_classes="vkd-form", scale=0):
-            with gr.Column(elem_classes="vkd-ask"):
-                pictures = queries.picture_input("Pictures or a clip")
-                target = gr.Radio(
-                    [
-                        ("What speaks for its top identity", IDENTITY),
-                        ("What speaks for a training identity", CHOSEN),
-                        ("What it shares with a second picture", SECOND),
-                    ],
-                    value=IDENTITY,
-                    label="Explain",
-                )
-                identity = gr.Textbox(
-                    value="",
-                    label="Training identity",
-                    info="Its number in the data set",
-                    max_lines=1,
-                    visible=False,
-                )
-                with gr.Column(visible=False) as beside:
-                    second = queries.picture_input("Second picture")
-                button = gr.Button("Explain", variant="primary")
-                chosen = queries.example_buttons(places)
-            with gr.Column(elem_classes="vkd-options"), gr.Accordion("Networks and method", open=False):
-                method = gr.Dropdown(list(METHODS), label="Method", allow_custom_value=True)
-                layer = gr.Dropdown(
-                    LAYERS,
-                    label="Layer",
-                    info="Or type a stage's number or a layer's name",
-                    allow_custom_value=True,
-                )
-                first = parts.network_choice(places, "teacher", teacher)
-                other = parts.network_choice(places, "student", student)
+            form = _form(places)
+        inputs = [state, *form[:8]]
         with gr.Column(elem_classes="vkd-results"):
-            answer = gr.HTML(EMPTY, label="Heatmaps", js_on_load=_WIPE)
-            inputs = [state, pictures, second, target, method, first, other, layer, identity]
             with gr.Row(elem_classes="vkd-keep"):
                 save.button("Save as PNG", save_heat, inputs, api_name="explain_picture")
-            with gr.Accordion("The same as data (JSON)", open=False):
+            answer = gr.HTML(welcome(places), label="Heatmaps", js_on_load=_WIPE, elem_classes="vkd-heatmaps")
+            with gr.Accordion("The same as data (JSON)", open=False, elem_classes="vkd-json"):
                 data = gr.JSON(label="Explained numbers")
-    outputs = [answer, data]
+    parts.endpoint(explain, inputs, [answer, data], api_name="explain", **save.SHARED)
+    _wire(form, inputs, [answer, data, before])
+
+
+def _form(places: Places) -> Form:
+    teacher, student = parts.pair(places)
+    with gr.Column(elem_classes="vkd-ask"):
+        pictures = queries.picture_input("Pictures or a clip")
+        target = gr.Radio(
+            [
+                ("What speaks for its top identity", IDENTITY),
+                ("What speaks for a training identity", CHOSEN),
+                ("What it shares with a second picture", SECOND),
+            ],
+            value=IDENTITY,
+            label="Explain",
+        )
+        identity = gr.Textbox(
+            value="", label="Training identity", info="Its number in the data set", max_lines=1, visible=False
+        )
+        with gr.Column(visible=False) as beside:
+            second = queries.picture_input("Second picture")
+        with gr.Row(elem_classes="vkd-go"):
+            button = gr.Button("Explain", variant="primary")
+            halt = gr.Button("Cancel", elem_classes="vkd-halt")
+        chosen = queries.example_buttons(places)
+    with gr.Column(elem_classes="vkd-options"), gr.Accordion("Networks and method", open=False):
+        methods = [(LABELS.get(name, name), name) for name in METHODS]
+        method = gr.Dropdown(methods, label="Method", allow_custom_value=True)
+        layer = gr.Dropdown(
+            LAYERS, label="Layer", info="Or type a stage's number or a layer's name", allow_custom_value=True
+        )
+        first = parts.network_choice(places, "teacher", teacher)
+        other = parts.network_choice(places, "student", student)
+    return Form(pictures, second, target, method, first, other, layer, identity, beside, button, halt, chosen)
+
+
+def _wire(form: Form, inputs: list[Any], outputs: list[Any]) -> None:
+    """What is asked is answered at once; `inputs` start with the places, `outputs` end with the question."""
     hidden: dict[str, Any] = {"api_visibility": "private"}
-    target.change(show_asked, target, [beside, identity], show_progress="hidden", **hidden)
-    found = [
-        button.click(explain, inputs, outputs, api_name="explain", **save.SHARED),
+    state, (answer, _, before) = inputs[0], outputs
+    once_more = [state, before, *inputs[1:]]
+    form.target.change(
+        show_asked, form.target, [form.beside, form.identity], show_progress="hidden", **hidden
+    )
+    running: list[Any] = [
+        form.button.click(explain_now, inputs, outputs, **save.SHARED, **hidden),
+        form.chosen.submit(
+            show_example, [state, form.chosen, form.target, form.pictures], [form.pictures, form.second],
+            show_progress="hidden", **hidden,
+        ).success(explain_again, once_more, outputs, **save.SHARED, **hidden),
         gr.on(
-            [pictures.upload, pictures.delete, second.upload, target.change, method.input, layer.input,
-             identity.submit, first.input, other.input],
-            explain_again, inputs, outputs, **save.SHARED, **hidden,
-        ),
-        chosen.submit(queries.example_pictures, [state, chosen], pictures, **hidden).success(
-            explain_again, inputs, outputs, **save.SHARED, **hidden
+            [form.pictures.change, form.second.change, form.target.change, form.method.input,
+             form.layer.input, form.identity.submit, form.teacher.input, form.student.input],
+            explain_again, once_more, outputs,
+            trigger_mode="always_last", **save.SHARED, **hidden,
         ),
     ]  # fmt: skip
-    for answered in found:
-        answered.failure(refused, None, outputs, show_progress="hidden", **hidden)
+    form.halt.click(cancelled, None, outputs, cancels=running, queue=False, show_progress="hidden", **hidden)
     gr.on(
-        parts.opened(), parts.networks_again, [state, first, other], [first, other],
-        show_progress="hidden", **hidden,
+        parts.opened(), look_again, [state, form.pictures, form.teacher, form.student],
+        [form.teacher, form.student, answer], show_progress="hidden", **hidden,
     )  # fmt: skip
-
-
-def show_asked(target: str) -> tuple[Any, Any]:
-    """The place for a second picture, or for a training identity, only where it is asked for."""
-    return gr.Column(visible=target == SECOND), gr.Textbox(visible=target == CHOSEN)

@@ -1,6 +1,6 @@
 """Heatmaps of both networks for the pictures of one subject, as the page, the API and the files show them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,54 +33,68 @@ class Answer(NamedTuple):
 
 
 class Explained(NamedTuple):
-    """What was asked about, and the answers."""
+    """What was asked about, the answers there are, and the parts and networks that are still to come."""
 
     pictures: list[torch.Tensor]
     second: list[torch.Tensor]
     answers: list[Answer]
+    rest: list[tuple[str, str]]
+
+
+class Wanted(NamedTuple):
+    """What to explain, how, and with which networks; texts as `vkd.ui.explain.explain` takes them."""
+
+    target: str
+    method: str
+    teacher: str | None
+    student: str | None
+    layer: str = ""
+    identity: str = ""
 
 
 def explain(
-    places: Places,
-    pictures: list[Any] | None,
-    second: list[Any] | None,
-    target: str,
-    method: str,
-    teacher: str | None,
-    student: str | None,
-    layer: str = "",
-    identity: str = "",
-) -> Explained:
-    """Compute it. Raises ValueError or FileNotFoundError with a sentence for a person."""
+    places: Places, pictures: list[Any] | None, second: list[Any] | None, wanted: Wanted
+) -> Iterator[Explained]:
+    """Compute it, one network after the other; what was found so far is answered after each.
+
+    Raises ValueError or FileNotFoundError with a sentence for a person.
+    """
     query = queries.read_query(places, queries.picture_files(pictures)[:MOST_VIEWS])
-    first, masks = query.pictures[:MOST_VIEWS], query.masks
-    if target not in TARGETS:
-        raise ValueError(f"'{target}' is not a target: choose one of {', '.join(TARGETS)}.")
+    if wanted.target not in TARGETS:
+        raise ValueError(f"'{wanted.target}' is not a target: choose one of {', '.join(TARGETS)}.")
     other: list[torch.Tensor] = []
-    if target == SECOND:
+    if wanted.target == SECOND:
         files = queries.picture_files(second, what="second picture")
         other = queries.read_query(places, files[:MOST_VIEWS]).pictures[:MOST_VIEWS]
-    answers = []
-    for part, name in (("teacher", teacher), ("student", student)):
-        if not name:
-            continue
-        net = parts.network(parts.checkpoint_folder(places, name))
-        wanted: Any = None
-        if target == SECOND:
-            wanted = queries.embed(net, other)
-        elif target == CHOSEN:
-            wanted = _class_of(net, name, identity)
-        heat = heats.compute(net, first, wanted, method, layer_of(layer))
-        back = None
-        if other:
-            back = heats.compute(net, other, queries.embed(net, first), method, layer_of(layer)).maps
-        share = _on_subject(heat.maps, masks)
-        answers.append(
-            Answer(part, name, heat.value, _meaning(net, heat.index, target), share, heat.maps, back)
-        )
-    if not answers:
+    named = (("teacher", wanted.teacher), ("student", wanted.student))
+    rest = [(part, name) for part, name in named if name]
+    if not rest:
         raise ValueError("No network is chosen: pick a teacher or a student under 'Networks and method'.")
-    return Explained(first, other, answers)
+    found = Explained(query.pictures[:MOST_VIEWS], other, [], rest)
+    while found.rest:
+        (part, name), *rest = found.rest
+        net = parts.network(parts.checkpoint_folder(places, name))
+        answer = _answer(part, name, net, found, query.masks, wanted)
+        found = found._replace(answers=[*found.answers, answer], rest=rest)
+        yield found
+
+
+def _answer(
+    part: str, name: str, net: Checkpoint, found: Explained, masks: Sequence[Any], wanted: Wanted
+) -> Answer:
+    """What one network sees in the pictures, and in the second ones where there are any."""
+    goal: Any = None
+    if wanted.target == SECOND:
+        goal = queries.embed(net, found.second)
+    elif wanted.target == CHOSEN:
+        goal = _class_of(net, name, wanted.identity)
+    layer = layer_of(wanted.layer)
+    heat, back = heats.compute(net, found.pictures, goal, wanted.method, layer), None
+    if found.second:
+        reference = queries.embed(net, found.pictures)
+        back = heats.compute(net, found.second, reference, wanted.method, layer).maps
+    share = _on_subject(heat.maps, masks)
+    return Answer(part, name, heat.value, _meaning(net, heat.index, wanted.target), share, heat.maps, back)
 
 
 def layer_of(text: str) -> str | int | None:
@@ -135,15 +149,14 @@ def as_data(found: Explained) -> dict[str, Any]:
 
 
 def as_html(found: Explained) -> str:
-    """The page's answer: side by side, and a slider between the two."""
+    """The page's answer: side by side, and a slider between the two once both are there."""
     panels = []
     for one in found.answers:
         views = heats.views(found.pictures, one.maps, "view")
-        if one.back is not None:
-            views += heats.views(found.second, one.back, "second picture")
-        meaning = one.meaning + _share(one)
-        panels.append(cards.Panel(one.part, one.network, one.value, meaning, views))
-    return cards.heat(panels, wipe=len(panels) == 2)
+        others = [] if one.back is None else heats.views(found.second, one.back, "second picture")
+        panels.append(cards.Panel(one.part, one.network, one.value, one.meaning + _share(one), views, others))
+    rest = "".join(cards.waiting(part, name) for part, name in found.rest)
+    return cards.heat(panels, wipe=len(panels) == 2, rest=rest)
 
 
 def _share(one: Answer) -> str:

@@ -45,9 +45,10 @@ def as_html(job: Job | None) -> str:
     when = "" if left is None else f" · about {max(1, round(left))} s left in this step"
     stopping = "Stopping… " if job.stop.is_set() else ""
     return (
-        f'<div class="vkd-build" role="status"><p>{stopping}<b>{name}</b>: {escape(job.steps[place])} '
+        f'<div class="vkd-build"><p>{stopping}<b>{name}</b>: {escape(job.steps[place])} '
         f"(step {place + 1} of {len(job.steps)}){when}</p>"
-        f'<span class="vkd-bar"><i style="width:{share:.0f}%"></i></span></div>'
+        f'<span class="vkd-bar" role="progressbar" aria-label="Building {name}" aria-valuenow="{share:.0f}">'
+        f'<i style="width:{share:.0f}%"></i></span></div>'
     )
 
 
@@ -144,7 +145,7 @@ class Maker(NamedTuple):
 
 def layout(state: gr.State, first: gr.Dropdown, second: gr.Dropdown) -> Maker:
     """The form, its buttons and their wiring."""
-    with gr.Accordion("Build a gallery", open=False):
+    with gr.Accordion("Build a gallery", open=False, elem_classes="vkd-maker"):
         folder = gr.Textbox(
             value="",
             label="Data set or folder of pictures",
@@ -152,18 +153,24 @@ def layout(state: gr.State, first: gr.Dropdown, second: gr.Dropdown) -> Maker:
             max_lines=1,
         )
         archive = gr.File(label="…or a zip of such a folder", file_types=[".zip"], height=132)
-        name = gr.Textbox(value="", label="Name (optional)", max_lines=1, placeholder="my-gallery")
+        name = gr.Textbox(
+            value="",
+            label="Name (optional)",
+            info="Everybody who opens this app can search it",
+            max_lines=1,
+            placeholder="my-gallery",
+        )
         with gr.Row():
             go = gr.Button("Build", variant="primary", size="sm")
-            halt = gr.Button("Cancel", size="sm")
+            halt = gr.Button("Cancel", size="sm", elem_classes="vkd-halt")
         status = gr.HTML(label="Building")
-        data = gr.JSON(visible=False)
+        data = gr.JSON(visible=False, label="Job")
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     started = go.click(
         build_gallery, [state, folder, archive, name, first, second], [status, data],
         api_name="gallery_build", concurrency_limit=4, **quiet,
     )  # fmt: skip
-    target = gr.Textbox(value="", visible=False)
+    target = gr.Textbox(value="", visible=False, label="Name")
     halt.click(cancel_gallery, [state, target], status, api_name="gallery_cancel", queue=False, **quiet)
     gr.on(
         parts.opened(), watch_again, state, [status, data],

@@ -112,8 +112,8 @@ def figure(likeness: Likeness | None, hits: Sequence[Hit]) -> str:
         f'<path class="vkd-same" d="{_area(true / top, low, high)}"/>'
         f'<path class="vkd-cut" d="M{cut:.1f} 0V{_HEIGHT}"/>{ticks}</svg>'
         f'<figcaption><span class="vkd-ends"><span>{left:.2f}</span>'
-        '<span class="vkd-key"><i class="vkd-strangers"></i>strangers '
-        '<i class="vkd-same"></i>one person</span>'
+        '<span class="vkd-pairs"><span><i class="vkd-strangers"></i>strangers</span>'
+        '<span><i class="vkd-same"></i>one person</span></span>'
         f"<span>{right:.2f}</span></span>"
         f"At <b>{at.similarity:.2f}</b>, {escape(likeness.rate)} strangers would pass{caught}."
         "</figcaption></figure>"

@@ -31,7 +31,24 @@ _MARK = """<svg viewBox="0 0 40 32" width="40" height="32" aria-hidden="true" fo
 HEADER = f"""<header class="vkd-header"><span class="vkd-mark">{_MARK}</span><h1>VKD</h1>
 <p>One look at somebody, found again by a student that learned from many views.</p></header>"""
 
-HEAD = """<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">"""
+# A picture pasted anywhere goes into the field in view, into an empty one where there are two.
+_PASTE = """
+document.addEventListener('paste', (event) => {
+  const files = [...(event.clipboardData?.files ?? [])].filter((file) => /^(image|video)\\//.test(file.type));
+  const fields = [...document.querySelectorAll('.vkd-pictures')].filter((field) => field.offsetParent);
+  const field = fields.find((one) => !one.querySelector('.thumbnail-item')) ?? fields[0];
+  const input = field?.querySelector('input[type=file]');
+  if (!files.length || !input) return;
+  const given = new DataTransfer();
+  files.forEach((file) => given.items.add(file));
+  input.files = given.files;
+  input.dispatchEvent(new Event('change', { bubbles: true }));
+  event.preventDefault();
+});
+"""
+
+HEAD = f"""<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">
+<script>{_PASTE}</script>"""
 
 
 def theme() -> Base:
@@ -73,8 +90,9 @@ def theme() -> Base:
         block_info_text_color_dark="*neutral_400",
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_950",
-        input_border_color="*neutral_300",
-        input_border_color_dark="*neutral_700",
+        input_border_width="1px",
+        input_border_color="*neutral_400",
+        input_border_color_dark="*neutral_600",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_dark="*primary_600",

@@ -237,3 +237,8 @@ def networks_again(places: Places, *chosen: str | None) -> list[Any]:
         else gr.update(choices=names, value=other if other in names else None)
         for one, other in zip(chosen, pair(places), strict=True)
     ]
+
+
+def endpoint(answer: Callable[..., Any], inputs: list[Any], outputs: list[Any], **options: Any) -> None:
+    """Offer a function to programs; the page has its own way to the same answer."""
+    gr.Button(visible=False).click(answer, inputs, outputs, **options)

@@ -41,6 +41,12 @@ class Query(NamedTuple):
     """The subject's mask of each picture, where one lies beside the known pictures (`masks/<name>.png`)."""
 
 
+def question(pictures: Sequence[Any] | None, *choices: Any) -> str:
+    """What is asked, as text to compare: a page tells of one change more than once."""
+    files = [str(entry[0] if isinstance(entry, list | tuple) else entry) for entry in pictures or []]
+    return repr((files, choices))
+
+
 def picture_files(value: Sequence[Any] | None, *, what: str = "picture") -> list[str]:
     """Paths out of a `gr.Gallery` value; refuses none and too many with a sentence."""
     files = [str(entry[0] if isinstance(entry, list | tuple) else entry) for entry in value or []]

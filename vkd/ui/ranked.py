@@ -21,6 +21,18 @@ class Found(NamedTuple):
     likeness: Likeness | None
 
 
+class Wanted(NamedTuple):
+    """Where to search, with which networks, and how; as `vkd.ui.retrieve.search` takes them."""
+
+    gallery: str
+    teacher: str | None
+    student: str | None
+    top_k: float
+    cameras: Sequence[str] | None
+    rerank: bool
+    strangers: str = likeness.DEFAULT
+
+
 class Answer(NamedTuple):
     """The query as read, the gallery and what each network found in it."""
 
@@ -29,37 +41,28 @@ class Answer(NamedTuple):
     found: list[Found]
 
 
-def rank(
-    places: Places,
-    pictures: list[Any] | None,
-    gallery: str,
-    teacher: str | None,
-    student: str | None,
-    top_k: float,
-    cameras: Sequence[str] | None,
-    rerank: bool,
-    strangers: str,
-) -> Answer:
+def rank(places: Places, pictures: list[Any] | None, wanted: Wanted) -> Answer:
     """Search with both networks. Raises ValueError or FileNotFoundError with a sentence for a person."""
     query = queries.read_query(places, queries.picture_files(pictures))
-    shelf, keep = parts.gallery(parts.gallery_folder(places, gallery)), camera_numbers(cameras)
-    if not 1 <= int(top_k) <= MOST:
-        raise ValueError(f"Between 1 and {MOST} matches can be shown, not {int(top_k)}.")
+    shelf, keep = parts.gallery(parts.gallery_folder(places, wanted.gallery)), camera_numbers(wanted.cameras)
+    count = int(wanted.top_k)
+    if not 1 <= count <= MOST:
+        raise ValueError(f"Between 1 and {MOST} matches can be shown, not {count}.")
     found = []
-    for part, name in (("teacher", teacher), ("student", student)):
+    for part, name in (("teacher", wanted.teacher), ("student", wanted.student)):
         if not name:
             continue
         net = parts.network_of(places, name, shelf)
         hits = shelf.search(
             name,
             queries.embed(net, query.pictures).numpy(),
-            k=int(top_k),
+            k=count,
             cameras=keep,
             identity=query.identity,
             camera=query.camera,
-            rerank=bool(rerank),
+            rerank=bool(wanted.rerank),
         )
-        found.append(Found(part, name, hits, likeness.of(shelf.pairs(name), strangers)))
+        found.append(Found(part, name, hits, likeness.of(shelf.pairs(name), wanted.strangers)))
     if not found:
         raise ValueError("No network is chosen: pick a teacher or a student under 'Networks and gallery'.")
     return Answer(query, shelf, found)

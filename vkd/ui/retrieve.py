@@ -3,13 +3,14 @@
 import io
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from vkd import lists
 from vkd.ui import cards, galleries, likeness, parts, queries, ranked, save, why
 from vkd.ui.parts import Places
+from vkd.ui.ranked import Wanted
 
 EMPTY = cards.empty(
     "Who is this?",
@@ -21,10 +22,6 @@ NO_GALLERY = cards.empty(
     "There is no gallery yet",
     "A gallery is what is searched. Build one of your own pictures: open 'Build a gallery' on the left, give "
     "a folder or a zip, and press Build.",
-)
-REFUSED = cards.empty(
-    "No answer to this one",
-    "The message at the top says what is wrong. Change the pictures or the choices and try again.",
 )
 
 
@@ -49,65 +46,87 @@ def search(
     the gallery's pairs of different people that are at least this alike), identity, camera, name, verdict.
     """
     started = time.perf_counter()
-    answer = ranked.rank(
-        places, pictures, gallery, teacher, student, top_k, cameras, rerank, strangers or likeness.DEFAULT
-    )
+    wanted = Wanted(gallery, teacher, student, top_k, cameras, rerank, strangers or likeness.DEFAULT)
+    answer = ranked.rank(places, pictures, wanted)
     data = ranked.as_data(answer)
     return ranked.as_html(answer, gallery, time.perf_counter() - started), data
 
 
-def search_again(places: Places, pictures: list[Any] | None, *choices: Any) -> Any:
-    """Search once more after a choice was changed; nothing happens while there are no pictures."""
-    return search(places, pictures, *choices) if pictures else (gr.skip(), gr.skip())
-
-
-@save.kindly
+@save.kindly(like=search)
 def save_table(places: Places, pictures: list[Any] | None, *choices: Any) -> tuple[bytes, str]:
     """The ranked lists of `search`, with the same arguments, as a CSV file."""
-    answer = ranked.rank(places, pictures, *choices)
+    answer = ranked.rank(places, pictures, Wanted(*choices))
     text = lists.table({one.network: one.hits for one in answer.found})
     return text.encode("utf-8-sig"), "vkd-matches.csv"
 
 
-@save.kindly
+@save.kindly(like=search)
 def save_picture(places: Places, pictures: list[Any] | None, *choices: Any) -> tuple[bytes, str]:
     """The ranked lists of `search`, with the same arguments, as a PNG picture."""
-    answer, file = ranked.rank(places, pictures, *choices), io.BytesIO()
+    answer, file = ranked.rank(places, pictures, Wanted(*choices)), io.BytesIO()
     shown = {f"{one.part.capitalize()} {one.network}": one.hits for one in answer.found}
     sheet = lists.picture(ranked.headline(answer.query), ranked.views_of(answer.query), shown)
     sheet.save(file, "PNG")
     return file.getvalue(), "vkd-matches.png"
 
 
-def refused() -> tuple[str, None]:
-    """What stands in place of an answer, so that no older answer is taken for this one's."""
-    return REFUSED, None
+# --- what the page shows ------------------------------------------------------------------------------------
+
+
+def welcome(places: Places) -> str:
+    """What to do first."""
+    if not parts.gallery_folders(places):
+        return NO_GALLERY if parts.checkpoints(places) else cards.NO_NETWORK
+    return EMPTY
+
+
+def search_now(places: Places, pictures: list[Any] | None, *choices: Any) -> tuple[str, Any, str]:
+    """`search` for the page: what went wrong stands where the answer would be."""
+    asked = queries.question(pictures, choices)
+    try:
+        return (*search(places, pictures, *choices), asked)
+    except gr.Error as wrong:
+        return cards.refused(wrong.message), None, asked
+
+
+def search_again(places: Places, before: str, pictures: list[Any] | None, *choices: Any) -> Any:
+    """Search after a change of pictures or choices, once for each change."""
+    if (asked := queries.question(pictures, choices)) == before:
+        return gr.skip(), gr.skip(), gr.skip()
+    return search_now(places, pictures, *choices) if pictures else (welcome(places), None, asked)
 
 
 def look_again(
-    places: Places, gallery: str | None, cameras: list[str] | None, teacher: str | None, student: str | None
+    places: Places,
+    pictures: list[Any] | None,
+    gallery: str | None,
+    teacher: str | None,
+    student: str | None,
+    cameras: list[str] | None,
 ) -> list[Any]:
-    """The choices there are now: galleries, the gallery's cameras, checkpoints."""
+    """The choices there are now: galleries, checkpoints, the gallery's cameras; and what to do first while
+    nothing was asked."""
     names = [folder.name for folder in parts.gallery_folders(places)]
     chosen = gallery if gallery in names else next(iter(names), None)
     return [
         gr.update(choices=names, value=chosen),
-        _cameras(places, chosen or "", cameras),
         *parts.networks_again(places, teacher, student),
+        _cameras(places, chosen or "", cameras),
+        gr.skip() if pictures else welcome(places),
     ]
 
 
 def follow(
-    places: Places, gallery: str | None, cameras: list[str] | None, teacher: str | None, student: str | None
+    places: Places, gallery: str | None, teacher: str | None, student: str | None, cameras: list[str] | None
 ) -> list[Any]:
-    """Cameras and networks that fit the gallery just chosen."""
+    """Networks and cameras that fit the gallery just chosen."""
     folders = {folder.name: folder for folder in parts.gallery_folders(places)}
-    known = parts.contents(folders[gallery]).networks if gallery in folders else {}
+    known = parts.gallery(folders[gallery]).networks if gallery in folders else []
     networks = []
     for stage, name in (("teacher", teacher), ("student", student)):
         fitting = [other for other in parts.checkpoints(places, stage) if other in known]
         networks.append(gr.skip() if name in known or not known else (fitting or [""])[0])
-    return [_cameras(places, gallery or "", cameras), *networks]
+    return [*networks, _cameras(places, gallery or "", cameras)]
 
 
 def _cameras(places: Places, gallery: str, chosen: list[str] | None) -> Any:
@@ -116,95 +135,98 @@ def _cameras(places: Places, gallery: str, chosen: list[str] | None) -> Any:
     return gr.update(choices=known, value=kept, visible=bool(known))
 
 
+class Form(NamedTuple):
+    """The left side: what is asked, in the order of `search`'s arguments."""
+
+    pictures: gr.Gallery
+    shelf: gr.Dropdown
+    teacher: gr.Dropdown
+    student: gr.Dropdown
+    top_k: gr.Slider
+    cameras: gr.Dropdown
+    rerank: gr.Checkbox
+    strangers: gr.Radio
+    button: gr.Button
+    chosen: gr.HTML
+    maker: galleries.Maker
+
+
 def build(root: Path, gallery: Path | None = None) -> None:
     """Layout and wiring of the tab; `root` is the folder of checkpoints."""
     places = Places.of(root, gallery)
-    names = [folder.name for folder in parts.gallery_folders(places)]
-    teacher, student = parts.pair(places)
-    choices = parts.cameras_of(places, names[0]) if names else []
-    state = gr.State(places)
+    state, before = gr.State(places), gr.State("")
     with gr.Row(elem_classes="vkd-page"):
         with gr.Column(elem_classes="vkd-form", scale=0):
-            with gr.Column(elem_classes="vkd-ask"):
-                pictures = queries.picture_input("Pictures or a clip")
-                button = gr.Button("Find matches", variant="primary")
-                chosen = queries.example_buttons(places)
-            with gr.Column(elem_classes="vkd-options"):
-                with gr.Group():
-                    top_k = gr.Slider(1, 50, value=10, step=1, label="Matches to show (top k)")
-                    strangers = gr.Radio(
-                        [(rate.removeprefix("1 in "), rate) for rate in likeness.RATES],
-                        value=likeness.DEFAULT,
-                        label="Threshold: strangers that pass, 1 in",
-                    )
-                    cameras = gr.Dropdown(
-                        choices, label="Only these cameras (none chosen: all)", multiselect=True,
-                        allow_custom_value=True, visible=bool(choices),
-                    )  # fmt: skip
-                    rerank = gr.Checkbox(label="Re-rank by k-reciprocal neighbours")
-                with gr.Accordion("Networks and gallery", open=False):
-                    shelf = gr.Dropdown(
-                        names, value=names[0] if names else None, label="Gallery", allow_custom_value=True
-                    )
-                    first = parts.network_choice(places, "teacher", teacher)
-                    second = parts.network_choice(places, "student", student)
-                maker = galleries.layout(state, first, second)
+            form = _form(places, state)
+        inputs = [state, *form[:8]]
         with gr.Column(elem_classes="vkd-results"):
-            answer = gr.HTML(EMPTY if names else NO_GALLERY, label="Matches", js_on_load=why.CLICKS)
-            reasons = why.component()
-            inputs = [state, pictures, shelf, first, second, top_k, cameras, rerank, strangers]
             with gr.Row(elem_classes="vkd-keep"):
                 save.button("Save as CSV", save_table, inputs, api_name="search_table")
                 save.button("Save as PNG", save_picture, inputs, api_name="search_picture")
-            with gr.Accordion("The same as data (JSON)", open=False):
+            answer = gr.HTML(
+                welcome(places), label="Matches", js_on_load=why.CLICKS, elem_classes="vkd-matches"
+            )
+            reasons = why.component()
+            with gr.Accordion("The same as data (JSON)", open=False, elem_classes="vkd-json"):
                 data = gr.JSON(label="Ranked lists")
-    outputs = [answer, data]
+    parts.endpoint(search, inputs, [answer, data], api_name="search", **save.SHARED)
+    _wire(form, inputs, [answer, data, before])
+    why.wire(answer, reasons, inputs[:5], **save.SHARED)
+
+
+def _form(places: Places, state: gr.State) -> Form:
+    names = [folder.name for folder in parts.gallery_folders(places)]
+    teacher, student = parts.pair(places)
+    known = parts.cameras_of(places, names[0]) if names else []
+    with gr.Column(elem_classes="vkd-ask"):
+        pictures = queries.picture_input("Pictures or a clip")
+        button = gr.Button("Find matches", variant="primary")
+        chosen = queries.example_buttons(places)
+    with gr.Column(elem_classes="vkd-options"):
+        with gr.Group():
+            top_k = gr.Slider(1, 50, value=10, step=1, label="Matches to show (top k)")
+            strangers = gr.Radio(
+                [(rate.removeprefix("1 in "), rate) for rate in likeness.RATES],
+                value=likeness.DEFAULT,
+                label="Threshold: strangers that pass, 1 in",
+            )
+            cameras = gr.Dropdown(
+                known, label="Only these cameras (none chosen: all)", multiselect=True,
+                allow_custom_value=True, visible=bool(known),
+            )  # fmt: skip
+            rerank = gr.Checkbox(label="Re-rank by k-reciprocal neighbours")
+        with gr.Accordion("Networks and gallery", open=False):
+            shelf = gr.Dropdown(
+                names, value=names[0] if names else None, label="Gallery", allow_custom_value=True
+            )
+            first = parts.network_choice(places, "teacher", teacher)
+            second = parts.network_choice(places, "student", student)
+        maker = galleries.layout(state, first, second)
+    return Form(pictures, shelf, first, second, top_k, cameras, rerank, strangers, button, chosen, maker)
+
+
+def _wire(form: Form, inputs: list[Any], outputs: list[Any]) -> None:
+    """What is asked is answered at once; `inputs` start with the places, `outputs` end with the question."""
     hidden: dict[str, Any] = {"api_visibility": "private"}
-    found = [
-        gr.on([button.click, pictures.upload], search, inputs, outputs, api_name="search", **save.SHARED),
-        gr.on(
-            [pictures.delete, top_k.release, cameras.input, rerank.change, strangers.change, first.change,
-             second.change],
-            search_again, inputs, outputs, **save.SHARED, **hidden,
-        ),
-        chosen.submit(queries.example_pictures, [state, chosen], pictures, api_name="example").success(
-            search, inputs, outputs, **save.SHARED, **hidden
-        ),
-        shelf.input(
-            follow, [state, shelf, cameras, first, second], [cameras, first, second],
-            show_progress="hidden", **hidden,
-        ).success(search_again, inputs, outputs, **save.SHARED, **hidden),
-    ]  # fmt: skip
-    for answered in found:
-        answered.failure(refused, None, outputs, show_progress="hidden", **hidden)
+    quiet: dict[str, Any] = {**hidden, "show_progress": "hidden"}
+    state, (answer, _, before) = inputs[0], outputs
+    once_more = [state, before, *inputs[1:]]
+    form.button.click(search_now, inputs, outputs, **save.SHARED, **hidden)
     gr.on(
-        parts.opened(),
-        look_again,
-        [state, shelf, cameras, first, second],
-        [shelf, cameras, first, second],
+        [form.pictures.change, form.top_k.release, form.cameras.input, form.rerank.change,
+         form.strangers.change, form.teacher.change, form.student.change],
+        search_again, once_more, outputs, trigger_mode="always_last", **save.SHARED, **hidden,
+    )  # fmt: skip
+    form.chosen.submit(
+        queries.example_pictures, [state, form.chosen], form.pictures, api_name="example",
         show_progress="hidden",
-        **hidden,
+    ).success(search_again, once_more, outputs, **save.SHARED, **hidden)  # fmt: skip
+    choices = [form.shelf, form.teacher, form.student, form.cameras]
+    form.shelf.change(follow, [state, *choices], choices[1:], **quiet).success(
+        search_again, once_more, outputs, **save.SHARED, **hidden
     )
-    maker.built.success(galleries.built_name, maker.data, shelf, show_progress="hidden", **hidden).success(
-        look_again,
-        [state, shelf, cameras, first, second],
-        [shelf, cameras, first, second],
-        show_progress="hidden",
-        **hidden,
+    again = (look_again, [state, form.pictures, *choices], [*choices, answer])
+    gr.on(parts.opened(), *again, **quiet)
+    form.maker.built.success(galleries.built_name, form.maker.data, form.shelf, **quiet).success(
+        *again, **quiet
     )
-    _wire_reasons(answer, reasons, [state, pictures, shelf, first, second])
-
-
-def _wire_reasons(answer: gr.HTML, reasons: gr.HTML, inputs: list[Any]) -> None:
-    """A click on a match explains it."""
-    item, numbers = gr.Number(0, visible=False, precision=0), gr.JSON(visible=False)
-    hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    asked = answer.click(why.clicked, None, item, **hidden).success(
-        why.explain_match,
-        [*inputs[:3], item, *inputs[3:]],
-        [reasons, numbers],
-        api_name="explain_match",
-        show_progress="hidden",
-        **save.SHARED,
-    )
-    asked.failure(why.refused, None, reasons, **hidden)

@@ -1,6 +1,7 @@
 """What was found, as files to keep. They are written where Gradio keeps a visitor's files and cleans up."""
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,13 +40,21 @@ def button(
 SHARED: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
 
 
-def kindly(write: Callable[..., tuple[bytes, str]]) -> Callable[..., str]:
-    """A function that answers with bytes and a file name → a callback that answers with the path."""
+def kindly(like: Callable[..., Any]) -> Callable[[Callable[..., tuple[bytes, str]]], Callable[..., str]]:
+    """A function that answers with bytes and a file name → a callback that answers with the path.
 
-    @parts.kindly
-    @functools.wraps(write)
-    def wrapper(*args: Any) -> str:
-        return keep(*write(*args))
+    Programs know its arguments by the names that they have in `like`, whose arguments it takes.
+    """
 
-    wrapper.__annotations__["return"] = str
-    return wrapper
+    def of(write: Callable[..., tuple[bytes, str]]) -> Callable[..., str]:
+        @parts.kindly
+        @functools.wraps(write)
+        def wrapper(*args: Any) -> str:
+            return keep(*write(*args))
+
+        known = inspect.signature(like)
+        wrapper.__dict__["__signature__"] = known.replace(return_annotation=str)
+        wrapper.__annotations__ = {**like.__annotations__, "return": str}
+        return wrapper
+
+    return of

@@ -53,8 +53,8 @@ def _panel(
     back = heats.compute(net, match, queries.embed(net, query), "gradcam")
     place = likeness.of(shelf.pairs(name), likeness.DEFAULT)
     rare = "" if place is None else f" · {likeness.rarity(place, there.value)}"
-    views = heats.views(query, there.maps, "query") + heats.views(match, back.maps, "match")
-    return cards.Panel(part, name, there.value, f"similarity (cosine){rare}", views)
+    asked, found = heats.views(query, there.maps, "query"), heats.views(match, back.maps, "match")
+    return cards.Panel(part, name, there.value, f"similarity (cosine){rare}", asked, found)
 
 
 def clicked(event: gr.EventData) -> int:
@@ -95,3 +95,20 @@ def component() -> gr.HTML:
 def refused() -> str:
     """Nothing is shown where the explanation failed; the cards stop waiting."""
     return f"<!-- {id(object())} -->"
+
+
+def wire(answer: gr.HTML, reasons: gr.HTML, inputs: list[Any], **shared: Any) -> None:
+    """A click on a match in `answer` explains it; `inputs` are places, pictures, gallery and networks,
+    `shared` says with whom the networks are shared."""
+    item = gr.Number(0, visible=False, precision=0, label="Item of the gallery")
+    numbers = gr.JSON(visible=False, label="Similarities")
+    hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    asked = answer.click(clicked, None, item, **hidden).success(
+        explain_match,
+        [*inputs[:3], item, *inputs[3:]],
+        [reasons, numbers],
+        api_name="explain_match",
+        show_progress="hidden",
+        **shared,
+    )
+    asked.failure(refused, None, reasons, **hidden)
