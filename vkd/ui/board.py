@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from vkd import runs
+from vkd import runs, shipped
 from vkd.ui import troubles
 from vkd.ui.cards import escape
 from vkd.ui.watch import MOST_SHOWN, Run, backbone, duration, log_tail, references
@@ -90,12 +90,13 @@ def headline_html(run: Run) -> str:
     if run.pace and run.pace.get("memory_mb"):
         facts.append(f"{run.pace['memory_mb']:.0f} MiB of memory at most")
     if run.settings:
-        facts.append(f"{run.settings.dataset}, {backbone(run.settings) or 'unknown trunk'}")
+        trunk = backbone(run.settings, run.folder.parent) or "unknown trunk"
+        facts.append(f"{run.settings.dataset}, {trunk}")
     why = "" if run.state == "finished" or not run.why else f'<p class="vkd-why">{escape(_sentence(run))}</p>'
     return marked(
         f'<div class="vkd-run-head vkd-is-{run.state}"><h3>{escape(run.name)}</h3>'
         f'<p class="vkd-facts-line" role="status"><b class="vkd-state">{WORDS[run.state]}</b> · '
-        f"{escape(' · '.join(facts))}</p>{why}{_ended(run)}{_notes(run)}{_tiles(run)}</div>"
+        f"{escape(' · '.join(facts))}</p>{why}{_ended(run)}{_kept(run)}{_notes(run)}{_tiles(run)}</div>"
     )
 
 
@@ -117,6 +118,15 @@ def _ended(run: Run) -> str:
     )
 
 
+def _kept(run: Run) -> str:
+    if not run.record:
+        return ""
+    return (
+        '<p class="vkd-facts-line">Trained before it came here: its curves and looks came along, its '
+        "training.pt did not, so it cannot go on. “Use its settings” puts them into the form.</p>"
+    )
+
+
 def _notes(run: Run) -> str:
     notes = list(run.notes)
     if run.damaged:
@@ -131,7 +141,8 @@ def _tiles(run: Run) -> str:
     """The latest scores, each with its difference to the teacher's and the published one."""
     if not run.status or not run.settings or not run.status.scores:
         return ""
-    levels = {(line["text"], line["series"]): line["value"] for line in references(run.settings)}
+    lines = references(run.settings, run.folder.parent)
+    levels = {(line["text"], line["series"]): line["value"] for line in lines}
     tiles = []
     for protocol, metrics in run.status.scores.items():
         for metric, words in (("map", "mAP"), ("top1", "top-1")):
@@ -156,5 +167,7 @@ def _tiles(run: Run) -> str:
 
 def log_html(root: Path, shown: Sequence[str]) -> str:
     text = log_tail(root / shown[0]) if shown else ""
-    told = escape(text) or "Nothing was printed yet."
+    elsewhere = bool(shown) and shipped.is_record(root / shown[0])
+    nothing = "Its log stayed where it was trained." if elsewhere else "Nothing was printed yet."
+    told = escape(text) or nothing
     return marked(f'<pre class="vkd-log" tabindex="0" aria-label="Log">{told}</pre>')

@@ -27,7 +27,24 @@ def check(dataset: str, root: str, cameras: str = "auto") -> tuple[list[Row], li
 def _checked(dataset: str, root: str, cameras: str, changed: int) -> tuple[list[Row], list[str]]:
     options: dict[str, Any] = {"cameras": cameras} if cameras else {}
     splits = datasets.read(dataset, root, **options)
-    return datasets.summary(splits), notes(splits)
+    return summary(splits), notes(splits)
+
+
+def summary(splits: Splits) -> list[Row]:
+    """The reader's rows; where queries are gallery items too, the gallery's rows count them."""
+    rows: list[Row] = [dict(row) for row in datasets.summary(splits)]
+    if splits.queries_in_gallery:
+        for split, protocol in (("gallery", "v2v"), ("gallery images", "i2i")):
+            _, items = splits.sides(protocol)
+            row = next(row for row in rows if row["split"] == split)
+            row |= {
+                "split": f"{split}*",
+                "identities": len({item.identity for item in items}),
+                "tracklets": len(items),
+                "images": sum(len(item.frames) for item in items),
+                "cameras": len({item.camera for item in items} - {datasets.UNKNOWN_CAMERA}) or None,
+            }
+    return rows
 
 
 def notes(splits: Splits) -> list[str]:
@@ -80,6 +97,8 @@ def as_html(rows: Sequence[Row], minded: Sequence[str]) -> str:
         for row in rows
     )
     told = "".join(f'<p class="vkd-note">{escape(note)}</p>' for note in minded)
+    if any(str(row["split"]).endswith("*") for row in rows):
+        told = f'<p class="vkd-detail">* with the queries, which are gallery items too</p>{told}'
     return f'<table class="vkd-table"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>{told}'
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from vkd import checkpoint, runs
+from vkd import checkpoint, runs, shipped
 from vkd.street import write_street
 from vkd.ui import dataset, form, parts, watch
 from vkd.ui.parts import Places
@@ -101,5 +101,10 @@ def delete(places: Places, name: str, again: str) -> str:
         raise ValueError(f"Nothing was deleted: repeat the name {name} to delete it with its weights.")
     if runs.alive(folder):
         raise ValueError(f"{name} is training: stop it first.")
+    if shipped.is_record(folder):
+        raise ValueError(
+            f"{name} came with the app, and so did galleries that were embedded by it: nothing was deleted. "
+            f"Remove the folder {name} by hand if you mean it."
+        )
     shutil.rmtree(folder)
     return name

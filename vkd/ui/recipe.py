@@ -11,7 +11,8 @@ import gradio as gr
 from vkd import checkpoint
 from vkd.presets import PRESETS
 from vkd.settings import GROUPS, STAGES, Settings, load
-from vkd.ui import board, form, parts, watch
+from vkd.ui import board, browse, form, parts, watch
+from vkd.ui.browse import Browser
 from vkd.ui.parts import Places
 
 FIRST = {"teacher": "street-tiny-teacher", "student": "street-tiny-student"}
@@ -180,6 +181,7 @@ class Recipe(NamedTuple):
     expected: gr.HTML
     begin: gr.Column
     inputs: dict[str, Any]
+    browser: Browser
     command: gr.Code
     text: gr.Code
     upload: gr.UploadButton
@@ -218,6 +220,8 @@ def layout(places: Places) -> Recipe:
             for field in form.fields():
                 if field.group == group:
                     inputs[field.name] = form.component(field, settings.stage, values[field.name], folders)
+                if field.group == group and field.name == "root":
+                    browser = browse.layout()
     with gr.Accordion("Command line and settings file", open=False, elem_classes="vkd-group"):
         shown: dict[str, Any] = {"interactive": False, "wrap_lines": True}
         command = gr.Code(
@@ -234,7 +238,7 @@ def layout(places: Places) -> Recipe:
             save = gr.DownloadButton("Save settings", size="sm")
             upload = gr.UploadButton("Load settings", size="sm", file_types=[".json"])
     wrong = gr.JSON({}, visible=False)
-    return Recipe(stage, preset, expected, begin, inputs, command, text, upload, save, wrong)
+    return Recipe(stage, preset, expected, begin, inputs, browser, command, text, upload, save, wrong)
 
 
 def wire(page: gr.Blocks, places: gr.State, recipe: Recipe, shown: Any, reuse: gr.Button) -> None:

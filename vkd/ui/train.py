@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
-from vkd.ui import attention, board, cards, curves, deeds, parts, recipe, watch
+from vkd.ui import attention, board, browse, cards, curves, deeds, parts, recipe, watch
 from vkd.ui.parts import Places
 
 # --- what programs ask --------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def _buttons(run: watch.Run | None) -> list[Any]:
     return [
         gr.update(interactive=run.living and run.state != "stopping"),
         gr.update(interactive=not run.living and run.state not in ("finished", "broken")),
-        gr.update(interactive=not run.living),
+        gr.update(interactive=not run.living and not run.record),
     ]
 
 
@@ -186,6 +186,9 @@ def build(root: Path) -> None:
     data = [asked.inputs[field] for field in ("dataset", "root", "cameras")]
     shows = {"fn": deeds.show_data, "inputs": [places, *data], "outputs": [summary, rows, render]}
     check.click(**shows, api_name="train_check")
+    picked = browse.wire(places, asked.browser, asked.inputs["root"])
+    picked.success(recipe.read_form, [places, *asked.asked], asked.told, **_QUIET)
+    picked.success(**shows, api_visibility="private")
     written = gr.Textbox(visible=False)
     render.click(
         deeds.render_street,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vkd import events as written
-from vkd import runs
+from vkd import runs, shipped
 from vkd.config import read_config
 from vkd.presets import PRESETS, PUBLISHED
 from vkd.settings import Settings, load
@@ -97,6 +97,11 @@ class Run:
         return self.state in ("running", "waiting", "starting", "stopping")
 
     @property
+    def record(self) -> bool:
+        """Whether it was finished elsewhere: to be looked at, not to be gone on with or deleted here."""
+        return shipped.is_record(self.folder)
+
+    @property
     def stage(self) -> str:
         return self.settings.stage if self.settings else ""
 
@@ -151,20 +156,25 @@ def look(root: Path, name: str) -> Run:
 
 
 def look_at_all(root: Path) -> list[Run]:
-    """Every run: those that live first, then the latest touched."""
+    """Every run: those that live first, then the latest touched, then the records that ship (their files are
+    as old as the clone, so that their own last word says which is the later one).
+    """
     found = [look(root, name) for name in names(root)]
 
     def touched(run: Run) -> float:
+        if run.record:
+            return max((event["time"] for event in seen(run.folder).events[-1:]), default=0.0)
         files = [run.folder / name for name in ("events.jsonl", "settings.json")]
         return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
 
-    return sorted(found, key=lambda run: (not run.living, -touched(run)))
+    return sorted(found, key=lambda run: (not run.living, run.record, -touched(run)))
 
 
 def first_shown(found: Sequence[Run]) -> list[str]:
-    """What a page shows that has just been opened: what is training, else the latest run."""
-    living = [run.name for run in found if run.living]
-    return living[:MOST_SHOWN] or [run.name for run in found[:1]]
+    """What a page shows that has just been opened: what trains, else the latest run and its teacher's."""
+    living = [run.name for run in found if run.living][:MOST_SHOWN]
+    teacher = getattr(found[0].settings, "teacher", None) if found else None
+    return living or [run.name for run in found if run is found[0] or (teacher and run.name == teacher.name)]
 
 
 def duration(seconds: float) -> str:
@@ -175,13 +185,18 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def backbone(settings: Settings) -> str:
+def _there(folder: Path, root: Path | None) -> Path:
+    """The checkpoint folder that settings name or, where it is not there, the one of that name in `root`."""
+    return folder if root is None or (folder / "config.json").is_file() else root / folder.name
+
+
+def backbone(settings: Settings, root: Path | None = None) -> str:
     """Trunk of a run: asked for by a teacher, its teacher's (or its start's) for a student; '' if unknown."""
     asked = getattr(settings, "backbone", "")
     origin = getattr(settings, "start", None) or getattr(settings, "teacher", None)
     if not asked and origin:
         try:
-            return read_config(origin).backbone
+            return read_config(_there(origin, root)).backbone
         except (ValueError, OSError):
             return PRESETS[settings.preset].backbone if settings.preset in PRESETS else ""
     return asked
@@ -200,19 +215,19 @@ def points(events: Sequence[dict[str, Any]]) -> list[tuple[int, dict[str, float]
     return found
 
 
-def references(settings: Settings) -> list[dict[str, Any]]:
+def references(settings: Settings, root: Path | None = None) -> list[dict[str, Any]]:
     """Level lines for a run's plots: its teacher's scores (dashed) and the published ones (dotted), as
-    fractions.
+    fractions. A teacher that has moved is looked for among the checkpoints in `root`.
     """
     lines = []
     teacher = getattr(settings, "teacher", None)
     if teacher is not None:
         try:
-            scores = read_config(teacher).scores
+            scores = read_config(_there(teacher, root)).scores
         except (ValueError, OSError):
             scores = {}
         lines += _lines(scores, "teacher", "dash")
-    published = PUBLISHED.get((settings.dataset, backbone(settings), settings.stage), {})
+    published = PUBLISHED.get((settings.dataset, backbone(settings, root), settings.stage), {})
     return lines + _lines(published, "published", "dot")
 
 
@@ -245,7 +260,7 @@ def news(
         else:
             part["points"] = points(found.events)
             try:
-                part["references"] = references(load(root / name / "settings.json"))
+                part["references"] = references(load(root / name / "settings.json"), root)
             except (ValueError, OSError):
                 part["references"] = []
         message["runs"][name] = part
