@@ -19,7 +19,8 @@ VERBS = {
     "search": ("commands_gallery", "Search a gallery with pictures."),
     "explain": ("commands_gallery", "Write heatmaps of a whole split as pictures."),
     "demo": ("command_demo", "Make the demo pair that ships, with its gallery, anew."),
-    "import": ("commands", "Turn a checkpoint of the paper's authors into one of ours."),
+    "import": ("commands_exchange", "Turn networks of the paper's authors into checkpoints of ours."),
+    "export": ("commands_exchange", "Write a network as ONNX, for torch.export, or in the authors' layout."),
 }
 
 

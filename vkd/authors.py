@@ -7,7 +7,7 @@ then, if that fits the network and the file, the weights themselves with ``torch
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from torch import Tensor
 from vkd import backbones, pickled
 from vkd.model import Net, empty, fit
 
+MOST_PARAMS_BYTES = 2**20
 _GATE = {
     "channel.squeeze": "channel_att.gate_c.gate_c_fc_0",
     "channel.norm": "channel_att.gate_c.gate_c_bn_1",
@@ -102,31 +103,56 @@ def describe(folder: str | Path, name: str | None = None) -> Found:
     """
     folder = Path(folder)
     path = folder / "params" / "hparams.json"
-    hparams, params = _json(path), _json(folder / "params" / "params.json", needed=False)
-    backbone, identities = hparams.get("backbone_type"), hparams.get("num_classes")
-    if not isinstance(backbone, str) or backbone not in backbones.BACKBONES:
-        raise ValueError(
-            f"{path}: backbone_type is {backbone!r}; known are {', '.join(backbones.BACKBONES)}."
-        )
-    if not isinstance(identities, int) or isinstance(identities, bool) or identities < 1:
-        raise ValueError(f"{path}: num_classes must be a whole number from 1, not {identities!r}.")
-    told = [str(value) for key, value in params.items() if "dataset" in key.lower()]
-    datasets = re.findall(r"mars|duke|veri", " ".join([*told, folder.resolve().name]).lower())
-    return Found(backbone, identities, datasets[0] if datasets else "", _choose(folder / "chk", name))
+    hparams, params = _text(path), _text(folder / "params" / "params.json", needed=False)
+    backbone, identities, dataset = understand(hparams, params, path.parent, [folder.resolve().name])
+    chk = folder / "chk"
+    files = sorted(path.name for path in chk.iterdir() if path.is_file()) if chk.is_dir() else []
+    return Found(backbone, identities, dataset, chk / choose(files, name, chk))
 
 
-def _json(path: Path, needed: bool = True) -> dict[str, Any]:
-    """The object in a JSON file, nested objects laid out flat."""
+def _text(path: Path, needed: bool = True) -> bytes:
     if not path.is_file():
         if needed:
             raise FileNotFoundError(
                 f"{path} is missing: this is not a checkpoint folder of the authors' code."
             )
-        return {}
-    if path.stat().st_size > 2**20:
+        return b""
+    if path.stat().st_size > MOST_PARAMS_BYTES:
         raise ValueError(f"{path} is too large to be a list of parameters.")
+    return path.read_bytes()
+
+
+def understand(
+    hparams: bytes, params: bytes, where: str | Path, places: Iterable[str]
+) -> tuple[str, int, str]:
+    """The texts of hparams.json and params.json (empty where there is none) → backbone, identities, data set.
+
+    `where` is their folder, for the sentence; `places` are names that may tell the data set, the most telling
+    first. Raises ValueError for texts that do not describe a network.
+    """
+    path = f"{where}/hparams.json"
+    told, more = _flat(hparams, path), _flat(params, f"{where}/params.json") if params else {}
+    backbone, identities = told.get("backbone_type"), told.get("num_classes")
+    if not isinstance(backbone, str) or backbone not in backbones.BACKBONES:
+        raise ValueError(
+            f"{path}: backbone_type is {_shown(backbone)}; known are {', '.join(backbones.BACKBONES)}."
+        )
+    if not isinstance(identities, int) or isinstance(identities, bool) or identities < 1:
+        raise ValueError(f"{path}: num_classes must be a whole number from 1, not {_shown(identities)}.")
+    names = [value for key, value in more.items() if "dataset" in key.lower() and isinstance(value, str)]
+    datasets = re.findall(r"mars|duke|veri", " ".join([*names, *places]).lower())
+    return backbone, identities, datasets[0] if datasets else ""
+
+
+def _shown(value: object) -> str:
+    """A value from a file, for a sentence: short, and no list of lists of lists."""
+    return f"a {type(value).__name__}" if isinstance(value, list | dict) else repr(value)[:80]
+
+
+def _flat(text: bytes, path: str) -> dict[str, Any]:
+    """The object in a JSON text, nested objects laid out flat."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(raw, dict):
@@ -135,20 +161,18 @@ def _json(path: Path, needed: bool = True) -> dict[str, Any]:
     return {**dict(inner), **{key: value for key, value in raw.items() if not isinstance(value, dict)}}
 
 
-def _choose(folder: Path, name: str | None) -> Path:
-    files = (
-        {path.name: path for path in sorted(folder.iterdir()) if path.is_file()} if folder.is_dir() else {}
-    )
+def choose(files: Sequence[str], name: str | None, folder: str | Path) -> str:
+    """The file `name` of a chk/ `folder`, or the last. Raises FileNotFoundError if there is none."""
     if not files:
         raise FileNotFoundError(f"{folder} is missing or empty: the authors keep their weights there.")
     if name is not None and name not in files:
-        raise FileNotFoundError(f"{folder} has no '{name}'; it has {', '.join(list(files)[:8])}.")
+        raise FileNotFoundError(f"{folder} has no '{name}'; it has {', '.join(sorted(files)[:8])}.")
 
     def age(file: str) -> tuple[bool, int, str]:
         numbers = re.findall(r"\d{1,9}", file)
         return "end" in file, int(numbers[-1]) if numbers else -1, file
 
-    return files[name or max(files, key=age)]
+    return name or max(files, key=age)
 
 
 def read_weights(path: Path, net: Net) -> dict[str, Tensor]:

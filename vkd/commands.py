@@ -1,4 +1,4 @@
-"""`vkd street`, `vkd evaluate` and `vkd import`: one call into the library each, its answer printed."""
+"""`vkd street` and `vkd evaluate`: one call into the library each, its answer printed."""
 
 import sys
 from collections.abc import Sequence
@@ -64,32 +64,6 @@ def street(argv: Sequence[str]) -> int:
     root = write_street(values.pop("root"), **values, progress=bar("people"))
     layout = flags.layout if flags.layout != "mars" else "street"
     print(f"{root}\n{datasets.summary_table(datasets.read(layout, root, check=False))}")
-    return 0
-
-
-class ImportFlags(pydantic.BaseModel):
-    folder: Path = argument("Folder of the authors' code, with params/ and chk/.")
-    out: Path = argument("Folder of the new checkpoint; must not hold one.")
-    name: str | None = flag(None, "File in chk/; none: the last one.")
-    image_size: tuple[int, int] | None = flag(None, "Height and width; none: those of its data set.")
-    half: bool = flag(False, "Store 16-bit weights: half the size.")
-
-
-def import_(argv: Sequence[str]) -> int:
-    about = "Turn a checkpoint of the paper's authors into one of ours; nothing in it is executed."
-    (flags,) = parse("vkd import", about, argv, [ImportFlags])
-    from vkd import checkpoint
-
-    if flags.image_size is not None and not all(8 <= side <= 4096 for side in flags.image_size):
-        refuse("vkd import", "--image-size: height and width must be from 8 to 4096 pixels")
-    if (flags.out / "config.json").exists():
-        raise ValueError(f"{flags.out} holds a checkpoint already: choose another folder.")
-    checkpoint.convert_authors(
-        flags.folder, flags.out, flags.name, image_size=flags.image_size, half=flags.half
-    )
-    config = checkpoint.read_config(flags.out)
-    dataset = config.dataset or "data set unknown"
-    print(f"{flags.out}: {config.backbone}, {config.identities} identities, {dataset}")
     return 0
 
 

@@ -16,6 +16,8 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
+from vkd import zips
+
 MOST_TENSORS = 10_000
 MOST_BYTES = 4 * 2**30
 _MOST_PICKLE_BYTES = 16 * 2**20  # names and shapes; the numbers themselves lie outside the pickle
@@ -75,23 +77,27 @@ def claims(file: IO[bytes], path: Path) -> dict[str, Claim]:
 
 
 def _archive(file: IO[bytes], size: int) -> Any:
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        # Stored, not compressed, is how PyTorch writes; it also leaves no room for an entry that inflates.
-        if len(entries) > MOST_TENSORS + 16 or any(entry.compress_type for entry in entries):
-            raise pickle.UnpicklingError("it is not an archive that PyTorch writes")
-        sizes = {entry.filename: entry.file_size for entry in entries}
-        if sum(sizes.values()) > size:
-            raise pickle.UnpicklingError("it declares more bytes than it holds")
-        pickles = [name for name in sizes if name.count("/") == 1 and name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise pickle.UnpicklingError("it has no data.pkl")
-        with archive.open(pickles[0]) as inner:
-            reader = _Reader(_Budget(inner))
-            state = reader.load()
-    folder = pickles[0].removesuffix("data.pkl")
+    archive = zips.directory(file, MOST_TENSORS + 16)
+    entries = archive.infolist()
+    # Stored, not compressed, is how PyTorch writes; it also leaves no room for an entry that inflates.
+    if any(entry.compress_type for entry in entries):
+        raise pickle.UnpicklingError("it is not an archive that PyTorch writes")
+    # PyTorch's own reader, which comes after this one, knows no capitals and no second entry of a name, and
+    # can be led to another directory: what it will read must be what is looked at here.
+    sizes = {entry.orig_filename.casefold(): entry.file_size for entry in entries}
+    folders = {name.partition("/")[0] for name in sizes}
+    if len(sizes) < len(entries) or len(folders) != 1 or not zips.one_reading(file, archive):
+        raise pickle.UnpicklingError("it can be read in more than one way")
+    if sum(sizes.values()) > size:
+        raise pickle.UnpicklingError("it declares more bytes than it holds")
+    pickles = [entry for entry in entries if entry.orig_filename.casefold() == f"{min(folders)}/data.pkl"]
+    if len(pickles) != 1:
+        raise pickle.UnpicklingError("it has no data.pkl")
+    with archive.open(pickles[0]) as inner:
+        reader = _Reader(_Budget(inner))
+        state = reader.load()
     for storage in reader.storages.values():
-        if sizes.get(f"{folder}data/{storage.key}") != storage.nbytes:
+        if sizes.get(f"{min(folders)}/data/{storage.key}") != storage.nbytes:
             raise pickle.UnpicklingError(f"storage {storage.key[:40]} does not have the bytes it declares")
     return state
 
