@@ -313,7 +313,9 @@ def test_a_root_that_is_not_there_and_a_name_nobody_knows(tmp_path: Path):
 
 
 def test_an_option_of_another_data_set_is_refused(trees: Path):
-    with pytest.raises(ValueError, match="Unknown option 'cameras' for MARS: it takes queries_in_gallery"):
+    with pytest.raises(ValueError, match="Unknown option 'seed' for MARS: it takes queries_in_gallery"):
+        read("mars", trees, seed=1)
+    with pytest.raises(ValueError, match="'cameras' is a choice for plain folders only"):
         read("mars", trees, cameras="none")
 
 

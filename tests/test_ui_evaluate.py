@@ -18,7 +18,7 @@ from gradio_client.exceptions import AppError
 from tests.test_app import free_port, load_app
 from vkd import evaluations
 from vkd.comparison import Comparison, Known
-from vkd.ui import answers, figures, parts, scoreboard
+from vkd.ui import answers, figures, films, named, parts, scoreboard
 from vkd.ui.parts import Places
 
 
@@ -42,13 +42,14 @@ def client(root: Path) -> Iterator[Client]:
 def start(client: Client, street: Path | str, **changes: Any) -> str:
     asked = {"teacher": "tiny-teacher", "student": "tiny-student", "others": [], "data": "auto"}
     asked |= {"root": str(street), "protocols": ["i2v", "v2v"], "views": 8, "ap": "trapezoid", "curves": True}
+    asked["cameras"] = "auto"
     return client.predict(*{**asked, **changes}.values(), api_name="/evaluate_start")
 
 
 def wait(client: Client, name: str) -> dict[str, Any]:
     for _ in range(600):
         job = next(row for row in client.predict(api_name="/evaluate_list") if row["name"] == name)
-        if job["state"] not in ("running", "stopping"):
+        if job["state"] not in scoreboard.BUSY:
             return job
         time.sleep(0.15)
     raise AssertionError(f"{name} does not end")
@@ -70,12 +71,12 @@ def found(job: str, root: Path) -> Comparison:
 
 
 def test_a_data_set_is_summed_up_or_refused_with_the_readers_sentence(client, small_street, tmp_path):
-    page, data = client.predict("auto", str(small_street), api_name="/evaluate_data")
+    page, data = client.predict("auto", str(small_street), "auto", api_name="/evaluate_data")
     assert {row["split"] for row in data["rows"]} >= {"train", "query"}
     assert "<table" in page
-    _, data = client.predict("mars", str(tmp_path / "gone"), api_name="/evaluate_data")
+    _, data = client.predict("mars", str(tmp_path / "gone"), "auto", api_name="/evaluate_data")
     assert "does not exist" in data["wrong"]
-    _, data = client.predict("auto", " ", api_name="/evaluate_data")
+    _, data = client.predict("auto", " ", "auto", api_name="/evaluate_data")
     assert "write a small street" in data["wrong"]
 
 
@@ -109,7 +110,7 @@ def test_a_query_has_a_ranked_list_for_each_network(client, job, found):
 
 
 def test_queries_come_worst_first(client, job, found):
-    page, queries = client.predict(job, "i2v", "worst", api_name="/evaluate_order")
+    page, queries = client.predict(job, "i2v", "worst", "", "", api_name="/evaluate_order")
     assert queries == found.order("i2v")
     assert page.index(f'data-query="{queries[0]}"') < page.index(f'data-query="{queries[1]}"')
 
@@ -179,12 +180,12 @@ def test_a_small_street_is_written_once(client, root, monkeypatch):
 def test_a_public_demo_starts_and_writes_nothing(root, small_street, monkeypatch):
     monkeypatch.setattr(parts, "DEMO", True)
     places = Places.of(root)
-    asked = ("tiny-teacher", "", [], "auto", str(small_street), ["i2v"], 8, "trapezoid", False)
+    asked = ("tiny-teacher", "", [], "auto", str(small_street), ["i2v"], 8, "trapezoid", False, "auto")
     for deed in (
         lambda: answers.start(places, *asked),
         lambda: answers.cancel(places, "20260101-000000"),
         lambda: answers.write_small_street(places),
-        lambda: answers.show_data("auto", "/etc"),
+        lambda: answers.show_data("auto", "/etc", "auto"),
     ):
         with pytest.raises(gr.Error, match="public demo"):
             deed()
@@ -222,8 +223,8 @@ def test_what_cannot_be_drawn_says_why(found):
     )
     assert "Choose a teacher and a student" in figures.scatter(alone, "i2v")["why"]
     assert "Not asked for" in figures.against(alone, "i2v", "query views")["why"]
-    assert figures.labels(alone) == {"tiny-teacher": "Student"}
-    assert figures.colour_of(alone, "tiny-teacher") == 1
+    assert named.labels(alone) == {"tiny-teacher": "Student"}
+    assert named.colours(alone) == {"tiny-teacher": 1}
 
 
 def test_the_table_names_its_protocol_and_convention(found):
@@ -274,8 +275,8 @@ def test_text_from_outside_never_becomes_markup(found, tmp_path):
     asked = evaluations.Asked((evil,), "street", f"/data/{evil}", ("i2v",))
     pages = [
         scoreboard.table_html(named),
-        scoreboard.queries_html(named, tmp_path, "i2v", named.order("i2v"), None),
-        scoreboard.lists_html(named, tmp_path, "i2v", 0, 3)[0],
+        films.queries_html(named, tmp_path, "i2v", named.order("i2v"), None),
+        films.lists_html(named, tmp_path, "i2v", 0, 3)[0],
         scoreboard.thresholds_html(named, "i2v", 0.01),
         scoreboard.progress_html("a", asked, status),
         json.dumps(
@@ -290,6 +291,10 @@ def test_text_from_outside_never_becomes_markup(found, tmp_path):
 @pytest.mark.parametrize(
     ("status", "words"),
     [
+        (
+            evaluations.Status("waiting", ahead=("a-run", "evaluation-b")),
+            "Number 3 in the queue of the device",
+        ),
         (evaluations.Status("running"), "Reading the data set"),
         (evaluations.Status("running", 30, 90, "net", 40.0), "30 of 90 frames, about 40 s left"),
         (evaluations.Status("running", 90, 90, "net"), "Ranking and comparing"),

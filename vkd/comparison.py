@@ -66,19 +66,50 @@ class Comparison:
     """Network → embeddings (n, D) of the items."""
     names: dict[int, str] = field(default_factory=dict)
 
+    def network(self, name: str) -> str:
+        """The name itself; raises ValueError for a network that was not evaluated."""
+        if name not in self.networks:
+            raise ValueError(f"'{name}' was not evaluated here: choose from {', '.join(self.networks)}.")
+        return name
+
+    def pair(self, base: str | None = None, other: str | None = None) -> tuple[str, str]:
+        """Two networks to set against each other: those named, else the first and the next one.
+
+        Raises ValueError for one that was not evaluated, or for one network with itself; of a single network
+        both are it.
+        """
+        names = list(self.networks)
+        if len(names) == 1:
+            return names[0], names[0]
+        base = self.network(base) if base else next(name for name in names if name != other)
+        other = self.network(other) if other else next(name for name in names if name != base)
+        if base == other:
+            raise ValueError(f"{base} cannot be compared with itself: choose two different networks.")
+        return base, other
+
     def protocol(self, name: str) -> str:
         """The name itself; raises ValueError for a protocol that was not evaluated."""
         if name not in self.sides:
             raise ValueError(f"'{name}' was not evaluated here: choose from {', '.join(self.sides)}.")
         return name
 
-    def results(self) -> Results:
-        """Scores, differences and published numbers as `report` writes them."""
+    def gains(self, base: str) -> dict[str, dict[str, dict[str, Interval]]]:
+        """Network other than `base` → protocol → metric → network − base: `differences` to any network.
+
+        Raises ValueError for a network that was not evaluated.
+        """
+        first = next(iter(self.networks))
+        return self.differences if self.network(base) == first else differences(self.scores, base)
+
+    def results(self, base: str | None = None) -> Results:
+        """Scores, differences (to the first network or to `base`) and published numbers as `report` writes
+        them.
+        """
         rows: dict[str, Any] = {name: dict(found) for name, found in self.scores.items()}
         rows |= published(self.networks, self.dataset, self.sides)
-        first = next(iter(self.networks))
-        for name, found in self.differences.items():
-            label = "student − teacher" if len(self.differences) == 1 else f"{name} − {first}"
+        base, first = self.pair(base)[0], next(iter(self.networks))
+        for name, found in self.gains(base).items():
+            label = "student − teacher" if len(self.networks) == 2 and base == first else f"{name} − {base}"
             rows[label] = {
                 protocol: difference_row(self.convention, intervals) for protocol, intervals in found.items()
             }
@@ -117,10 +148,15 @@ class Comparison:
         for place in np.argsort(-cosine, kind="stable"):
             yield int(gallery[place]), float(cosine[place])
 
-    def order(self, protocol: str, by: str = "worst") -> list[int]:
-        """Valid queries, by mean AP ("worst" first) or by what the second network "loses" or "gains"."""
+    def order(
+        self, protocol: str, by: str = "worst", base: str | None = None, other: str | None = None
+    ) -> list[int]:
+        """Valid queries, by mean AP over all networks ("worst" first) or by what the second network of the
+        `pair` "loses" or "gains".
+        """
         ap = np.stack([self.ap(name, self.protocol(protocol)) for name in self.networks])
-        keys = {"worst": ap.mean(0), "loses": ap[:2][-1] - ap[0], "gains": ap[0] - ap[:2][-1]}
+        first, second = (self.ap(name, protocol) for name in self.pair(base, other))
+        keys = {"worst": ap.mean(0), "loses": second - first, "gains": first - second}
         if by not in keys:
             raise ValueError(f"'{by}' is no order of queries: choose from {', '.join(keys)}.")
         return [int(query) for query in np.argsort(keys[by], kind="stable") if not np.isnan(ap[0, query])]

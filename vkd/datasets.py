@@ -123,6 +123,11 @@ def read(name: str, root: str | Path, *, check: bool = True, **options: object) 
     dataset = DATASETS[name]
     taken = [key for key in inspect.signature(dataset.read).parameters if key != "root"]
     unknown = sorted(set(options) - set(taken))
+    if unknown == ["cameras"]:
+        raise ValueError(
+            f"{dataset.title} tells its cameras in its own files: 'cameras' is a choice for plain folders "
+            "only, leave it at auto."
+        )
     if unknown:
         raise ValueError(
             f"Unknown option {unknown[0]!r} for {dataset.title}: it takes {', '.join(taken) or 'no options'}."
@@ -170,14 +175,17 @@ def _require_queries(splits: Splits) -> None:
     reason = why_no_query(splits, "v2v")
     reason = reason and why_no_query(splits, "i2v")
     if reason:
-        remedy = {
-            "folder": {
-                "every match shares the query's camera": "use cameras='none' to ignore camera labels",
-                "there are no queries": "a test identity needs two tracklets, of two cameras or of none",
-            }
-        }
-        advice = remedy.get(splits.name, {}).get(reason, "check the query and gallery parts")
-        raise ValueError(f"{splits.root} has 0 valid queries because {reason}; {advice}.")
+        raise ValueError(f"{splits.root} has 0 valid queries because {reason}; {remedy(splits, reason)}.")
+
+
+def remedy(splits: Splits, reason: str) -> str:
+    """What to do where `why_no_query` gave this reason, as the tail of a sentence."""
+    known = {
+        "every match shares the query's camera": "use cameras='none' ('No cameras' in the app, "
+        "`--cameras none` on the command line) to ignore camera labels",
+        "there are no queries": "a test identity needs two tracklets, of two cameras or of none",
+    }
+    return known.get(reason if splits.name == "folder" else "", "check the query and gallery parts")
 
 
 def check_listed(splits: Splits) -> None:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from vkd.batches import IMAGENET_MEAN, IMAGENET_STD, eval_loader
+from vkd.datasets import remedy
 from vkd.intervals import Interval, bootstrap
 from vkd.model import Net
 from vkd.report import Results, export, latex, markdown, rows
@@ -169,4 +170,5 @@ def require_queries(splits: Splits, protocols: Iterable[str]) -> None:
     """Raise ValueError, saying what to do, if a protocol has no valid query."""
     for protocol in protocols:
         if reason := why_no_query(splits, protocol):
-            raise ValueError(f"{splits.root} has no valid query for {protocol.upper()}: {reason}.")
+            told = f"no valid query for {protocol.upper()}: {reason}; {remedy(splits, reason)}"
+            raise ValueError(f"{splits.root} has {told}.")

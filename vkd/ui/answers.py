@@ -11,7 +11,7 @@ from vkd.comparison import Comparison
 from vkd.evaluate import PROTOCOLS
 from vkd.evaluations import Asked
 from vkd.street import write_street
-from vkd.ui import dataset, figures, parts, scoreboard
+from vkd.ui import dataset, figures, films, parts, scoreboard
 from vkd.ui.parts import Places
 
 SMALL_STREET: dict[str, Any] = {
@@ -52,18 +52,19 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def show_data(name: str, root: str) -> tuple[str, dict[str, Any]]:
+def show_data(name: str, root: str, cameras: str) -> tuple[str, dict[str, Any]]:
     """Read a data set and show its summary: a row for each split, and what to mind.
 
-    `name` is a key of the data sets or `auto`, `root` its folder on the server's machine. As data: `rows`,
-    `notes`, and `wrong` with the reader's sentence.
+    `name` is a key of the data sets or `auto`, `root` its folder on the server's machine, `cameras` is auto
+    or none (the labels of a plain folder are ignored). As data: `rows`, `notes`, and `wrong` with the
+    reader's sentence.
     """
     not_in_demo("it reads no other data sets")
     if not (root or "").strip():
         sentence = "Give the folder of a data set, or write a small street to try with."
         return dataset.wrong_html(sentence), {"rows": [], "notes": [], "wrong": sentence}
     try:
-        rows, notes = dataset.check(name, root)
+        rows, notes = dataset.check(name, root, cameras)
     except (ValueError, OSError) as error:
         return dataset.wrong_html(str(error)), {"rows": [], "notes": [], "wrong": str(error)}
     return dataset.as_html(rows, []), {"rows": rows, "notes": notes, "wrong": ""}
@@ -96,13 +97,16 @@ def start(
     views: float,
     ap: str,
     curves: bool,
+    cameras: str,
 ) -> str:
-    """Start an evaluation and answer with its name; it goes on without this page.
+    """Start an evaluation and answer with its name; it goes on without this page, and waits while a run or
+    another evaluation has the device.
 
     `teacher`, `student` (one of them may be empty) and `others` are names of checkpoint folders; all are
     compared with the first. `data` is a key of the data sets or `auto`, `root` its folder, `protocols` are of
     i2v, v2v, i2i, v2i, `views` the frames that stand for a tracklet, `ap` is trapezoid or standard, `curves`
-    asks for accuracy against 1, 2, 4, 8 gallery frames and query views.
+    asks for accuracy against 1, 2, 4, 8 gallery frames and query views, `cameras` is auto or none (the labels
+    of a plain folder are ignored: nothing is junk).
     """
     not_in_demo("it evaluates nothing new")
     names = [name for name in (teacher, student, *(others or [])) if name]
@@ -118,14 +122,16 @@ def start(
         raise ValueError(f"'{wrong[0]}' is not a protocol: choose from {', '.join(PROTOCOLS)}.")
     if ap not in ("trapezoid", "standard"):
         raise ValueError(f"'{ap}' is no AP convention: choose trapezoid or standard.")
+    if cameras not in ("auto", "none"):
+        raise ValueError(f"'{cameras}' is no choice of cameras: choose auto or none.")
     if not 1 <= int(views) <= 256:
         raise ValueError(f"{views:g} frames cannot stand for a tracklet: choose 1 to 256.")
     if not (root or "").strip():
         raise ValueError("Give the folder of a data set, or write a small street to try with.")
-    dataset.check(data, root)
+    dataset.check(data, root, cameras)
     asked = Asked(
         tuple(names), data, str(Path(root).expanduser().absolute()), tuple(protocols), int(views), ap,
-        curves=bool(curves),
+        cameras, bool(curves),
     )  # fmt: skip
     return evaluations.start(places.checkpoints, asked).name
 
@@ -195,18 +201,49 @@ def show_query(
     found, folder = comparison(places, name)
     if not 1 <= int(k) <= MOST_HITS:
         raise ValueError(f"{k:g} matches cannot be shown: choose 1 to {MOST_HITS}.")
-    return scoreboard.lists_html(found, folder, found.protocol(protocol), int(query), int(k))
+    return films.lists_html(found, folder, found.protocol(protocol), int(query), int(k))
 
 
 @parts.kindly
-def show_order(places: Places, name: str, protocol: str, order: str) -> tuple[str, list[int]]:
-    """The valid queries of an evaluation: `worst` first, or where the student `loses` or `gains` most.
+def show_order(
+    places: Places, name: str, protocol: str, order: str, base: str, other: str
+) -> tuple[str, list[int]]:
+    """The valid queries of an evaluation: `worst` first over all networks, or where the network `other` does
+    worse (`loses`) or better (`gains`) than `base`; the first two networks where these are empty.
 
-    Answers with the page's HTML and with the numbers of all of them.
+    Answers with the page's HTML and with the numbers of all queries.
     """
     found, folder = comparison(places, name)
-    queries = found.order(protocol, order)
-    return scoreboard.queries_html(found, folder, protocol, queries, queries[0] if queries else None), queries
+    queries = found.order(protocol, order, base, other)
+    return films.queries_html(found, folder, protocol, queries, queries[0] if queries else None), queries
+
+
+@parts.kindly
+def show_pair(
+    places: Places, name: str, protocol: str, base: str, other: str
+) -> tuple[str, str, dict[str, Any], dict[str, Any]]:
+    """Set two networks of an evaluation against each other, `other` against `base`; the first two where these
+    are empty.
+
+    Answers with the page's table, its downloads and the data of the scatter plot, and with JSON: the pair,
+    for how many queries each is better, and `differences`, of every network to `base`, by protocol and
+    metric, as [mean, low, high] of the 95 % interval in fractions.
+    """
+    found, _ = comparison(places, name)
+    pair = found.pair(base, other)
+    first, second = (found.ap(each, found.protocol(protocol)) for each in pair)
+    data = {
+        "base": pair[0],
+        "other": pair[1],
+        "better": {pair[0]: int((first > second).sum()), pair[1]: int((second > first).sum())},
+        "differences": found.gains(pair[0]),
+    }
+    return (
+        scoreboard.table_html(found, pair[0]),
+        scoreboard.downloads_html(found, name, pair[0]),
+        figures.scatter(found, protocol, None, *pair),
+        data,
+    )
 
 
 @parts.kindly

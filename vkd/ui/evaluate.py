@@ -8,15 +8,14 @@ from gradio.context import Context
 
 from vkd import evaluations
 from vkd.comparison import Comparison
-from vkd.datasets import DATASETS
-from vkd.evaluate import PROTOCOLS
 from vkd.sides import GALLERY_FRAMES, QUERY_VIEWS
-from vkd.ui import answers, cards, dataset, figures, parts, scoreboard
+from vkd.ui import answers, cards, dataset, figures, films, named, parts, request, scoreboard
 from vkd.ui.parts import Places
 
 HITS = 12
 RATE = 1.0  # percent
 ORDERS = {"worst": "worst first", "loses": "where the student loses", "gains": "where it gains"}
+"""Orders of queries; of other networks than teacher and student the name is told."""
 CSS = Path(__file__).with_name("evaluate.css")
 
 EMPTY = cards.empty(
@@ -54,12 +53,12 @@ def look(places: Places, name: str | None, seen: str) -> list[Any]:
     except ValueError:
         mark = "empty"
         return [gr.skip()] * 7 if mark == seen else _stand(mark, "", False, None, "")
-    mark = f"{folder.name} {status.state} {status.done} {status.network}"
+    mark = f"{folder.name} {status.state} {status.done} {status.network} {' '.join(status.ahead)}"
     if mark == seen:
         return [gr.skip()] * 7
     told = scoreboard.progress_html(folder.name, asked, status)
     if status.state != "finished":
-        return _stand(mark, told, status.state in ("running", "stopping"), None, "")
+        return _stand(mark, told, status.state in scoreboard.BUSY, None, "")
     try:
         found, _ = answers.comparison(places, folder.name)
     except ValueError as error:
@@ -96,20 +95,54 @@ def same(value: str) -> str:
     return value
 
 
+def pair_of(places: Places, name: str) -> list[Any]:
+    """The two networks that a page begins with, and whether there is a choice; the words of the orders."""
+    if not name:
+        return [gr.skip()] * 4
+    found, _ = answers.comparison(places, name)
+    base, other = found.pair()
+    choices = [(label, each) for each, label in named.labels(found).items()]
+    return [
+        gr.update(visible=len(choices) > 2),
+        gr.update(choices=choices, value=base),
+        gr.update(choices=choices, value=other),
+        orders(places, name, other),
+    ]
+
+
+def orders(places: Places, name: str, other: str) -> Any:
+    """The orders of queries, in the words of the network that is set against another."""
+    if not name:
+        return gr.skip()
+    label = named.labels(answers.comparison(places, name)[0]).get(other, "")
+    words = ORDERS if label in ("", "Student") else {**ORDERS, "loses": f"where {label} loses"}
+    return gr.update(choices=[(title, key) for key, title in words.items()])
+
+
+def apart(places: Places, name: str, chosen: str, kept: str) -> Any:
+    """The other network of a pair once one is chosen: another one where both would be the same."""
+    if not name or chosen != kept:
+        return gr.skip()
+    return next(each for each in answers.comparison(places, name)[0].networks if each != chosen)
+
+
 @parts.kindly
-def draw(places: Places, name: str, protocol: str, order: str, rate: float, k: float) -> list[Any]:
+def draw(
+    places: Places, name: str, protocol: str, order: str, rate: float, k: float, base: str, other: str
+) -> list[Any]:
     """Every figure of one protocol, the queries, and the ranked lists of the first of them."""
     if not name:
         return [gr.skip()] * 8
     found, folder = answers.comparison(places, name)
-    queries = found.order(protocol, order)
-    lists, _ = scoreboard.lists_html(found, folder, protocol, queries[0], int(k))
+    pair = found.pair(base, other)
+    queries = found.order(protocol, order, *pair)
+    lists, _ = films.lists_html(found, folder, protocol, queries[0], int(k))
     return [
         figures.cmc(found, protocol),
         figures.against(found, protocol, GALLERY_FRAMES),
         figures.against(found, protocol, QUERY_VIEWS),
-        figures.scatter(found, protocol, queries[0]),
-        scoreboard.queries_html(found, folder, protocol, queries, queries[0]),
+        figures.scatter(found, protocol, queries[0], *pair),
+        films.queries_html(found, folder, protocol, queries, queries[0]),
         lists,
         *answers.show_threshold(places, name, protocol, rate)[:2],
     ]
@@ -138,50 +171,6 @@ window.addEventListener('vkd-query', (event) => {
 """
 
 
-def _form(places: Places) -> dict[str, Any]:
-    """The form on the left."""
-    teacher, student = parts.pair(places)
-    with gr.Column(elem_classes="vkd-form", scale=0):
-        with gr.Column(elem_classes="vkd-ask"):
-            with gr.Group():
-                first = parts.network_choice(places, "teacher", teacher)
-                second = parts.network_choice(places, "student", student)
-                others = gr.Dropdown(
-                    parts.checkpoints(places), label="Further checkpoints", multiselect=True,
-                    allow_custom_value=True,
-                )  # fmt: skip
-            root = gr.Textbox(
-                answers.first_root(places), label="Folder of the data set", placeholder="data/street-small"
-            )
-            summary = gr.HTML(elem_id="vkd-evaluate-data")
-            street = gr.Button("Write a small street to try with", visible=not answers.first_root(places))
-            protocols = gr.CheckboxGroup(
-                [(key.upper(), key) for key in PROTOCOLS],
-                value=["i2v", "v2v"],
-                label="Protocols (i: image, v: video)",
-            )
-            button = gr.Button("Evaluate", variant="primary")
-        with gr.Column(elem_classes="vkd-options"):
-            job = gr.Dropdown([], label="Evaluations so far", visible=False, allow_custom_value=True)
-            with gr.Accordion("Kind of data, frames, AP", open=False):
-                data = gr.Dropdown(
-                    [("told by its files", "auto"), *((row.title, key) for key, row in DATASETS.items())],
-                    value="auto",
-                    label="Kind of data set",
-                )
-                views = gr.Slider(1, 32, value=8, step=1, label="Frames that stand for a tracklet")
-                ap = gr.Radio(
-                    ["trapezoid", "standard"],
-                    value="trapezoid",
-                    label="AP convention (trapezoid: as published)",
-                )
-                curves = gr.Checkbox(True, label="Accuracy against frames and views")
-    return {
-        "asked": [first, second, others, data, root, protocols, views, ap, curves],
-        "data": data, "root": root, "summary": summary, "street": street, "button": button, "job": job,
-    }  # fmt: skip
-
-
 def _box(title: str, hint: str = "") -> gr.Column:
     box = gr.Column(elem_classes="vkd-figure-box")
     with box:
@@ -196,6 +185,9 @@ def _results() -> dict[str, Any]:
             headline = gr.HTML(elem_id="vkd-evaluate-job")
             halt = gr.Button("Cancel", size="sm", visible=False)
             downloads = gr.HTML(elem_classes="vkd-downloads-box")
+        with gr.Row(visible=False, elem_classes="vkd-pair-row") as pair:
+            other = gr.Dropdown([], label="Compare", allow_custom_value=True)
+            base = gr.Dropdown([], label="with", allow_custom_value=True)
         table = gr.HTML(EMPTY, elem_id="vkd-evaluate-table")
         with gr.Column(visible=False, elem_classes="vkd-panel-box") as panel:
             protocol = gr.Radio(
@@ -203,11 +195,11 @@ def _results() -> dict[str, Any]:
             )
             with gr.Tabs():
                 with gr.Tab("Curves"), gr.Row(elem_classes="vkd-figures"):
-                    with _box("CMC", "queries found by rank"):
+                    with _box("CMC", "queries found by rank; 95 % intervals"):
                         cmc = figures.component(elem_id="vkd-cmc")
-                    with _box("Gallery frames", "mAP"):
+                    with _box("Gallery frames", "mAP; 95 % intervals"):
                         frames = figures.component(elem_id="vkd-gallery-frames")
-                    with _box("Query views", "mAP"):
+                    with _box("Query views", "mAP; 95 % intervals"):
                         query_views = figures.component(elem_id="vkd-query-views")
                 with gr.Tab("Queries"), gr.Row(elem_classes="vkd-figures"):
                     with _box("AP of each query", "click a point"):
@@ -239,7 +231,7 @@ def _results() -> dict[str, Any]:
     return {
         "headline": headline, "halt": halt, "downloads": downloads, "table": table, "panel": panel,
         "protocol": protocol, "order": order, "rate": rate, "queries": queries, "scatter": scatter,
-        "lists": lists, "pairs": pairs, "told": told,
+        "lists": lists, "pairs": pairs, "told": told, "pair": pair, "base": base, "other": other,
         "drawn": [cmc, frames, query_views, scatter, queries, lists, pairs, told],
     }  # fmt: skip
 
@@ -249,7 +241,7 @@ def build(root: Path) -> None:
     here = Places.of(root)
     places = gr.State(here)
     with gr.Row(elem_classes="vkd-page vkd-evaluate"):
-        form, out = _form(here), _results()
+        form, out = request.form(here), _results()
     seen, shown = gr.Textbox(visible=False), gr.Textbox(visible=False)
     started, data = gr.Textbox(visible=False), gr.JSON(visible=False)
     query, k = gr.Number(visible=False), gr.Number(HITS, visible=False)
@@ -260,19 +252,32 @@ def build(root: Path) -> None:
     looked = [seen, out["headline"], out["halt"], out["table"], out["downloads"], out["panel"], shown]
     gr.on([gr.Timer(2).tick, page.load, job.change], look, [places, job, seen], looked, **_QUIET)
     at = gr.Textbox(visible=False)
+    pair = [out["base"], out["other"]]
     chosen = [
-        shown.change(protocols_of, [places, shown, at], [protocol, at], **_QUIET),
+        shown.change(protocols_of, [places, shown, at], [protocol, at], **_QUIET).then(
+            pair_of, [places, shown], [out["pair"], *pair, out["order"]], **_QUIET
+        ),
         protocol.input(same, protocol, at, **_QUIET),
     ]
     for choice in chosen:
-        choice.then(draw, [places, shown, at, out["order"], out["rate"], k], out["drawn"], **_QUIET)
+        choice.then(draw, [places, shown, at, out["order"], out["rate"], k, *pair], out["drawn"], **_QUIET)
+    order = [places, shown, at, out["order"], *pair]
+    for moved, kept in (pair, pair[::-1]):
+        moved.input(apart, [places, shown, moved, kept], kept, **_QUIET).then(
+            answers.show_pair, [places, shown, at, *pair],
+            [out["table"], out["downloads"], out["scatter"], data],
+            api_name="evaluate_pair" if moved is pair[0] else None,
+            api_visibility="public" if moved is pair[0] else "private", show_progress="minimal",
+        ).then(orders, [places, shown, out["other"]], out["order"], **_QUIET).then(
+            answers.show_order, order, [out["queries"], data], **_QUIET
+        )  # fmt: skip
     form["button"].click(answers.start, [places, *form["asked"]], started, api_name="evaluate_start").success(
         show_started, [places, started], job, **_QUIET
     )
     out["halt"].click(answers.cancel, [places, job], started, api_name="evaluate_cancel")
     gr.on(
-        [form["root"].change, form["data"].change, page.load],
-        answers.show_data, [form["data"], form["root"]], [form["summary"], data],
+        [form["root"].change, form["data"].change, form["cameras"].change, page.load],
+        answers.show_data, [form["data"], form["root"], form["cameras"]], [form["summary"], data],
         api_name="evaluate_data", show_progress="hidden",
     )  # fmt: skip
     form["street"].click(
@@ -283,7 +288,7 @@ def build(root: Path) -> None:
         api_name="evaluate_query", show_progress="minimal",
     )  # fmt: skip
     out["order"].input(
-        answers.show_order, [places, shown, at, out["order"]], [out["queries"], data],
+        answers.show_order, order, [out["queries"], data],
         api_name="evaluate_order", show_progress="hidden",
     )  # fmt: skip
     out["rate"].change(

@@ -12,21 +12,33 @@ function palette() {
 }
 const faint = (colour) => (/^#[0-9a-f]{6}$/i.test(colour) ? `${colour}38` : colour);
 
+const dashes = ['dash', 'solid', 'dot', 'dashdot', 'longdash', 'longdashdot'];
+const symbols = ['diamond', 'circle', 'square', 'triangle-up', 'x', 'star'];
 function lines(figure, colours) {
-  const traces = figure.lines.map((line) => ({
-    x: line.x, y: line.y.map((share) => 100 * share), name: line.name, type: 'scatter', mode: figure.few ? 'lines+markers' : 'lines',
-    line: { color: colours.networks[line.colour % 6], width: 2.2, dash: line.colour ? 'solid' : 'dash' },
-    marker: { color: colours.networks[line.colour % 6], size: 7, symbol: line.colour ? 'circle' : 'diamond' }, hovertemplate: '%{y:.2f} %',
-  }));
-  const x = figure.few ? { type: 'log', tickmode: 'array', tickvals: figure.lines[0]?.x ?? [], ticktext: (figure.lines[0]?.x ?? []).map(String) } : { dtick: figure.lines[0]?.x.length > 12 ? 10 : 1 };
+  const percent = (shares) => shares.map((share) => 100 * share);
+  const traces = figure.lines.flatMap((line) => {
+    const colour = colours.networks[line.colour % 6], known = line.low.length > 0;
+    const main = {
+      x: line.x, y: percent(line.y), name: line.name, legendgroup: line.name, type: 'scatter', mode: figure.few ? 'lines+markers' : 'lines',
+      line: { color: colour, width: 2.2, dash: dashes[line.colour % 6] }, marker: { color: colour, size: 7, symbol: symbols[line.colour % 6] },
+      customdata: known ? percent(line.low).map((low, n) => [low, 100 * line.high[n]]) : [],
+      hovertemplate: known ? '%{y:.2f} % (%{customdata[0]:.1f} … %{customdata[1]:.1f})' : '%{y:.2f} %',
+    };
+    if (!known || !figure.bands) return [main];
+    const band = { x: [...line.x, ...[...line.x].reverse()], y: percent([...line.high, ...[...line.low].reverse()]), legendgroup: line.name, showlegend: false, hoverinfo: 'skip', type: 'scatter', mode: 'lines', line: { width: 0 }, fill: 'toself', fillcolor: faint(colour) };
+    return [band, main];
+  });
+  const first = figure.lines[0]?.x ?? [];
+  const x = figure.few ? { type: 'log', tickmode: 'array', tickvals: first, ticktext: first.map(String) } : { dtick: first.length > 12 ? 10 : 1 };
   return { traces, layout: { hovermode: 'x unified', showlegend: traces.length > 0, xaxis: x, yaxis: { ticksuffix: ' %' } } };
 }
 
 function scatter(figure, colours) {
   const sides = figure.x.map((first, n) => Math.sign(Math.round(1e4 * (figure.y[n] - first))));
+  const [one, two] = figure.colours.map((place) => colours.networks[place % 6]);
   const points = {
     x: figure.x.map((share) => 100 * share), y: figure.y.map((share) => 100 * share), customdata: figure.query, text: figure.text, type: 'scatter', mode: 'markers',
-    marker: { size: figure.x.length > 600 ? 5 : 8, opacity: 0.72, color: sides.map((side) => (side > 0 ? colours.networks[1] : side < 0 ? colours.networks[0] : colours.muted)), line: { width: 0.6, color: colours.card } },
+    marker: { size: figure.x.length > 600 ? 5 : 8, opacity: 0.72, color: sides.map((side) => (side > 0 ? two : side < 0 ? one : colours.muted)), line: { width: 0.6, color: colours.card } },
     hovertemplate: '%{text}<extra></extra>',
   };
   const at = chosen === null ? -1 : figure.query.indexOf(chosen);
@@ -38,8 +50,8 @@ function scatter(figure, colours) {
       hovermode: 'closest', showlegend: false, xaxis: axis, yaxis: axis,
       shapes: [{ type: 'line', x0: 0, y0: 0, x1: 100, y1: 100, line: { color: colours.muted, width: 1, dash: 'dot' }, layer: 'below' }],
       annotations: [
-        { xref: 'paper', yref: 'paper', x: 0, y: 1.01, xanchor: 'left', yanchor: 'bottom', text: figure.above, showarrow: false, font: { color: colours.networks[1], size: 12 } },
-        { xref: 'paper', yref: 'paper', x: 1, y: 1.01, xanchor: 'right', yanchor: 'bottom', text: figure.below, showarrow: false, font: { color: colours.networks[0], size: 12 } },
+        { xref: 'paper', yref: 'paper', x: 0, y: 1.01, xanchor: 'left', yanchor: 'bottom', text: figure.above, showarrow: false, font: { color: two, size: 12 } },
+        { xref: 'paper', yref: 'paper', x: 1, y: 1.01, xanchor: 'right', yanchor: 'bottom', text: figure.below, showarrow: false, font: { color: one, size: 12 } },
       ],
     },
   };

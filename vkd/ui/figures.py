@@ -9,12 +9,16 @@ import gradio as gr
 import numpy as np
 
 from vkd.comparison import Comparison
+from vkd.intervals import cmc_band
 from vkd.sides import GALLERY_FRAMES, QUERY_VIEWS
+from vkd.ui.named import colours, labels
 
 SCRIPT = Path(str(files("plotly"))) / "package_data" / "plotly.min.js"
 _JS = Path(__file__).with_name("figures.js")
 RANKS_SHOWN = 50
 MOST_POINTS = 4000
+MOST_BANDS = 3
+"""Networks whose intervals are drawn as bands; of more they are told on hovering only."""
 
 Figure = dict[str, Any]
 
@@ -31,26 +35,15 @@ def component(**common: Any) -> gr.HTML:
     )
 
 
-def labels(found: Comparison) -> dict[str, str]:
-    """Network → what it is called: Teacher and Student for the first two, its own name for any other."""
-    called = [known.stage.capitalize() for known in found.networks.values()][:1]
-    called = ["Teacher", "Student"] if len(found.networks) > 1 else called
-    return {name: called[n] if n < len(called) else name for n, name in enumerate(found.networks)}
-
-
-def colour_of(found: Comparison, name: str) -> int:
-    """Place of a network in the palette: 0 is the teacher's colour, 1 the student's."""
-    if len(found.networks) == 1:
-        return int(found.networks[name].stage == "student")
-    return list(found.networks).index(name)
-
-
 def cmc(found: Comparison, protocol: str) -> Figure:
     """Share of queries with a match among the first 1, 2, … items."""
     lines = [
-        _line(found, name, range(1, RANKS_SHOWN + 1), scores[protocol].cmc[:RANKS_SHOWN])
+        _line(
+            found, name, range(1, RANKS_SHOWN + 1), scores[protocol].cmc[:RANKS_SHOWN],
+            cmc_band(scores[protocol], RANKS_SHOWN),
+        )
         for name, scores in found.scores.items()
-    ]
+    ]  # fmt: skip
     tops = ", ".join(f"{line['name']} {100 * line['y'][0]:.1f} %" for line in lines)
     return {
         "kind": "lines",
@@ -59,6 +52,7 @@ def cmc(found: Comparison, protocol: str) -> Figure:
         "across": "rank",
         "up": "",
         "few": False,
+        "bands": len(lines) <= MOST_BANDS,
         "summary": f"CMC curves, {protocol.upper()}: top-1 {tops}",
     }
 
@@ -70,7 +64,9 @@ def against(found: Comparison, protocol: str, what: str) -> Figure:
     lines = []
     for name, curves in found.curves.items():
         if line := curves[protocol].get(what):
-            lines.append(_line(found, name, line, [each["map"] for each in line.values()]))
+            ends = [[each.get(f"map_{end}") for each in line.values()] for end in ("low", "high")]
+            band = ends if None not in ends[0] else None
+            lines.append(_line(found, name, line, [each["map"] for each in line.values()], band))
     if not lines:
         return _nothing("Not asked for: tick 'Accuracy against frames and views' and evaluate again.")
     words = {GALLERY_FRAMES: "frames of each gallery tracklet", QUERY_VIEWS: "views of each query tracklet"}
@@ -84,22 +80,34 @@ def against(found: Comparison, protocol: str, what: str) -> Figure:
         "across": words[what],
         "up": "",
         "few": True,
+        "bands": len(lines) <= MOST_BANDS,
         "summary": f"mAP against the number of {what}, {protocol.upper()}: {ends}",
     }
 
 
-def _line(found: Comparison, name: str, x: Any, y: Any) -> dict[str, Any]:
-    y = [round(float(share), 5) for share in y]
+def _line(found: Comparison, name: str, x: Any, y: Any, band: Any = None) -> dict[str, Any]:
+    """A line; `band` has the lower and the upper ends of its intervals."""
+    low, high = band if band is not None else ([], [])
+    ends = {"low": _plain(low), "high": _plain(high)}
     label = html.escape(labels(found)[name], quote=False)
-    return {"name": label, "colour": colour_of(found, name), "x": list(x)[: len(y)], "y": y}
+    return {"name": label, "colour": colours(found)[name], "x": list(x)[: len(y)], "y": _plain(y), **ends}
 
 
-def scatter(found: Comparison, protocol: str, chosen: int | None = None) -> Figure:
-    """AP of each query, first network across, second up; the points that differ most where there are many."""
+def _plain(shares: Any) -> list[float]:
+    return [round(float(share), 5) for share in shares]
+
+
+def scatter(
+    found: Comparison, protocol: str, chosen: int | None = None, base: str = "", other: str = ""
+) -> Figure:
+    """AP of each query, one network of the pair across, the other up; the points that differ most where there
+    are many.
+    """
     if len(found.networks) < 2:
         return _nothing("Choose a teacher and a student to see where they differ.")
-    first, second = (found.ap(name, protocol) for name in list(found.networks)[:2])
-    one, two = (html.escape(label, quote=False) for label in list(labels(found).values())[:2])
+    pair = found.pair(base, other)
+    first, second = (found.ap(name, protocol) for name in pair)
+    one, two = (html.escape(labels(found)[name], quote=False) for name in pair)
     valid = np.flatnonzero(~np.isnan(first))
     kept = valid[np.argsort(-np.abs(second - first)[valid], kind="stable")[:MOST_POINTS]]
     better, worse = int((second > first)[valid].sum()), int((second < first)[valid].sum())
@@ -111,6 +119,7 @@ def scatter(found: Comparison, protocol: str, chosen: int | None = None) -> Figu
         "y": [round(float(second[query]), 4) for query in kept],
         "query": [int(query) for query in kept],
         "chosen": chosen,
+        "colours": [colours(found)[name] for name in pair],
         "text": [
             f"query {query}: identity {item.identity}, camera {item.camera}<br>"
             f"{one} AP {100 * first[query]:.1f} %, {two} AP {100 * second[query]:.1f} %"
@@ -137,9 +146,9 @@ def pairs(found: Comparison, protocol: str, rate: float) -> Figure:
         rows.append(
             {
                 "name": html.escape(label, quote=False),
-                "colour": colour_of(found, name),
-                "true": [round(float(share), 5) for share in true],
-                "false": [round(float(share), 5) for share in false],
+                "colour": colours(found)[name],
+                "true": _plain(true),
+                "false": _plain(false),
                 "threshold": round(histogram.threshold(rate).similarity, 4),
             }
         )
@@ -149,7 +158,7 @@ def pairs(found: Comparison, protocol: str, rate: float) -> Figure:
     return {
         "kind": "pairs",
         "key": f"pairs {protocol}",
-        "x": [round(float(x), 4) for x in middles],
+        "x": _plain(middles),
         "range": [float(shown[0]) - step, min(1.0, float(shown[-1]) + step)],
         "rows": rows,
         "across": "similarity (cosine)",

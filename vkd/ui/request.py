@@ -1,0 +1,61 @@
+"""The form of the Evaluate tab: which networks, which data set, how."""
+
+from typing import Any
+
+import gradio as gr
+
+from vkd.datasets import DATASETS
+from vkd.evaluate import PROTOCOLS
+from vkd.ui import answers, parts
+from vkd.ui.parts import Places
+
+
+def form(places: Places) -> dict[str, Any]:
+    """The inputs: `asked`, in the order of `answers.start`, and the others by name."""
+    teacher, student = parts.pair(places)
+    with gr.Column(elem_classes="vkd-form", scale=0):
+        with gr.Column(elem_classes="vkd-ask"):
+            with gr.Group():
+                first = parts.network_choice(places, "teacher", teacher)
+                second = parts.network_choice(places, "student", student)
+                others = gr.Dropdown(
+                    parts.checkpoints(places), label="Further checkpoints", multiselect=True,
+                    allow_custom_value=True,
+                )  # fmt: skip
+            root = gr.Textbox(
+                answers.first_root(places), label="Folder of the data set", placeholder="data/street-small"
+            )
+            summary = gr.HTML(elem_id="vkd-evaluate-data")
+            street = gr.Button("Write a small street to try with", visible=not answers.first_root(places))
+            protocols = gr.CheckboxGroup(
+                [(key.upper(), key) for key in PROTOCOLS],
+                value=["i2v", "v2v"],
+                label="Protocols (i: image, v: video)",
+            )
+            button = gr.Button("Evaluate", variant="primary")
+        with gr.Column(elem_classes="vkd-options"):
+            job = gr.Dropdown([], label="Evaluations so far", visible=False, allow_custom_value=True)
+            with gr.Accordion("Kind of data, cameras, frames, AP", open=False):
+                data = gr.Dropdown(
+                    [("told by its files", "auto"), *((row.title, key) for key, row in DATASETS.items())],
+                    value="auto",
+                    label="Kind of data set",
+                )
+                cameras = gr.Radio(
+                    ["auto", "none"],
+                    value="auto",
+                    label="Cameras",
+                    info="none: the labels of a plain folder are ignored, and nothing is junk",
+                )
+                views = gr.Slider(1, 32, value=8, step=1, label="Frames that stand for a tracklet")
+                ap = gr.Radio(
+                    ["trapezoid", "standard"],
+                    value="trapezoid",
+                    label="AP convention (trapezoid: as published)",
+                )
+                curves = gr.Checkbox(True, label="Accuracy against frames and views")
+    return {
+        "asked": [first, second, others, data, root, protocols, views, ap, curves, cameras],
+        "data": data, "cameras": cameras, "root": root, "summary": summary, "street": street,
+        "button": button, "job": job,
+    }  # fmt: skip
