@@ -167,7 +167,7 @@ def test_what_does_not_give_the_same_is_removed(tmp_path: Path, monkeypatch: pyt
             mine.net.trunk.get_parameter("stages.layer2.0.weight").div_(1.01)
 
     monkeypatch.setitem(FORMATS, to, exports.Format(write, form.check, form.ending))
-    with pytest.raises(ValueError, match=r"was not kept: (its embeddings are|'trunk.stages.layer2.0.weight')"):
+    with pytest.raises(ValueError, match=r"was not kept: (its embeddings|'trunk.stages.layer2.0.weight')"):
         export(found, tmp_path / f"net{form.ending}", to)
     assert below(tmp_path) == []
 
@@ -219,7 +219,7 @@ def test_the_command(tiny_pair: tuple[Path, Path], tmp_path: Path, capsys: pytes
     assert main(["export", str(tiny_pair[0]), str(tmp_path / "run"), "--to", "authors"]) == 0
     assert f"{tmp_path / 'run'}: tiny, compared with tiny-teacher" in capsys.readouterr().out
     assert main(["import", str(tmp_path / "run"), str(tmp_path / "back"), "--image-size", "64", "32"]) == 0
-    there, back = checkpoint.load(tiny_pair[0]).net, checkpoint.load(tmp_path / "back").net
-    assert all(torch.equal(a, b) for a, b in zip(there.state_dict().values(), back.state_dict().values()))
+    there, back = (checkpoint.load(path).net.state_dict() for path in (tiny_pair[0], tmp_path / "back"))
+    assert all(torch.equal(tensor, back[name]) for name, tensor in there.items())
     assert main(["export", str(tiny_pair[0]), str(tmp_path / "run"), "--to", "authors"]) == 1
     assert "is there already" in capsys.readouterr().err

@@ -144,8 +144,8 @@ def survey(source: str | Path, only: str = "*", file: str | None = None) -> list
     """The networks in a zip or folder tree of the authors, in the order of their paths.
 
     `only` is a pattern (`*mars*`) for their names or paths, `file` names the file of chk/ (None: the last).
-    Names do not depend on `only`. Raises FileNotFoundError if there is nothing, ValueError for an archive
-    that is damaged, too large, or has names that lead out of it.
+    Names do not depend on `only`. Raises FileNotFoundError if none is there or fits, ValueError for an
+    archive that is damaged, too large, or has names that lead out of it.
     """
     with _opened(source) as tree:
         return _survey(tree, only, file)
@@ -165,11 +165,11 @@ def _survey(tree: _Tree, only: str, file: str | None) -> list[Listed]:
     if len(folders) > MOST_NETWORKS:
         raise ValueError(f"{tree.label} holds {len(folders)} networks; at most {MOST_NETWORKS} can be taken.")
     named = _names(sorted(folders), tree.stem)
-    return [
-        _listed(tree, path, named[path], folders[path], file)
-        for path in sorted(folders)
-        if fnmatchcase(named[path], only) or fnmatchcase(path, only)
-    ]
+    chosen = [path for path, name in named.items() if fnmatchcase(name, only) or fnmatchcase(path, only)]
+    if not chosen:
+        some = ", ".join(list(named.values())[:8])
+        raise FileNotFoundError(f"No network of {tree.label} fits '{only}'; it holds {some}.")
+    return [_listed(tree, path, named[path], folders[path], file) for path in chosen]
 
 
 def _plain(name: str) -> str:
