@@ -83,7 +83,7 @@ def hub(hub_server: "Hub", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "
     import time
 
     from huggingface_hub import constants, file_download
-    from huggingface_hub.utils import _http
+    from huggingface_hub.utils import _cache_assets, _http
 
     hub_server.clear()
     home = tmp_path / "hugging-face"
@@ -94,6 +94,8 @@ def hub(hub_server: "Hub", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "
         ("HF_TOKEN_PATH", str(home / "token")),
     ):
         monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(_cache_assets, "HF_ASSETS_CACHE", str(home / "assets"))
+    monkeypatch.setattr("vkd.listings.WAITS", (0.01, 0.01))
     for name, value in {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(home)}.items():
         monkeypatch.setenv(name, value)  # for a command in a process of its own
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE"):

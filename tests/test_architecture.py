@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vkd"
+DOORS = {"model": {"hub"}}  # upwards, on purpose (see ARCHITECTURE.md)
 
 
 def floors() -> list[str]:
@@ -53,7 +54,7 @@ def test_a_file_imports_only_what_stands_above_it(name: str):
     order = floors()
     above = set(order[: order.index(name)])
     own = {used.removeprefix("vkd.") for used in imported(modules()[name], name) if used.startswith("vkd.")}
-    own &= set(order)
+    own &= set(order) - DOORS.get(name, set())
     assert own <= above, f"{name} imports {sorted(own - above)}, which stand below it"
 
 

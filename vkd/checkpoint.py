@@ -5,7 +5,8 @@ config promises before any memory is taken, and what does not fit is refused in 
 """
 
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -99,22 +100,28 @@ def load(
     folder: str | Path,
     *,
     weights: Literal["auto", "model", "best"] = "auto",
+    strict: bool = True,
     device: str | torch.device = "cpu",
 ) -> Checkpoint:
     """Load a checkpoint in evaluation mode, weights in float32 on `device`.
 
     `weights`: 'model' is the last epoch, 'best' the best by validation, 'auto' the best where there is one.
-    The config's epoch and scores are those of the weights loaded. Raises FileNotFoundError for a missing
-    file, ValueError for one that is damaged or does not fit the config.
+    The config's epoch and scores are those of the weights loaded. Not `strict`: what the file lacks, or has
+    in another shape, is drawn anew and a warning names it. Raises FileNotFoundError for a missing file,
+    ValueError for one that is damaged or does not fit the config.
     """
     folder = Path(folder)
     config = read_config(folder)
     path = weights_file(folder, weights)
-    net = empty(config.backbone, config.identities)
+    net = empty(config.backbone, config.identities) if strict else Net(config.backbone, config.identities)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            fit({name: part.get_shape() for name, part in parts.items()}, net, path)
+            shapes = {name: part.get_shape() for name, part in parts.items()}
+            if strict:
+                fit(shapes, net, path)
+            else:
+                parts = {name: parts[name] for name in _fitting(shapes, net, path)}
             for name, part in parts.items():
                 if part.get_dtype() not in _DTYPES:
                     raise ValueError(
@@ -124,8 +131,22 @@ def load(
             state = {name: _loaded(file.get_tensor(name)) for name in parts}
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or not a safetensors file: {error}.") from None
-    net.load_state_dict(state, assign=True)
-    return Checkpoint(net.to(device).eval(), with_own_numbers(config, own), folder)
+    net.load_state_dict(state, strict=strict, assign=True)
+    net.config = with_own_numbers(config, own)
+    return Checkpoint(net.to(device).eval(), net.config, folder)
+
+
+def _fitting(shapes: Mapping[str, Sequence[int]], net: Net, path: Path) -> list[str]:
+    """The names that fit `net`; a warning says what is left as it was drawn. ValueError if nothing fits."""
+    wanted = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
+    fitting = [name for name, shape in shapes.items() if list(shape) == wanted.get(name)]
+    if not fitting:
+        raise ValueError(f"{path} holds no weights of {net.backbone_name}.")
+    if drawn := sorted(wanted.keys() - {*fitting}):
+        warnings.warn(
+            f"{path} lacks {len(drawn)} weights, such as '{drawn[0]}': they are random.", stacklevel=3
+        )
+    return fitting
 
 
 def weights_file(folder: str | Path, weights: str = "auto") -> Path:

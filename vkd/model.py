@@ -6,7 +6,7 @@ Source: arXiv 2007.04174, sections 3 and 4.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,7 @@ class Net(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        self.config: Any = None  # what `config.json` says, of a network that was loaded
         if identities < 1:
             raise ValueError(f"A network needs at least one training identity, not {identities}.")
         self.backbone_name = backbone
@@ -51,6 +52,61 @@ class Net(nn.Module):
         with backbones.drawing(generator):
             self.classifier = nn.Linear(self.width, identities, bias=False)
             nn.init.normal_(self.classifier.weight, std=0.001)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_or_folder: str | Path,
+        *,
+        revision: str | None = None,
+        strict: bool = True,
+        token: str | bool | None = None,
+        endpoint: str | None = None,
+        device: str = "cpu",
+    ) -> "Net":
+        """The network of a folder, or of a repository ("user/name") on the Hub, in evaluation mode.
+
+        Its `config` says what it is. Not `strict`: what the weights lack is drawn anew, with a warning.
+        Raises as `hub.pull`.
+        """
+        from vkd import hub  # the one door upwards: two lines of Python reach the Hub
+
+        found = hub.load(
+            repo_or_folder, revision=revision, strict=strict, token=token, endpoint=endpoint, device=device
+        )
+        return found.net
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        config: Any = None,
+        private: bool = True,
+        revision: str | None = None,
+        pull_request: bool = False,
+        teacher: str | None = None,
+        message: str | None = None,
+        token: str | bool | None = None,
+        endpoint: str | None = None,
+    ) -> str:
+        """Send weights, config and card to `repo`; → the address of the commit.
+
+        `config` (a `Config`) says what the network is, if it was not loaded. Raises as `hub.push`.
+        """
+        from vkd import hub  # as above
+
+        return hub.push_net(
+            self,
+            repo,
+            config=config,
+            private=private,
+            revision=revision,
+            pull_request=pull_request,
+            teacher=teacher,
+            message=message,
+            token=token,
+            endpoint=endpoint,
+        )
 
     def maps(self, images: Tensor) -> Tensor:
         """Images (B, V, 3, H, W) → maps (B, V, D, h, w)."""
