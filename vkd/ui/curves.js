@@ -112,6 +112,7 @@ function draw() {
   for (const name of store.order) for (const series of Object.keys(store.runs[name]?.series ?? {})) wanted.add(series);
   root.querySelectorAll('figure').forEach((figure) => { if (!wanted.has(figure.dataset.series)) figure.remove(); });
   root.querySelectorAll('[data-section]').forEach((box) => { if (!box.querySelector('figure') && ![...wanted].some((series) => section(series) === box.dataset.section)) box.remove(); });
+  root.classList.remove('vkd-early');
   root.classList.toggle('vkd-nothing', wanted.size === 0);
   for (const series of [...wanted].sort((a, b) => rank(a) - rank(b))) {
     const figure = panel(series);

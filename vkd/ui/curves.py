@@ -12,7 +12,7 @@ import gradio as gr
 
 SCRIPT = Path(str(files("plotly"))) / "package_data" / "plotly.min.js"
 _JS = Path(__file__).with_name("curves.js")
-_EMPTY = '<div class="vkd-curves vkd-nothing"></div>'
+_EMPTY = '<div class="vkd-curves vkd-early"></div>'
 
 
 def component(message: dict[str, Any] | None, **common: Any) -> gr.HTML:
