@@ -162,10 +162,13 @@ def list_jobs(places: Places) -> list[dict[str, Any]]:
 def job_choices(places: Places) -> list[tuple[str, str]]:
     """Evaluations for a picker: when and on what, and the plain name."""
     found = [(row["name"], Path(row["root"]).name) for row in list_jobs(places)]
-    return [
-        (f"{name[6:8]}.{name[4:6]}. {name[9:11]}:{name[11:13]}:{name[13:15]} · {on}", name)
-        for name, on in found
-    ]
+    return [(f"{_when(name)} · {on}", name) for name, on in found]
+
+
+def _when(name: str) -> str:
+    if name == evaluations.SHIPPED:
+        return "came with the app"
+    return f"{name[6:8]}.{name[4:6]}. {name[9:11]}:{name[11:13]}:{name[13:15]}"
 
 
 @functools.lru_cache(maxsize=4)

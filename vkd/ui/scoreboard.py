@@ -8,7 +8,7 @@ from typing import Any
 from vkd import report
 from vkd.comparison import Comparison, published
 from vkd.evaluate import PROTOCOLS
-from vkd.evaluations import Asked, Status
+from vkd.evaluations import SHIPPED, Asked, Status
 from vkd.intervals import Interval
 from vkd.ui.cards import escape
 from vkd.ui.named import labels, minus, parts_of
@@ -37,6 +37,10 @@ def progress_html(name: str, asked: Asked, status: Status, words: str = "") -> s
     bar = ""
     if asked.cameras == "none":
         what += " · camera labels ignored"
+    if name == SHIPPED:
+        what += " · came with the app, with a small picture of each tracklet"
+    elif status.state == "finished" and not Path(asked.root).is_dir():
+        what += f" · {escape(asked.root)} is not there any more: pictures that nobody opened yet are missing"
     if status.state in BUSY:
         bar = (
             f'<div class="vkd-progress" role="progressbar" aria-label="Frames embedded" aria-valuemin="0" '
