@@ -18,6 +18,7 @@ VERBS = {
     "index": ("commands_gallery", "Build a gallery to search from a data set or a folder of pictures."),
     "search": ("commands_gallery", "Search a gallery with pictures."),
     "explain": ("commands_gallery", "Write heatmaps of a whole split as pictures."),
+    "hub": ("command_hub", "Bring checkpoints from the Hugging Face Hub, or take them there."),
     "demo": ("command_demo", "Make the demo pair that ships, with its gallery, anew."),
     "import": ("commands_exchange", "Turn networks of the paper's authors into checkpoints of ours."),
     "export": ("commands_exchange", "Write a network as ONNX, for torch.export, or in the authors' layout."),

@@ -9,19 +9,22 @@ import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vkd import checkpoint
 from vkd.downloads import fault, fetch, named
 from vkd.listings import (
+    ORIGIN,
     PULLED,
     WEIGHTS,
     Listing,
     Progress,
+    base_model,
     check_repo,
     check_revision,
     client,
     listing,
+    origin,
 )
 from vkd.refusals import describe, redact
 from vkd.runs import NAME
@@ -46,9 +49,6 @@ __all__ = [
     "push_net",
     "redact",
 ]
-
-ORIGIN = "hub.json"
-"""In a pulled folder: {"repo", "commit", "endpoint", "pulled"}, where it came from and when."""
 
 
 class Pulled(NamedTuple):
@@ -134,18 +134,6 @@ def load(
         return checkpoint.load(cached, strict=strict, device=device)
 
 
-def origin(folder: str | Path) -> dict[str, Any] | None:
-    """What `hub.json` says of where the folder came from, or None."""
-    try:
-        raw = json.loads((Path(folder) / ORIGIN).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    good = isinstance(raw, dict) and all(
-        isinstance(raw.get(key), str) for key in ("repo", "commit", "endpoint")
-    )
-    return raw if good else None
-
-
 def _name(repo: str, name: str | None) -> str:
     """The folder's name: given, or the repository's own made plain."""
     if name:
@@ -160,23 +148,13 @@ def _name(repo: str, name: str | None) -> str:
 
 def _teacher(api: "HfApi", student: Listing) -> str:
     """The repository that the student's card names as its base model. Raises ValueError if it names none."""
-    from huggingface_hub import ModelCard
-
-    base = None
-    if "README.md" in student.wanted:
-        text = fetch(api, student, ["README.md"])["README.md"].read_text(encoding="utf-8", errors="replace")
-        try:
-            base = ModelCard(text, ignore_metadata_errors=True).data.get("base_model")
-        except Exception:  # whatever a stranger's YAML does to the client: it names no teacher
-            base = None
-    base = base[0] if isinstance(base, list) and base else base
-    if not isinstance(base, str) or not base:
-        raise ValueError(
-            f"{student.repo} does not say who its teacher is (base_model of its card): pull it alone."
-        )
+    card = "README.md"
+    base = base_model(fetch(api, student, [card])[card]) if card in student.wanted else None
+    if base is None:
+        raise ValueError(f"{student.repo} names no teacher (base_model of its card): pull it alone.")
     if base == student.repo:
         raise ValueError(f"{student.repo} names itself as its teacher: pull it alone.")
-    return check_repo(base)
+    return base
 
 
 def _is_there(target: Path, found: Listing) -> bool:

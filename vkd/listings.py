@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
 from vkd.refusals import out_of_reach, redact, told
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 WEIGHTS = ("model.safetensors", "best.safetensors")
-PULLED = ("config.json", *WEIGHTS, "README.md", "events.jsonl")
-"""All that is taken of a repository, if it is there; a config and one file of weights must be."""
+PULLED = ("config.json", *WEIGHTS, "README.md", "events.jsonl", "curves.png", "heatmaps.png")
+"""All that is taken of a repository, if it is there; a config and one file of weights must be. No settings.json:
+a folder with one is a run, and a stranger's settings are not ours to train with."""
+ORIGIN = "hub.json"
+"""In a pulled folder: {"repo", "commit", "endpoint", "pulled"}, where it came from and when."""
 WAITS = (1.0, 3.0)  # seconds before another try where the Hub did not answer or had trouble of its own
 TIMEOUT = 15.0
-_MOST_TEXT = 64 * 2**20
+_MOST_EXTRA = 16 * 2**20
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".chk")
 _REVISION = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$")
 
@@ -53,13 +56,38 @@ class Listing:
 
     @property
     def wanted(self) -> list[str]:
-        """What is taken, the config first; texts of absurd size are left."""
+        """What is taken, the config first; texts and pictures of absurd size are left."""
         found = [name for name in PULLED if name in self.files]
-        return [name for name in found if name in WEIGHTS or (self.files[name].size or 0) <= _MOST_TEXT]
+        return [name for name in found if name in WEIGHTS or (self.files[name].size or 0) <= _MOST_EXTRA]
 
     @property
     def bytes(self) -> int:
         return sum(self.files[name].size or 0 for name in self.wanted)
+
+
+def origin(folder: str | Path) -> dict[str, Any] | None:
+    """What `hub.json` says of where the folder came from, or None."""
+    try:
+        raw = json.loads((Path(folder) / ORIGIN).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    keys = ("repo", "commit", "endpoint")
+    return raw if isinstance(raw, dict) and all(isinstance(raw.get(key), str) for key in keys) else None
+
+
+def base_model(readme: Path) -> str | None:
+    """The repository that a card names as its base model, or None."""
+    from huggingface_hub import ModelCard
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        text = readme.read_text(encoding="utf-8")
+        base = ModelCard(text, ignore_metadata_errors=True).data.get("base_model")
+        base = base[0] if isinstance(base, list) else base
+        validate_repo_id(base)
+    except Exception:  # whatever a stranger's YAML does to the client, it names nobody
+        return None
+    return base if isinstance(base, str) and "/" in base else None
 
 
 def client(endpoint: str | None, token: str | bool | None) -> "HfApi":

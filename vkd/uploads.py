@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vkd import checkpoint
 from vkd.config import Config
-from vkd.listings import TIMEOUT, WEIGHTS, Progress, check_repo, check_revision, client, patiently
+from vkd.listings import (
+    TIMEOUT,
+    WEIGHTS,
+    Progress,
+    base_model,
+    check_repo,
+    check_revision,
+    client,
+    origin,
+    patiently,
+)
 from vkd.model import Net
 from vkd.refusals import NO_TOKEN, told
 
@@ -41,12 +51,12 @@ class Plan(NamedTuple):
 
 
 def plan(folder: str | Path, repo: str, *, teacher: str | None = None) -> Plan:
-    """The preview of `push`; sends nothing. Raises FileNotFoundError, ValueError for a damaged checkpoint."""
-    from vkd import card
+    """The preview of `push`; sends nothing. Raises FileNotFoundError, ValueError for a damaged checkpoint.
 
-    content = _content(Path(folder), check_repo(repo), teacher)
-    files = tuple(Planned(path, _size(held)) for path, held in content.items())
-    return Plan(repo, files, _text(content["README.md"]), tuple(card.staying(Path(folder))))
+    Without `teacher` a student's is the repository that its teacher's folder beside it was pulled from, or
+    the one that its own card named when it was pulled.
+    """
+    return _plan(Path(folder), repo, _content(Path(folder), check_repo(repo), teacher))
 
 
 def push(
@@ -60,6 +70,7 @@ def push(
     message: str | None = None,
     token: str | bool | None = None,
     endpoint: str | None = None,
+    preview: Callable[[Plan], object] | None = None,
     progress: Progress | None = None,
 ) -> str:
     """Send a checkpoint and its card to `repo` in one commit; → the address of the commit or pull request.
@@ -67,16 +78,16 @@ def push(
     A missing repository is made, private unless `private` is False, which is also needed where it is public
     already. `revision` is a branch, made where it is missing; with `pull_request` the commit is proposed, not
     made. `teacher` is the repository of a student's teacher. Weights of an earlier push that this one does
-    not replace are removed. Raises PermissionError (token), ValueError (names, a damaged checkpoint, a
+    not replace are removed. `preview` sees the plan before anything is sent. Raises PermissionError (token), ValueError (names, a damaged checkpoint, a
     repository that holds something else), FileNotFoundError, ConnectionError.
     """
     folder, branch = Path(folder), check_revision(revision)
     api = client(endpoint, token)
     check_repo(repo)
-    if teacher:
-        check_repo(teacher)
     _check_token(api)
     content = _content(folder, repo, teacher)
+    if preview:
+        preview(_plan(folder, repo, content))
     before = _repository(api, repo, private, pull_request)
     with told(repo, revision, api.token):
         if branch and not pull_request:
@@ -101,8 +112,9 @@ def _content(folder: Path, repo: str, teacher: str | None) -> dict[str, Path | b
     """Path in the repository → what to send. Raises ValueError unless every file of weights can be loaded."""
     from vkd import card
 
-    checkpoint.read_config(folder)
+    config = checkpoint.read_config(folder)
     checkpoint.weights_file(folder)
+    teacher = check_repo(teacher) if teacher else _teacher(folder, config)
     content = card.travelling(folder)
     for name in WEIGHTS:
         if name in content:
@@ -113,6 +125,23 @@ def _content(folder: Path, repo: str, teacher: str | None) -> dict[str, Path | b
         "README.md": text.encode(),
         **{path: held for path, held in content.items() if path != "README.md"},
     }
+
+
+def _plan(folder: Path, repo: str, content: dict[str, Path | bytes]) -> Plan:
+    from vkd import card
+
+    files = tuple(Planned(path, _size(held)) for path, held in content.items())
+    return Plan(repo, files, _text(content["README.md"]), tuple(card.staying(folder)))
+
+
+def _teacher(folder: Path, config: Config) -> str | None:
+    """The repository of a student's teacher, as far as folders tell."""
+    if config.stage != "student":
+        return None
+    beside = origin(folder.resolve().parent / Path(config.parent).name) if config.parent else None
+    if beside:
+        return beside["repo"]
+    return base_model(folder / "README.md") if origin(folder) else None
 
 
 def _size(held: Path | bytes) -> int:
@@ -146,7 +175,7 @@ def _repository(api: "HfApi", repo: str, private: bool, proposal: bool) -> "Mode
         return None
     if private and info.private is False:
         raise ValueError(
-            f"{repo} exists and is public, and this push is meant to be private: allow it to be public, or "
+            f"{repo} exists and is public, and this push is meant to be private: allow that (--public), or "
             "choose another repository."
         )
     names = {each.rfilename for each in info.siblings or ()}
