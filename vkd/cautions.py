@@ -7,8 +7,8 @@ PAPER = "https://arxiv.org/abs/2007.04174"
 
 @dataclass(frozen=True)
 class Source:
-    """A data set on a card. `kind` is its type in the metadata (none of them is a data set of the Hub), `tags`
-    are words to be found by, `licence` an identifier of the Hub: 'other' means the data set's own terms.
+    """A data set on a card. `kind` is its type in the metadata (none is a data set of the Hub), `tags` are
+    words to be found by, `licence` an identifier of the Hub: 'other' means the data set's own terms.
     """
 
     title: str
@@ -29,10 +29,10 @@ SOURCES: dict[str, Source] = {
         ("person-re-identification", "mars"),
         "other",
         "MARS, a video extension of Market-1501: pedestrians on a university campus under six cameras, in "
-        "tracklets found by a detector and a tracker. The pictures show real people; the project of this card "
-        "has no record of their having been asked about uses such as this one.",
-        "MARS was given out for research. Its pictures are not part of this repository; whoever uses these "
-        "weights is bound by the terms under which MARS was given out, whatever the licence of the code says.",
+        "tracklets found by a detector and a tracker. The pictures show real people, and no record is known "
+        "here of their having been asked about uses such as this one.",
+        "MARS was given out for research. Its pictures are not part of this repository. The terms under "
+        "which it was given out bind whoever uses these weights, whatever the licence of the code says.",
         queries_in_gallery=True,
     ),
     "duke": Source(
@@ -52,8 +52,8 @@ SOURCES: dict[str, Source] = {
         "veri-776",
         ("vehicle-re-identification", "veri-776"),
         "other",
-        "VeRi-776: 776 vehicles in the recordings of 20 traffic cameras of one city. Vehicles have owners and "
-        "drivers, and some pictures show number plates.",
+        "VeRi-776: 776 vehicles in the recordings of 20 traffic cameras of one city. Vehicles have owners "
+        "and drivers, and some pictures show number plates.",
         "VeRi-776 is given out by its authors on request, for non-commercial use. Its pictures are not part "
         "of this repository; the same terms bind whoever uses these weights.",
         subject="vehicle",
@@ -75,7 +75,7 @@ SOURCES: dict[str, Source] = {
         (),
         "unknown",
         "A folder of pictures of whoever trained this network. What they show, where they come from and "
-        "whether the people in them agreed is not recorded here: **the publisher should say so in this place**.",
+        "whether the people in them agreed is not recorded: **the publisher should say so in this place**.",
         "The licence of the pictures, and with it what these weights may be used for, is not known to the "
         "program that wrote this card: the publisher should state it.",
         subject="subject",
@@ -117,14 +117,14 @@ network must not be used for
 - **finding or counting children**, or linking their pictures, for whatever purpose;
 - undoing anonymity: linking blurred, masked or otherwise protected recordings to people.
 
-In many places some of these uses are forbidden by law (in the European Union by the GDPR and the AI Act). That
-a use is legal somewhere does not make it one that this network is fit for.
+In many places some of these uses are forbidden by law (in the European Union by the GDPR and the AI Act).
+That a use is legal somewhere does not make it one that this network is fit for.
 """
 
 LIMITS = """\
-- **Closed conditions.** It was trained and tested on one data set under the same few cameras, within a short
-  time. Other clothes, another day, other cameras, light, weather, resolution or croppings lower the scores,
-  often by half; nothing here measures by how much.
+- **Closed conditions.** It was trained and tested on one data set: a handful of cameras, a short time, the
+  same clothes. Another day, other cameras, light, weather, resolution or croppings lower the scores, often by a
+  lot; nothing here measures by how much.
 - **Appearance, not identity.** It goes by clothes, bags and colours. People dressed alike are confused, and
   one person in other clothes is another person to it.
 - **Bias is not measured.** Errors may differ by skin colour, body, dress, age or aids to walking. No test for
