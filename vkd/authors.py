@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vkd import backbones, pickled
+from vkd import backbones, pickled, zips
+from vkd.config import shown
 from vkd.model import Net, empty, fit
 
 MOST_PARAMS_BYTES = 2**20
@@ -135,18 +136,13 @@ def understand(
     backbone, identities = told.get("backbone_type"), told.get("num_classes")
     if not isinstance(backbone, str) or backbone not in backbones.BACKBONES:
         raise ValueError(
-            f"{path}: backbone_type is {_shown(backbone)}; known are {', '.join(backbones.BACKBONES)}."
+            f"{path}: backbone_type is {shown(backbone)}; known are {', '.join(backbones.BACKBONES)}."
         )
     if not isinstance(identities, int) or isinstance(identities, bool) or identities < 1:
-        raise ValueError(f"{path}: num_classes must be a whole number from 1, not {_shown(identities)}.")
+        raise ValueError(f"{path}: num_classes must be a whole number from 1, not {shown(identities)}.")
     names = [value for key, value in more.items() if "dataset" in key.lower() and isinstance(value, str)]
     datasets = re.findall(r"mars|duke|veri", " ".join([*names, *places]).lower())
     return backbone, identities, datasets[0] if datasets else ""
-
-
-def _shown(value: object) -> str:
-    """A value from a file, for a sentence: short, and no list of lists of lists."""
-    return f"a {type(value).__name__}" if isinstance(value, list | dict) else repr(value)[:80]
 
 
 def _flat(text: bytes, path: str) -> dict[str, Any]:
@@ -189,7 +185,8 @@ def read_weights(path: Path, net: Net) -> dict[str, Tensor]:
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises whatever the file provokes
-            raise ValueError(f"{path} is damaged: {str(error).partition(chr(10))[0]}") from None
+            words = zips.label(str(error).partition("\n")[0][:200])
+            raise ValueError(f"{path} is damaged: {words}") from None
     state = {ours[key]: tensor for key, tensor in state.items() if key in ours}
     fit({key: tensor.shape for key, tensor in state.items()}, net, path)
     floats = {key: tensor.is_floating_point() for key, tensor in net.state_dict().items()}

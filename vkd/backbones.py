@@ -139,7 +139,7 @@ BACKBONES: dict[str, Backbone] = {
 def row(backbone: str) -> Backbone:
     """The BACKBONES row of a name. Raises ValueError that lists the names."""
     if backbone not in BACKBONES:
-        raise ValueError(f"There is no backbone '{backbone}'; choose one of {', '.join(BACKBONES)}.")
+        raise ValueError(f"There is no backbone {backbone[:80]!r}; choose one of {', '.join(BACKBONES)}.")
     return BACKBONES[backbone]
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vkd import authors
+from vkd import authors, zips
 from vkd.authors import from_authors, to_authors
 from vkd.config import MEAN, STD, VERSION, Config, own_numbers, read_config, to_json, with_own_numbers
 from vkd.model import Net, empty, fit
@@ -130,7 +130,8 @@ def load(
             own = (file.metadata() or {}).get("vkd", "")
             state = {name: _loaded(file.get_tensor(name)) for name in parts}
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or not a safetensors file: {error}.") from None
+        words = zips.label(" ".join(str(error).split())[:200])
+        raise ValueError(f"{path} is damaged or not a safetensors file: {words}.") from None
     net.load_state_dict(state, strict=strict, assign=True)
     net.config = with_own_numbers(config, own)
     return Checkpoint(net.to(device).eval(), net.config, folder)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -13,6 +14,8 @@ VERSION = 1
 STAGES = ("teacher", "student", "imported")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 _MOST_BYTES = 32 * 2**20
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80
 _MOST_IDENTITIES = 10_000_000
 
 
@@ -41,20 +44,27 @@ class Config:
     def __post_init__(self) -> None:
         backbones.row(self.backbone)
         if not _is_int(self.identities, 1, _MOST_IDENTITIES):
-            raise ValueError(f"identities is {self.identities!r}; it must be 1 to {_MOST_IDENTITIES}.")
+            raise ValueError(f"identities is {shown(self.identities)}; it must be 1 to {_MOST_IDENTITIES}.")
         if self.stage not in STAGES:
-            raise ValueError(f"stage is {self.stage!r}; it must be one of {', '.join(STAGES)}.")
+            raise ValueError(f"stage is {shown(self.stage)}; it must be one of {', '.join(STAGES)}.")
         if len(self.image_size) != 2 or not all(_is_int(side, 8, 4096) for side in self.image_size):
             raise ValueError(
-                f"image_size is {self.image_size!r}; it must be [height, width], 8 to 4096 each."
+                f"image_size is {shown(self.image_size)}; it must be [height, width], 8 to 4096 each."
             )
         for name, values, low in (("mean", self.mean, -math.inf), ("std", self.std, 0.0)):
             if len(values) != 3 or not all(_is_number(v) and low < v < math.inf for v in values):
-                raise ValueError(f"{name} is {values!r}; it must be three numbers{' above 0' * (low == 0)}.")
+                raise ValueError(
+                    f"{name} is {shown(values)}; it must be three numbers{' above 0' * (low == 0)}."
+                )
         if not _is_int(self.epoch, 0, 2**53):
-            raise ValueError(f"epoch is {self.epoch!r}; it must be a whole number from 0.")
+            raise ValueError(f"epoch is {shown(self.epoch)}; it must be a whole number from 0.")
         if self.labels is not None and len(self.labels) != self.identities:
             raise ValueError(f"labels has {len(self.labels)} entries for {self.identities} identities.")
+
+
+def shown(value: object) -> str:
+    """A value from a file, for a sentence: quoted, and short however long or deep it is."""
+    return _SHORT.repr(value)
 
 
 def _is_int(value: object, low: int, high: int) -> bool:
@@ -111,7 +121,8 @@ def read_config(folder: str | Path) -> Config:
     version = raw.get("version")
     if not _is_int(version, 1, VERSION):
         raise ValueError(
-            f"{path} has format version {version!r}, and this vkd reads versions up to {VERSION}: update vkd."
+            f"{path} has format version {shown(version)}, and this vkd reads versions up to {VERSION}: "
+            "update vkd."
         )
     known = {item.name for item in fields(Config)}
     try:
@@ -131,7 +142,7 @@ def _from_json(raw: dict[str, Any]) -> Config:
         "scores": dict,
     }.items():
         if name in raw and not isinstance(raw[name], kind):
-            raise ValueError(f"'{name}' must be a {kind.__name__}, not {raw[name]!r}.")
+            raise ValueError(f"'{name}' must be a {kind.__name__}, not {shown(raw[name])}.")
     for name in {"image_size", "mean", "std"} & raw.keys():
         raw[name] = tuple(raw[name])
     labels = raw.get("labels")

@@ -192,7 +192,7 @@ def fit(found: Mapping[str, Sequence[int]], net: Net, path: Path) -> None:
         "missing": sorted(expected.keys() - found.keys()),
         "unknown": sorted(found.keys() - expected.keys()),
     }
-    wrong = [f"{len(names)} {kind} (such as '{names[0]}')" for kind, names in kinds.items() if names]
+    wrong = [f"{len(names)} {kind} (such as {names[0][:80]!r})" for kind, names in kinds.items() if names]
     if wrong:
         raise ValueError(f"{path} does not hold the weights of {net.backbone_name}: {' and '.join(wrong)}.")
     for name, shape in expected.items():

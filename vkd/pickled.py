@@ -68,7 +68,7 @@ def claims(file: IO[bytes], path: Path) -> dict[str, Claim]:
             raise pickle.UnpicklingError("it holds no dict of tensors")
         for name, claim in state.items():
             if not isinstance(claim, Claim):
-                raise pickle.UnpicklingError(f"'{name[:80]}' is not a tensor")
+                raise pickle.UnpicklingError(f"'{zips.label(name[:80])}' is not a tensor")
         return dict(state)
     except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be used: {error}.") from None
@@ -98,7 +98,9 @@ def _archive(file: IO[bytes], size: int) -> Any:
         state = reader.load()
     for storage in reader.storages.values():
         if sizes.get(f"{min(folders)}/data/{storage.key}") != storage.nbytes:
-            raise pickle.UnpicklingError(f"storage {storage.key[:40]} does not have the bytes it declares")
+            raise pickle.UnpicklingError(
+                f"storage {zips.label(storage.key[:40])} does not have the bytes it declares"
+            )
     return state
 
 
@@ -176,7 +178,8 @@ class _Reader(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _GLOBALS:
-            raise pickle.UnpicklingError(f"it asks for {module[:40]}.{name[:40]}, which no state dict needs")
+            asked = zips.label(f"{module[:40]}.{name[:40]}")
+            raise pickle.UnpicklingError(f"it asks for {asked}, which no state dict needs")
         return _GLOBALS[module, name]
 
     def persistent_load(self, pid: Any) -> _Storage:
@@ -187,7 +190,7 @@ class _Reader(pickle._Unpickler):
             raise pickle.UnpicklingError("a storage declares a size that cannot be")
         storage = _Storage(key, dtype, count)
         if self.storages.setdefault(key, storage) != storage:
-            raise pickle.UnpicklingError(f"storage {key[:40]} is declared twice")
+            raise pickle.UnpicklingError(f"storage {zips.label(key[:40])} is declared twice")
         return storage
 
     def load_reduce(self) -> None:
