@@ -17,7 +17,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from vkd.ui import evaluate, explain, look, parts, queries, retrieve, train
+from vkd.ui import evaluate, explain, look, parts, public, queries, retrieve, train
 
 HERE = Path(__file__).resolve().parent
 ON_SPACE = os.environ.get("SYSTEM") == "spaces"
@@ -25,8 +25,10 @@ ON_SPACE = os.environ.get("SYSTEM") == "spaces"
 
 def build(checkpoints: Path, gallery: Path | None = None) -> gr.Blocks:
     """The page: one line for each tab."""
-    with gr.Blocks(title="VKD", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
-        gr.HTML(look.HEADER)
+    with gr.Blocks(
+        title="VKD", fill_width=True, analytics_enabled=False, delete_cache=public.keeping()
+    ) as page:
+        public.header()
         with gr.Tab("Retrieve"):
             retrieve.build(checkpoints, gallery)
         with gr.Tab("Explain"):
@@ -74,13 +76,13 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None, mcp:
         head=look.HEAD,
         footer_links=["api"],
         allowed_paths=[str(parts.Places.of(checkpoints).queries)],
-        max_file_size="20mb" if parts.DEMO else "1gb",
         show_error=False,
         share=False,
         run_history=False,
         ssr_mode=False,
         enable_monitoring=False,
         mcp_server=mcp,
+        **public.launching(),
         prevent_thread_lock=True,
         quiet=True,
     )
@@ -118,6 +120,8 @@ def main(arguments: list[str] | None = None) -> None:
     for folder in filter(None, (chosen.checkpoints, chosen.gallery)):
         if not folder.is_dir():
             parser.error(f"there is no folder {folder}")
+    for note in parts.NOTES:
+        print(note, flush=True)
     try:
         page = build(chosen.checkpoints, chosen.gallery)
         address = launch(page, chosen.checkpoints, chosen.host, chosen.port, chosen.mcp)

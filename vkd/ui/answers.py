@@ -11,7 +11,7 @@ from vkd.comparison import Comparison
 from vkd.evaluate import PROTOCOLS
 from vkd.evaluations import Asked
 from vkd.street import write_street
-from vkd.ui import dataset, figures, films, parts, scoreboard
+from vkd.ui import dataset, figures, films, parts, public, scoreboard
 from vkd.ui.parts import Places
 
 SMALL_STREET: dict[str, Any] = {
@@ -20,16 +20,6 @@ SMALL_STREET: dict[str, Any] = {
 """About a quarter of a minute of drawing; its people are in no training street."""
 MOST_HITS = 50
 _PROGRESS = gr.Progress()
-
-
-def not_in_demo(why: str) -> None:
-    """A public demo reads and writes nothing new, however it is asked: the handlers refuse."""
-    if parts.DEMO:
-        raise gr.Error(
-            f"This is a public demo: {why}. Run the app on your own machine to evaluate.",
-            title="Not here",
-            print_exception=False,
-        )
 
 
 # ---- the data set
@@ -59,7 +49,7 @@ def show_data(name: str, root: str, cameras: str) -> tuple[str, dict[str, Any]]:
     or none (the labels of a plain folder are ignored). As data: `rows`, `notes`, and `wrong` with the
     reader's sentence.
     """
-    not_in_demo("it reads no other data sets")
+    public.refuse("it reads no other data sets")
     if not (root or "").strip():
         sentence = "Give the folder of a data set, or write a small street to try with."
         return dataset.wrong_html(sentence), {"rows": [], "notes": [], "wrong": sentence}
@@ -75,7 +65,7 @@ def write_small_street(places: Places, progress: gr.Progress = _PROGRESS) -> str
     """Write a small synthetic street (20 people to find, 4 cameras) into data/street-small; answers with its
     folder. One that is there is kept.
     """
-    not_in_demo("it writes nothing")
+    public.refuse("it writes nothing")
     root = data_folder(places) / "street-small"
     if not (root / "street.json").is_file():
         write_street(root, **SMALL_STREET, progress=functools.partial(progress.tqdm, desc="Drawing people"))
@@ -108,7 +98,7 @@ def start(
     asks for accuracy against 1, 2, 4, 8 gallery frames and query views, `cameras` is auto or none (the labels
     of a plain folder are ignored: nothing is junk).
     """
-    not_in_demo("it evaluates nothing new")
+    public.refuse("it evaluates nothing new")
     names = [name for name in (teacher, student, *(others or [])) if name]
     if not names:
         raise ValueError("No network is chosen: pick a teacher or a student.")
@@ -139,7 +129,7 @@ def start(
 @parts.kindly
 def cancel(places: Places, name: str) -> str:
     """Ask an evaluation to stop after its current batch; answers with its name."""
-    not_in_demo("it cancels nothing")
+    public.refuse("it cancels nothing")
     evaluations.cancel(evaluations.folder_of(places.checkpoints, name))
     return name
 

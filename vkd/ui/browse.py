@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from vkd.datasets import DATASETS
-from vkd.ui import deeds, parts
+from vkd.ui import parts, public
 from vkd.ui.cards import escape
 from vkd.ui.parts import Places
 
@@ -42,7 +42,7 @@ def list_folders(places: Places, path: str) -> tuple[str, str, dict[str, Any]]:
     HTML, the folder, and as data `folder`, `parent`, `folders` (names) and `kind` (the benchmark whose files
     lie in it, or '').
     """
-    deeds.refuse_in_demo()
+    public.refuse("it shows no folders")
     folder = beginning(path)
     try:
         names = sorted(

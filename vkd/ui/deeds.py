@@ -9,7 +9,7 @@ import gradio as gr
 
 from vkd import checkpoint, runs, shipped
 from vkd.street import write_street
-from vkd.ui import dataset, form, parts, watch
+from vkd.ui import dataset, form, parts, public, watch
 from vkd.ui.parts import Places
 
 _PROGRESS = gr.Progress()
@@ -22,8 +22,9 @@ def show_data(places: Places, name: str, root: str, cameras: str) -> tuple[str, 
     or `none` (a plain folder without camera labels). As data: `rows`, `notes`, and `wrong` with the reader's
     sentence.
     """
-    refuse_in_demo()
+    public.refuse_training()
     try:
+        public.require_own(places, root)
         rows, notes = dataset.check(name, root, cameras)
     except (ValueError, OSError) as error:
         offered = gr.update(visible=name == "street" and not Path(root).expanduser().exists())
@@ -34,21 +35,12 @@ def show_data(places: Places, name: str, root: str, cameras: str) -> tuple[str, 
 @parts.kindly
 def render_street(places: Places, root: str, progress: gr.Progress = _PROGRESS) -> str:
     """Write the synthetic street into a folder that does not exist yet; answers with the folder."""
-    refuse_in_demo()
+    public.refuse_training()
+    public.require_own(places, root)
     folder = Path(root).expanduser()
     if not root.strip() or folder.exists():
         raise ValueError(f"'{root}' exists already, or is no folder: name one that does not exist yet.")
     return str(write_street(folder, progress=functools.partial(progress.tqdm, desc="Rendering the street")))
-
-
-def refuse_in_demo() -> None:
-    """A public demo trains nothing, whoever asks and however: the handlers themselves refuse."""
-    if parts.DEMO:
-        raise gr.Error(
-            "This is a public demo: it trains nothing. Run the app on your own machine to train.",
-            title="Not here",
-            print_exception=False,
-        )
 
 
 @parts.kindly
@@ -59,12 +51,13 @@ def start(places: Places, settings: str, name: str) -> str:
     `settings` is the JSON of a settings.json (see `train_preset`); `name` may be empty (then it is made of
     date, data set, network and stage).
     """
-    refuse_in_demo()
+    public.refuse_training()
     asked = form.parse_text(settings)
+    teacher = getattr(asked, "teacher", None)
+    public.require_own(places, asked.root, teacher, getattr(asked, "start", None))
     rows, _ = dataset.check(asked.dataset, str(asked.root), asked.cameras)
     if sentence := dataset.against(rows, asked.identities_per_batch):
         raise ValueError(sentence)
-    teacher = getattr(asked, "teacher", None)
     if asked.stage == "student":
         if teacher is None:
             raise ValueError(
@@ -77,14 +70,14 @@ def start(places: Places, settings: str, name: str) -> str:
 @parts.kindly
 def resume(places: Places, name: str) -> str:
     """Go on with a run where it was saved last; answers with its name."""
-    refuse_in_demo()
+    public.refuse_training()
     return runs.start(folder=watch.folder_of(places.checkpoints, name)).name
 
 
 @parts.kindly
 def stop(places: Places, name: str) -> str:
     """Ask a run to save and stop; answers at once with its name, the run follows after its current step."""
-    refuse_in_demo()
+    public.refuse_training()
     folder = watch.folder_of(places.checkpoints, name)
     if not runs.alive(folder):
         raise ValueError(f"{name} is not training: there is nothing to stop.")
@@ -95,7 +88,7 @@ def stop(places: Places, name: str) -> str:
 @parts.kindly
 def delete(places: Places, name: str, again: str) -> str:
     """Delete a run's folder with its weights, for good; `again` must repeat the name."""
-    refuse_in_demo()
+    public.refuse_training()
     folder = watch.folder_of(places.checkpoints, name)
     if again != name:
         raise ValueError(f"Nothing was deleted: repeat the name {name} to delete it with its weights.")

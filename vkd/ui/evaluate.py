@@ -30,7 +30,8 @@ EMPTY = cards.empty(
 
 def newest(places: Places) -> tuple[Any, Any, Any]:
     """What a page begins with: the last evaluation, the data folder, whether to offer a small street."""
-    names, root = evaluations.names(places.checkpoints), answers.first_root(places)
+    names = evaluations.names(places.checkpoints)
+    root = "" if parts.DEMO else answers.first_root(places)
     return (
         gr.update(
             choices=answers.job_choices(places), value=names[0] if names else None, visible=bool(names)
@@ -275,8 +276,9 @@ def build(root: Path) -> None:
         show_started, [places, started], job, **_QUIET
     )
     out["halt"].click(answers.cancel, [places, job], started, api_name="evaluate_cancel")
+    asked = [form["root"].change, form["data"].change, form["cameras"].change]
     gr.on(
-        [form["root"].change, form["data"].change, form["cameras"].change, page.load],
+        asked if parts.DEMO else [*asked, page.load],
         answers.show_data, [form["data"], form["root"], form["cameras"]], [form["summary"], data],
         api_name="evaluate_data", show_progress="hidden",
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """The Explain tab: where teacher and student look, side by side or under a slider that wipes between them."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import gradio as gr
 import torch
 
 from vkd.explain import METHODS
-from vkd.ui import cards, explained, heats, parts, queries, save
+from vkd.ui import cards, explained, heats, parts, public, queries, save
 from vkd.ui.explained import CHOSEN, IDENTITY, SECOND, Wanted
 from vkd.ui.parts import Places
 
@@ -38,6 +38,8 @@ LABELS = {
 LAYERS = [("the last map", "last"), *((f"stage {n} from the end", str(-n)) for n in range(2, 6))]
 
 
+@public.limited
+@parts.on_gpu
 @parts.kindly
 def explain(
     places: Places,
@@ -98,6 +100,16 @@ def _shown(steps: Iterator[explained.Explained]) -> tuple[str, Any] | None:
     return found and (explained.as_html(found), gr.skip() if found.rest else explained.as_data(found))
 
 
+@parts.on_gpu
+def _steps(
+    places: Places, pictures: list[Any] | None, second: list[Any] | None, choices: Sequence[Any]
+) -> Iterator[tuple[str, Any]]:
+    """One network's maps after the other, as the page shows them."""
+    steps = explained.explain(places, pictures, second, Wanted(*choices))
+    while (shown := _shown(steps)) is not None:
+        yield shown
+
+
 def explain_now(
     places: Places, pictures: list[Any] | None, second: list[Any] | None, *choices: Any
 ) -> Iterator[tuple[str, Any, str]]:
@@ -105,8 +117,8 @@ def explain_now(
     stands where the answer would be."""
     asked = queries.question(pictures, second, choices)
     try:
-        steps = explained.explain(places, pictures, second, Wanted(*choices))
-        while (shown := _shown(steps)) is not None:
+        public.admit()
+        for shown in _steps(places, pictures, second, choices):
             yield *shown, asked
     except gr.Error as wrong:
         yield cards.refused(wrong.message), None, asked
@@ -152,6 +164,8 @@ def show_asked(target: str) -> tuple[Any, Any]:
 
 def warm(places: Places) -> None:
     """Make one small heatmap, so that the first visitor does not wait for what only heatmaps need."""
+    if parts.ZERO_GPU:  # no GPU is lent to this process itself
+        return
     for name in filter(None, parts.pair(places)):
         net = parts.network(parts.checkpoint_folder(places, name))
         blank = torch.zeros(3, *net.config.image_size, dtype=torch.uint8)

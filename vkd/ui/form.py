@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 
 from vkd.presets import PRESETS
 from vkd.settings import GROUPS, STAGES, Choice, Settings
+from vkd.ui import public
 
 HIDDEN = ("preset",)  # chosen above the form, not in it
 _WORDS = {"kd": "KD", "dp": "DP", "root": "folder"}
@@ -248,7 +249,7 @@ def component(field: Field, stage: str, value: Plain, checkpoints: Sequence[str]
     common: dict[str, Any] = {
         "label": field.label,
         "info": field.help(stage),
-        "visible": stage in field.info,
+        "visible": visible(field, stage),
         "elem_classes": _classes(field),
         "interactive": True,
     }
@@ -265,12 +266,17 @@ def component(field: Field, stage: str, value: Plain, checkpoints: Sequence[str]
     return gr.Textbox(value="" if value is None else str(value), max_lines=1, **common)
 
 
+def visible(field: Field, stage: str) -> bool:
+    """Whether a stage has this field; a public demo that trains nothing asks for no folders."""
+    return stage in field.info and (field.kind != "folder" or public.trains())
+
+
 def shown(field: Field, stage: str, value: Plain) -> dict[str, Any]:
     """The update of an input when another stage or other settings are put into the form."""
     if field.kind in ("text", "folder", "numbers") and value is None and field.default(stage) is not None:
         value = ""
     return gr.update(
-        value=value, info=field.help(stage), visible=stage in field.info, elem_classes=_classes(field)
+        value=value, info=field.help(stage), visible=visible(field, stage), elem_classes=_classes(field)
     )
 
 

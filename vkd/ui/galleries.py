@@ -8,22 +8,12 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from vkd.ui import gallery_jobs, parts
+from vkd.ui import gallery_jobs, parts, public
 from vkd.ui.cards import escape
 from vkd.ui.gallery_jobs import Job
 from vkd.ui.parts import Places
 
 TICK = 0.3  # seconds between two looks at a job
-
-
-def refuse_in_demo() -> None:
-    """A public demo writes nothing, whoever asks and however."""
-    if parts.DEMO:
-        raise gr.Error(
-            "This is a public demo: it builds no galleries. Run the app on your own machine for that.",
-            title="Not here",
-            print_exception=False,
-        )
 
 
 def as_html(job: Job | None) -> str:
@@ -75,7 +65,7 @@ def begin(
     places: Places, folder: str, archive: str | None, name: str, teacher: str | None, student: str | None
 ) -> Job:
     """Check what was asked for and start the job."""
-    refuse_in_demo()
+    public.refuse("it builds no galleries")
     if bool(folder.strip()) == bool(archive):
         raise ValueError("Give either a folder on the server's machine or a zip file.")
     source = Path(archive) if archive else Path(folder.strip()).expanduser()
@@ -125,7 +115,7 @@ def watch_again(places: Places) -> Iterator[Any]:
 @parts.kindly
 def cancel_gallery(places: Places, name: str = "") -> str:
     """Stop building a gallery, by its name (empty: the one being built); nothing of it is kept."""
-    refuse_in_demo()
+    public.refuse("it builds no galleries")
     return as_html(gallery_jobs.cancel(places, (name or "").strip()))
 
 
@@ -145,7 +135,8 @@ class Maker(NamedTuple):
 
 def layout(state: gr.State, first: gr.Dropdown, second: gr.Dropdown) -> Maker:
     """The form, its buttons and their wiring."""
-    with gr.Accordion("Build a gallery", open=False, elem_classes="vkd-maker"):
+    shown = not parts.DEMO
+    with gr.Accordion("Build a gallery", open=False, elem_classes="vkd-maker", visible=shown):
         folder = gr.Textbox(
             value="",
             label="Data set or folder of pictures",

@@ -21,15 +21,32 @@ from vkd import checkpoint, table
 from vkd.checkpoint import Checkpoint
 from vkd.retrieve import Gallery
 from vkd.table import Table
+from vkd.ui.mode import ZERO_GPU, mode
 
 LOG = logging.getLogger("vkd.app")
 PACKAGE = Path(__file__).resolve().parents[1]
 
-DEMO = os.environ.get("SYSTEM") == "spaces" or bool(os.environ.get("VKD_DEMO"))
-"""A public demo: handlers that would train or write refuse. Decided once, by the environment."""
-
 P = ParamSpec("P")
 R = TypeVar("R")
+
+DEMO, TRAINING, NOTES = mode(os.environ, torch.cuda.is_available)
+"""DEMO, a public demo: handlers that would train or write refuse. TRAINING: its owner lets it train."""
+
+
+def on_gpu(callback: Callable[P, R]) -> Callable[P, R]:
+    """Let a callback that runs networks have the GPU of ZeroGPU while it runs; elsewhere the same callback.
+
+    The package `spaces` is imported on ZeroGPU only. What may come under its name is our own folder of Space
+    files, which has no `GPU`.
+    """
+    if not ZERO_GPU:
+        return callback
+    try:
+        import spaces
+    except ImportError:
+        return callback
+    lend = getattr(spaces, "GPU", None)
+    return callback if lend is None else lend(callback)
 
 
 @dataclass(frozen=True)
@@ -39,6 +56,11 @@ class Places:
     checkpoints: Path
     gallery: Path
     queries: Path
+
+    @property
+    def data(self) -> Path:
+        """Where data sets lie: `data`, beside the checkpoints."""
+        return self.checkpoints.absolute().parent / "data"
 
     @classmethod
     def of(cls, checkpoints: Path, gallery: Path | None = None) -> "Places":

@@ -12,7 +12,7 @@ import torch
 
 from vkd.checkpoint import Checkpoint
 from vkd.pictures import prepare, read_picture
-from vkd.ui import cards
+from vkd.ui import cards, parts, public
 from vkd.ui.parts import Places, checkpoint_folder, kindly, network, pair
 from vkd.video import is_video, read_video
 
@@ -52,10 +52,9 @@ def picture_files(value: Sequence[Any] | None, *, what: str = "picture") -> list
     files = [str(entry[0] if isinstance(entry, list | tuple) else entry) for entry in value or []]
     if not files:
         raise ValueError(f"There is no {what} yet: upload one or click an example.")
-    if len(files) > MAX_VIEWS:
-        raise ValueError(
-            f"{len(files)} pictures are more than the {MAX_VIEWS} a query may have: remove some."
-        )
+    most = public.MOST_PICTURES if parts.DEMO else MAX_VIEWS
+    if len(files) > most:
+        raise ValueError(f"{len(files)} pictures are more than the {most} a query may have: remove some.")
     return files
 
 
@@ -207,4 +206,5 @@ def warm(places: Places) -> None:
     for name in pair(places):
         if name is not None:
             net = network(checkpoint_folder(places, name))
-            embed(net, [torch.zeros(3, *net.config.image_size, dtype=torch.uint8)])
+            if not parts.ZERO_GPU:  # there no GPU is lent to this process itself
+                embed(net, [torch.zeros(3, *net.config.image_size, dtype=torch.uint8)])

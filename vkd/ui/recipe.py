@@ -11,7 +11,7 @@ import gradio as gr
 from vkd import checkpoint
 from vkd.presets import PRESETS
 from vkd.settings import GROUPS, STAGES, Settings, load
-from vkd.ui import board, browse, form, parts, watch
+from vkd.ui import board, browse, form, parts, public, watch
 from vkd.ui.browse import Browser
 from vkd.ui.parts import Places
 
@@ -53,7 +53,9 @@ def fitting_teacher(places: Places, settings: Settings) -> Settings:
     missing.
     """
     asked = getattr(settings, "teacher", None)
-    if settings.stage != "student" or (asked is not None and (asked / "config.json").is_file()):
+    if settings.stage != "student" or (
+        asked is not None and public.may_read(places, asked) and (asked / "config.json").is_file()
+    ):
         return settings
     trunk = PRESETS[settings.preset].backbone if settings.preset in PRESETS else ""
     known = [(name, checkpoint.read_config(places.checkpoints / name)) for name in parts.checkpoints(places)]
@@ -164,6 +166,7 @@ def require_right(wrong: dict[str, str] | None) -> None:
 @parts.kindly
 def save_settings(text: str) -> str:
     """The settings as a file to download."""
+    public.refuse_training()
     settings = form.parse_text(text)
     file = Path(tempfile.mkdtemp(prefix="vkd-")) / f"{settings.preset or settings.stage}.json"
     file.write_text(form.as_text(settings) + "\n", encoding="utf-8")
@@ -235,7 +238,7 @@ def layout(places: Places) -> Recipe:
             form.as_text(settings), language="json", label="settings.json", interactive=False, max_lines=12
         )
         with gr.Row():
-            save = gr.DownloadButton("Save settings", size="sm")
+            save = gr.DownloadButton("Save settings", size="sm", visible=public.trains())
             upload = gr.UploadButton("Load settings", size="sm", file_types=[".json"])
     wrong = gr.JSON({}, visible=False)
     return Recipe(stage, preset, expected, begin, inputs, browser, command, text, upload, save, wrong)

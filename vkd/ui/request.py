@@ -6,15 +6,18 @@ import gradio as gr
 
 from vkd.datasets import DATASETS
 from vkd.evaluate import PROTOCOLS
-from vkd.ui import answers, parts
+from vkd.ui import answers, parts, public
 from vkd.ui.parts import Places
+
+IN_DEMO = "This is a public demo: it evaluates nothing new, and shows how its own networks did."
 
 
 def form(places: Places) -> dict[str, Any]:
     """The inputs: `asked`, in the order of `answers.start`, and the others by name."""
     teacher, student = parts.pair(places)
     with gr.Column(elem_classes="vkd-form", scale=0):
-        with gr.Column(elem_classes="vkd-ask"):
+        public.note(IN_DEMO)
+        with gr.Column(elem_classes="vkd-ask", visible=not parts.DEMO):
             with gr.Group():
                 first = parts.network_choice(places, "teacher", teacher)
                 second = parts.network_choice(places, "student", student)
@@ -35,7 +38,8 @@ def form(places: Places) -> dict[str, Any]:
             button = gr.Button("Evaluate", variant="primary")
         with gr.Column(elem_classes="vkd-options"):
             job = gr.Dropdown([], label="Evaluations so far", visible=False, allow_custom_value=True)
-            with gr.Accordion("Kind of data, cameras, frames, AP", open=False):
+            rest = "Kind of data, cameras, frames, AP"
+            with gr.Accordion(rest, open=False, visible=not parts.DEMO):
                 data = gr.Dropdown(
                     [("told by its files", "auto"), *((row.title, key) for key, row in DATASETS.items())],
                     value="auto",

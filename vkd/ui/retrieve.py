@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from vkd import lists
-from vkd.ui import cards, galleries, likeness, parts, queries, ranked, save, why
+from vkd.ui import cards, galleries, likeness, parts, public, queries, ranked, save, why
 from vkd.ui.parts import Places
 from vkd.ui.ranked import Wanted
 
@@ -25,6 +25,8 @@ NO_GALLERY = cards.empty(
 )
 
 
+@public.limited
+@parts.on_gpu
 @parts.kindly
 def search(
     places: Places,

@@ -9,7 +9,7 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from vkd.ui import parts
+from vkd.ui import parts, public
 
 
 def keep(content: bytes, name: str) -> str:
@@ -52,9 +52,9 @@ def kindly(like: Callable[..., Any]) -> Callable[[Callable[..., tuple[bytes, str
         def wrapper(*args: Any) -> str:
             return keep(*write(*args))
 
-        known = inspect.signature(like)
-        wrapper.__dict__["__signature__"] = known.replace(return_annotation=str)
-        wrapper.__annotations__ = {**like.__annotations__, "return": str}
-        return wrapper
+        callback, known = public.limited(parts.on_gpu(wrapper)), inspect.signature(like)
+        callback.__dict__["__signature__"] = known.replace(return_annotation=str)
+        callback.__annotations__ = {**like.__annotations__, "return": str}
+        return callback
 
     return of

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
-from vkd.ui import attention, board, browse, cards, curves, deeds, parts, recipe, watch
+from vkd.ui import attention, board, browse, cards, curves, deeds, parts, public, recipe, watch
 from vkd.ui.parts import Places
 
 # --- what programs ask --------------------------------------------------------------------------------------
@@ -113,6 +113,10 @@ def first(shown: list[str] | None) -> str:
 # --- layout -------------------------------------------------------------------------------------------------
 
 CSS = Path(__file__).with_name("train.css")
+IN_DEMO = (
+    "This is a public demo: it trains nothing, and shows the runs that made its networks. "
+    "The form writes the command line that starts such a run on your own machine."
+)
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _HAVE = """(places, shown, have) => {
   const mark = (id) => document.querySelector(`#${id} [data-mark]`)?.dataset.mark ?? '';
@@ -142,8 +146,10 @@ def build(root: Path) -> None:
         with gr.Column(elem_classes="vkd-form", scale=0):
             asked = recipe.layout(here)
             with asked.begin:
-                begin = gr.Button("Start training", variant="primary")
-                with gr.Row():
+                if not public.trains():
+                    public.note(IN_DEMO)
+                begin = gr.Button("Start training", variant="primary", visible=public.trains())
+                with gr.Row(visible=public.trains()):
                     name = gr.Textbox(
                         show_label=False, placeholder="name (optional)", max_lines=1, container=False
                     )
@@ -156,7 +162,7 @@ def build(root: Path) -> None:
             listed = gr.HTML(elem_id="vkd-train-list", js_on_load=_CLICKS)
             with gr.Row(elem_classes="vkd-head-row"):
                 headline = gr.HTML(elem_id="vkd-train-headline")
-                with gr.Row(elem_classes="vkd-deeds"):
+                with gr.Row(elem_classes="vkd-deeds", visible=public.trains()):
                     halt = gr.Button("Stop", size="sm", interactive=False)
                     on = gr.Button("Resume", size="sm", interactive=False)
                     away = gr.Button("Delete…", size="sm", interactive=False)

@@ -1,5 +1,6 @@
 """Why is this a match? What query and match share, in the eyes of both networks."""
 
+import itertools
 from typing import Any
 
 import gradio as gr
@@ -7,12 +8,14 @@ import torch
 
 from vkd.pictures import read_picture
 from vkd.retrieve import Gallery
-from vkd.ui import cards, heats, likeness, parts, queries
+from vkd.ui import cards, heats, likeness, parts, public, queries
 from vkd.ui.parts import Places
 
 MOST_VIEWS = 4
 
 
+@public.limited
+@parts.on_gpu
 @parts.kindly
 def explain_match(
     places: Places,
@@ -40,7 +43,15 @@ def explain_match(
         raise ValueError("No network is chosen: pick a teacher or a student under 'Networks and gallery'.")
     subject = shelf.item(number)
     label = cards.who(subject.identity, subject.camera)
-    return cards.dialog(f"What the query shares with {label}", cards.heat(panels)), data
+    return cards.dialog(f"What the query shares with {label}", cards.heat(panels)) + _anew(), data
+
+
+def _anew() -> str:
+    """Makes an answer differ from the one before: the page looks up only when something changed."""
+    return f"<!-- {next(_ANSWERS)} -->"
+
+
+_ANSWERS = itertools.count()
 
 
 def _panel(
@@ -94,7 +105,7 @@ def component() -> gr.HTML:
 
 def refused() -> str:
     """Nothing is shown where the explanation failed; the cards stop waiting."""
-    return f"<!-- {id(object())} -->"
+    return _anew()
 
 
 def wire(answer: gr.HTML, reasons: gr.HTML, inputs: list[Any], **shared: Any) -> None:
