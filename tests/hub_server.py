@@ -341,7 +341,10 @@ class Hub:
             for path, blob in files.items()
         ]
         readme = files.get("README.md")
-        data = front(readme.content.decode()) if readme else {}
+        try:
+            data = front(readme.content.decode()) if readme else {}
+        except yaml.YAMLError:
+            data = {}
         return JSONResponse(
             {
                 "_id": repo,

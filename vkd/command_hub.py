@@ -31,7 +31,7 @@ def pull(argv: Sequence[str]) -> int:
     (flags,) = parse("vkd hub pull", about, argv, [PullFlags])
     from vkd import hub
 
-    with _quiet_client(), _bar() as progress:
+    with quiet_client(), _bar() as progress:
         found = hub.pull(progress=progress, **flags.model_dump())
     for each in found:
         how = ", there already" if each.there else ""
@@ -61,7 +61,7 @@ def push(argv: Sequence[str]) -> int:
         _show(hub.plan(flags.folder, flags.repo, teacher=flags.teacher), "Would send")
         return 0
     options = flags.model_dump(exclude={"folder", "repo", "public", "dry_run"})
-    with _quiet_client(), _bar() as progress:
+    with quiet_client(), _bar() as progress:
         url = hub.push(
             flags.folder, flags.repo, private=not flags.public, preview=_show, progress=progress, **options
         )
@@ -97,15 +97,14 @@ def hub(argv: Sequence[str]) -> int:
     if argv and argv[0] in DEEDS:
         return DEEDS[argv[0]](argv[1:])
     usage = (
-        "usage: vkd hub pull REPO | push FOLDER REPO | card FOLDER\n\nBring checkpoints from the Hugging Face "
-        "Hub, or take them there.\n\nvkd hub pull --help (push, card) explains the flags."
+        "usage: vkd hub pull REPO | push FOLDER REPO | card FOLDER\n\nBring checkpoints from the Hugging "
+        "Face Hub, or take them there.\n\nvkd hub pull --help (push, card) explains the flags."
     )
     if argv and argv[0] in ("-h", "--help"):
         print(usage)
         return 0
-    refuse(
-        "vkd hub", f"there is no '{argv[0]}'; choose pull, push or card" if argv else "say pull, push or card"
-    )
+    wrong = f"there is no '{argv[0]}': " if argv else ""
+    return refuse("vkd hub", f"{wrong}choose pull, push or card")
 
 
 def _show(found: "Plan", verb: str = "Sending") -> None:
@@ -118,7 +117,7 @@ def _show(found: "Plan", verb: str = "Sending") -> None:
 
 
 @contextmanager
-def _quiet_client() -> Iterator[None]:
+def quiet_client() -> Iterator[None]:
     """Inside, the client shows no bars and no warnings of its own: ours say what there is to say."""
     from huggingface_hub.utils import (
         are_progress_bars_disabled,

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = ("model.safetensors", "best.safetensors")
 PULLED = ("config.json", *WEIGHTS, "README.md", "events.jsonl", "curves.png", "heatmaps.png")
-"""All that is taken of a repository, if it is there; a config and one file of weights must be. No settings.json:
-a folder with one is a run, and a stranger's settings are not ours to train with."""
+"""All that is taken of a repository, if it is there; a config and one file of weights must be. No
+settings.json: a folder with one is a run, and a stranger's settings are not ours to train with."""
 ORIGIN = "hub.json"
 """In a pulled folder: {"repo", "commit", "endpoint", "pulled"}, where it came from and when."""
 WAITS = (1.0, 3.0)  # seconds before another try where the Hub did not answer or had trouble of its own

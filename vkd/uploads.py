@@ -78,8 +78,9 @@ def push(
     A missing repository is made, private unless `private` is False, which is also needed where it is public
     already. `revision` is a branch, made where it is missing; with `pull_request` the commit is proposed, not
     made. `teacher` is the repository of a student's teacher. Weights of an earlier push that this one does
-    not replace are removed. `preview` sees the plan before anything is sent. Raises PermissionError (token), ValueError (names, a damaged checkpoint, a
-    repository that holds something else), FileNotFoundError, ConnectionError.
+    not replace are removed. `preview` sees the plan before anything is sent. Raises PermissionError
+    (token), ValueError (names, a damaged checkpoint, a repository that holds something else),
+    FileNotFoundError, ConnectionError.
     """
     folder, branch = Path(folder), check_revision(revision)
     api = client(endpoint, token)
