@@ -7,15 +7,20 @@ import stat
 import struct
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, TYPE_CHECKING
 
 import pytest
 import torch
 
-from vkd import checkpoint, zoo
+from vkd import checkpoint, runs, zips, zoo
 from vkd.__main__ import main
 from vkd.authors import to_authors
 from vkd.model import Net
 from vkd.zoo import Converted, convert, survey
+
+if TYPE_CHECKING:
+    from tests.hub_server import Hub
 
 
 def weights(seed: int = 0, identities: int = 3, old: bool = True) -> bytes:
@@ -124,14 +129,40 @@ def test_listing_writes_nothing(tmp_path: Path, zoo_files: list[dict[str, bytes]
     assert below(tmp_path) == ["baseline.zip"]
 
 
+def test_nothing_is_unpacked_but_what_is_needed(
+    tmp_path: Path, zoo_files: list[dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+):
+    source = pack(tmp_path / "baseline.zip", *zoo_files)
+    unpacked: list[str] = []
+    copy = zips.copy
+
+    def watched(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: IO[bytes], most: int) -> int:
+        unpacked.append(entry.filename)
+        return copy(archive, entry, target, most)
+
+    monkeypatch.setattr(zips, "copy", watched)
+    convert(source, tmp_path / "out", "*mars*")
+    base = "zoo/mars/base_resnet/"
+    assert unpacked == [f"{base}params/hparams.json", f"{base}params/params.json", f"{base}chk/chk_100"]
+
+
+def test_a_full_disk_is_said_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(zoo.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    report = convert(pack(tmp_path / "zoo.zip", run("good/")), tmp_path / "out")
+    assert outcome(report) == {
+        "good": "There is no room on the disk for good: make room and convert it again."
+    }
+    assert not (tmp_path / "out").exists()
+
+
 def test_names_are_plain_unique_and_stable(tmp_path: Path):
     names = ["a b", "a-b", "A_B", "x", "Ünï", ".hidden", "-", "n" * 200]
     source = lay(tmp_path / "tree", *(run(f"{name}/") for name in names))
     listed = [line.name for line in survey(source)]
     assert listed == [line.name for line in survey(source)]
-    assert len({name.lower() for name in listed}) == len(listed) == len(names) - 1  # one is hidden
-    assert all(name and len(name) <= 90 and name[0].isalnum() for name in listed)
-    assert {"a-b", "a-b-2", "A_B", "x", "n", "network", "n" * 80} == set(listed)
+    assert len(set(listed)) == len(listed) == len(names) - 1  # one is hidden
+    assert all(runs.NAME.fullmatch(name) for name in listed)
+    assert {"a-b", "a-b-2", "a_b", "x", "n", "network", "n" * 48} == set(listed)
 
 
 def test_a_network_at_the_top_of_an_archive_has_the_archive_s_name(tmp_path: Path):
@@ -301,7 +332,7 @@ def test_the_command_reports_and_its_code_tells(tmp_path: Path, capsys: pytest.C
     told = capsys.readouterr().out
     assert "| good | tiny | 3 | ? | good/chk/chk_end, 0." in told
     assert (
-        "| bad-2J | ? | ? | ? | refused because bad/?[2J/params/hparams.json: backbone_type is 'vgg'" in told
+        "| bad-2j | ? | ? | ? | refused because bad/?[2J/params/hparams.json: backbone_type is 'vgg'" in told
     )
     assert "\x1b" not in told
     assert main(["import", source, str(tmp_path / "out")]) == 1
@@ -317,3 +348,44 @@ def test_the_command_reports_and_its_code_tells(tmp_path: Path, capsys: pytest.C
         main(["import", source])
     assert leaving.value.code == 2
     assert "OUT: say where the checkpoint goes" in capsys.readouterr().err
+
+
+# On to the Hub
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["zip", "one folder"])
+def test_what_is_converted_can_be_sent_on(
+    tmp_path: Path,
+    hub: "Hub",
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    packed: bool,
+):
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    files = run("good/", "mars")
+    source = pack(tmp_path / "zoo.zip", files) if packed else lay(tmp_path, files) / "good"
+    out = tmp_path / "out" if packed else tmp_path / "out" / "good"
+    words = ["import", str(source), str(out), "--push", "user", "--endpoint", hub.endpoint]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert f"sent to {hub.endpoint}/user/good" in told
+    assert hub.repositories["models", "user/good"].private
+    sent = hub.files("user/good")
+    assert {"config.json", "model.safetensors", "README.md"} <= sent.keys()
+    assert sent["model.safetensors"] == (tmp_path / "out" / "good" / "model.safetensors").read_bytes()
+
+
+def test_what_cannot_be_sent_is_said(
+    tmp_path: Path, hub: "Hub", monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    source = str(pack(tmp_path / "zoo.zip", run("a/"), run("b/")))
+    words = ["import", source, str(tmp_path / "out"), "--endpoint", hub.endpoint, "--push"]
+    assert main([*words, "user"]) == 1
+    told = capsys.readouterr().out
+    assert f"converted to {tmp_path / 'out' / 'a'}, not sent because" in told
+    assert "not sent, as a was not" in told
+    assert told.endswith("2 of 2 converted, 2 not sent.\n")
+    assert "hf_wrong" not in told
+    assert main([*words, "no/user"]) == 1
+    assert "no/user" in capsys.readouterr().err

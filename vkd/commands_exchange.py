@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import pydantic
 
+from vkd.command_hub import ENDPOINT, quiet_client
 from vkd.commands import WEIGHTS, Weights
 from vkd.flags import argument, bar, flag, parse, refuse
 from vkd.settings import Choice
@@ -27,12 +28,18 @@ class ImportFlags(pydantic.BaseModel):
     name: str | None = flag(None, "File in chk/; none: the last one.")
     image_size: tuple[int, int] | None = flag(None, "Height and width; none: those of its data set.")
     half: bool = flag(False, "Store 16-bit weights: half the size.")
+    push: str | None = flag(
+        None, "Send each new checkpoint on to this user or organisation, as USER/its name."
+    )
+    public: bool = flag(False, "With --push: new repositories are public; an old one may be.")
+    endpoint: str | None = flag(None, ENDPOINT)
 
 
 def import_(argv: Sequence[str]) -> int:
     about = (
         "Turn networks of the paper's authors into checkpoints of ours; nothing in them is executed. "
-        "Of a zip or a tree a report says what became of each; exit code 0: all converted, 1: not all."
+        "Of a zip or a tree a report says what became of each; exit code 0: all converted (and sent, with "
+        "--push, which needs `hf auth login` or HF_TOKEN), 1: not all."
     )
     (flags,) = parse("vkd import", about, argv, [ImportFlags])
     if flags.image_size is not None and not all(8 <= side <= 4096 for side in flags.image_size):
@@ -44,6 +51,10 @@ def import_(argv: Sequence[str]) -> int:
     if flags.list_only:
         return _list(zoo.survey(flags.folder, flags.only, flags.name))
     assert flags.out is not None
+    if flags.push is not None:
+        from vkd.listings import check_repo
+
+        check_repo(f"{flags.push}/network")
     if zoo.single(flags.folder):
         return _import_one(flags, flags.out)
     report = zoo.convert(
@@ -55,7 +66,30 @@ def import_(argv: Sequence[str]) -> int:
         half=flags.half,
         progress=bar("networks"),
     )
-    return _report(report)
+    sent = _send(flags, [(line.network.name, line.folder) for line in report if line.folder])
+    return _report(report, sent)
+
+
+def _send(flags: ImportFlags, folders: "Sequence[tuple[str, Path]]") -> dict[str, str]:
+    """Push each folder, if that is asked for; → name → what became of it, in words that go on a sentence."""
+    out: dict[str, str] = {}
+    if flags.push is None:
+        return out
+    from vkd import hub
+
+    for name, folder in folders:
+        try:
+            with quiet_client():
+                url = hub.push(
+                    folder, f"{flags.push}/{name}", private=not flags.public, endpoint=flags.endpoint
+                )
+            out[name] = f"sent to {url}"
+        except (ValueError, OSError) as error:
+            out[name] = f"not sent because {' '.join(str(error).split())}"
+            if isinstance(error, ConnectionError | PermissionError):  # it would be so with the others too
+                out |= {other: f"not sent, as {name} was not" for other, _ in folders if other not in out}
+                break
+    return out
 
 
 def _import_one(flags: ImportFlags, out: Path) -> int:
@@ -66,8 +100,9 @@ def _import_one(flags: ImportFlags, out: Path) -> int:
     checkpoint.convert_authors(flags.folder, out, flags.name, image_size=flags.image_size, half=flags.half)
     config = checkpoint.read_config(out)
     dataset = config.dataset or "data set unknown"
-    print(f"{out}: {config.backbone}, {config.identities} identities, {dataset}")
-    return 0
+    sent = _send(flags, [(out.resolve().name, out)]).get(out.resolve().name, "")
+    print(f"{out}: {config.backbone}, {config.identities} identities, {dataset}{sent and ', '}{sent}")
+    return int(sent.startswith("not"))
 
 
 def _table(rows: "Sequence[tuple[Listed, str]]", last: str) -> str:
@@ -92,15 +127,17 @@ def _list(networks: "Sequence[Listed]") -> int:
     return 0
 
 
-def _report(report: "Sequence[Converted]") -> int:
-    rows = [
-        (line.network, f"converted to {line.folder}" if line.folder else f"refused because {line.reason}")
-        for line in report
-    ]
+def _report(report: "Sequence[Converted]", sent: dict[str, str]) -> int:
+    rows = []
+    for line in report:
+        words = f"converted to {line.folder}" if line.folder else f"refused because {line.reason}"
+        pushed = sent.get(line.network.name)
+        rows.append((line.network, f"{words}, {pushed}" if pushed else words))
     print(_table(rows, "what became of it"))
     done = sum(line.folder is not None for line in report)
-    print(f"{done} of {len(report)} converted.")
-    return 0 if done == len(report) else 1
+    left = sum(words.startswith("not") for words in sent.values())
+    print(f"{done} of {len(report)} converted{f', {left} not sent' if left else ''}.")
+    return 0 if done == len(report) and not left else 1
 
 
 class ExportFlags(pydantic.BaseModel):

@@ -173,23 +173,20 @@ def _survey(tree: _Tree, only: str, file: str | None) -> list[Listed]:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+|[-.]{2,}", "-", name).strip("-._")[:80].rstrip("-._")
+    return re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-_")[:48].rstrip("-_")  # leaves room for a number
 
 
 def _names(paths: Sequence[str], stem: str) -> dict[str, str]:
     """A plain, unique name for each network: that of its folder, with those above it where two are alike."""
     out: dict[str, str] = {}
-    taken: set[str] = set()
-    last = [_plain(path.rpartition("/")[2] or stem).lower() for path in paths]
-    for path, short in zip(paths, last, strict=True):
-        name = _plain(path.rpartition("/")[2] or stem) or "network"
-        if last.count(short) > 1:
-            name = _plain(path.replace("/", "-")) or name
+    own = [_plain(path.rpartition("/")[2] or stem) for path in paths]
+    for path, short in zip(paths, own, strict=True):
+        alike = own.count(short) > 1
+        name = (_plain(path) if alike else short) or "network"
         unique, number = name, 1
-        while unique.lower() in taken:
+        while unique in out.values():
             number += 1
             unique = f"{name}-{number}"
-        taken.add(unique.lower())
         out[path] = unique
     return out
 
