@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vkd import checkpoint, command_demo
+from vkd import checkpoint, command_demo, evaluations, settings
+from vkd import runs as runs_of
 from vkd.command_demo import CONTROL, RESAMPLES, STUDENT, TEACHER, DemoFlags
 from vkd.intervals import bootstrap
 from vkd.presets import PRESETS
@@ -75,21 +76,93 @@ def test_the_page_says_the_scores_and_their_differences(tmp_path: Path, runs: Pa
     assert unseen["gains"][f"{STUDENT} − {TEACHER}"]["i2v"]["mean"] == pytest.approx(gain.mean)
 
 
-def test_only_what_a_reader_of_the_checkpoint_needs_ships(tmp_path: Path, tiny_pair: tuple[Path, Path]):
-    runs, out = tmp_path / "runs", tmp_path / "out"
-    for folder, name in zip(tiny_pair, (TEACHER, STUDENT), strict=True):
-        found = checkpoint.load(folder)
-        checkpoint.save(runs / name, found.net, found.config)
-        (runs / name / "training.pt").write_bytes(b"local")
+@pytest.fixture
+def finished(tmp_path: Path, tiny_pair: tuple[Path, Path]) -> Path:
+    """Three finished runs of the tiny network, under the names of the demo's."""
+    for folder, name in zip((*tiny_pair, tiny_pair[1]), (TEACHER, STUDENT, CONTROL), strict=True):
+        found, run = checkpoint.load(folder), tmp_path / "runs" / name
+        checkpoint.save(run, found.net, found.config)
+        (run / "training.pt").write_bytes(b"local")
+        stage = "teacher" if name == TEACHER else "student"
+        asked = {"root": tmp_path / "street"} | (
+            {"teacher": tmp_path / TEACHER} if stage == "student" else {}
+        )
+        settings.save(PRESETS[name].settings(**asked), run / "settings.json")
+        last = {"kind": "finished", "epoch": 1, "time": 2.0, "scores": {}}
+        (run / "events.jsonl").write_text(json.dumps(last) + "\n", encoding="utf-8")
+    return tmp_path / "runs"
+
+
+def test_only_what_a_reader_of_the_checkpoint_needs_ships(tmp_path: Path, finished: Path):
+    runs, out = finished, tmp_path / "out"
 
     shipped = command_demo._ship(DemoFlags(out=out, runs=runs))
 
+    weights, record = {"config.json", "model.safetensors"}, {"events.jsonl", "settings.json", "record.json"}
     for name, folder in shipped.items():
-        assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+        assert {path.name for path in folder.iterdir()} == weights | record
+        assert str(tmp_path) not in (folder / "settings.json").read_text(encoding="utf-8")
         before = checkpoint.load(runs / name).net.state_dict()
         after = checkpoint.load(folder).net.state_dict()
         assert all(np.allclose(before[key], after[key], rtol=1e-3, atol=1e-6) for key in before)
     assert checkpoint.read_config(shipped[STUDENT]).parent == TEACHER
+
+
+def test_a_finished_run_is_not_touched(tmp_path: Path, finished: Path):
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    assert command_demo._train(DemoFlags(out=tmp_path / "out", runs=finished)) == 0
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_an_evaluation_of_the_three_runs_ships(
+    tmp_path: Path, finished: Path, small_street: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / command_demo.UNSEEN).symlink_to(small_street)
+    monkeypatch.setattr(command_demo, "RESAMPLES", 200)
+    flags = DemoFlags(out=tmp_path / "out", runs=finished, data=tmp_path / "data")
+    flags.out.mkdir()
+
+    found = evaluations.load(command_demo._evaluation(flags))
+
+    assert list(found.networks) == [TEACHER, STUDENT, CONTROL]
+    assert {frame.split("/")[0] for item in found.items for frame in item.frames} == {command_demo.UNSEEN}
+
+
+@pytest.mark.parametrize("name", [TEACHER, STUDENT])
+def test_what_is_in_the_repository_is_the_record_of_its_preset(name: str):
+    """Its settings, its curves and at least three looks, and nothing of the machine that made it."""
+    folder = Path(__file__).parents[1] / "checkpoints" / name
+    assert settings.load(folder / "settings.json") == PRESETS[name].settings()
+    assert runs_of.status(folder).state == "finished"
+    assert len(list(folder.glob("probes/[0-9]*/look.json"))) >= 3
+    for path in folder.rglob("*.json*"):
+        assert not re.search(r'"/\w', path.read_text(encoding="utf-8")), path
+
+
+def test_the_evaluation_in_the_repository_has_the_scores_of_its_page():
+    """And every picture that its lists show."""
+    root = Path(__file__).parents[1] / "checkpoints"
+    kept = json.loads((root / "scores.json").read_text(encoding="utf-8"))["streets"][command_demo.UNSEEN]
+    folder = evaluations.folder_of(root, evaluations.SHIPPED)
+    found = evaluations.load(folder)
+    for name, scores in found.scores.items():
+        for protocol, each in scores.items():
+            for metric in ("map", "top1"):
+                wanted = kept["networks"][name][protocol][metric]
+                assert each.numbers()[metric] == pytest.approx(wanted, abs=5e-5)
+    for protocol, wanted in kept["gains"][f"{STUDENT} − {TEACHER}"].items():
+        gain = found.differences[STUDENT][protocol]["map"]._asdict()
+        assert gain == pytest.approx(wanted, abs=5e-5)
+    frames = {frame for item in found.items for frame in item.frames}
+    assert all(evaluations.thumbnail(folder, frame).is_file() for frame in frames)
+    assert len(list((folder / "thumbnails").iterdir())) == len(frames)
+
+
+def test_every_query_in_the_repository_has_its_mask():
+    folder = Path(__file__).parents[1] / "checkpoints" / "street-queries"
+    pictures = {path.stem for path in folder.glob("*.jpg")}
+    assert {path.stem for path in (folder / "masks").glob("*.png")} == pictures
 
 
 def test_the_recipes_it_trains_are_presets():

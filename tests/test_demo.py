@@ -69,6 +69,7 @@ def test_what_ships_can_be_searched_and_does_not_tell_where_it_was_made(
     assert str(small_street.parent) not in (gallery / "gallery.json").read_text(encoding="utf-8")
     rows = json.loads((queries / "queries.json").read_text(encoding="utf-8"))
     assert {row["file"] for row in rows} == {path.name for path in queries.glob("*.jpg")}
+    assert {path.stem for path in (queries / "masks").iterdir()} == {Path(row["file"]).stem for row in rows}
     found = Gallery.load(gallery)
     assert set(found.networks) == {folder.name for folder in tiny_pair}
     assert all(

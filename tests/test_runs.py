@@ -251,7 +251,7 @@ def test_a_detached_run_lives_from_the_first_moment_stops_on_request_and_goes_on
 
 
 def test_starting_says_what_is_missing(tmp_path: Path):
-    with pytest.raises(ValueError, match="say what to train"):
+    with pytest.raises(ValueError, match="Say what to train"):
         runs.start()
     with pytest.raises(FileNotFoundError, match="not a training run"):
         runs.start(folder=tmp_path)
