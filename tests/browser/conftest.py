@@ -20,6 +20,8 @@ ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-ui-for-media-stream",  # a camera that everybody may use and that shows a test picture
+    "--use-fake-device-for-media-stream",
 )
 
 
