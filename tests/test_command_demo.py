@@ -114,7 +114,7 @@ def test_a_finished_run_is_not_touched(tmp_path: Path, finished: Path):
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
 
 
-def test_an_evaluation_of_the_three_runs_ships(
+def test_an_evaluation_of_teacher_and_student_ships(
     tmp_path: Path, finished: Path, small_street: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "data").mkdir()
@@ -125,7 +125,7 @@ def test_an_evaluation_of_the_three_runs_ships(
 
     found = evaluations.load(command_demo._evaluation(flags))
 
-    assert list(found.networks) == [TEACHER, STUDENT, CONTROL]
+    assert list(found.networks) == [TEACHER, STUDENT]
     assert {frame.split("/")[0] for item in found.items for frame in item.frames} == {command_demo.UNSEEN}
 
 

@@ -123,13 +123,13 @@ def _scores(flags: DemoFlags, half: dict[str, Path]) -> dict[str, dict[str, dict
 
 
 def _evaluation(flags: DemoFlags) -> Path:
-    """The three runs as trained on the second street, kept so that it opens without that street."""
+    """Teacher and student as trained, on the second street, kept so that it opens without that street."""
     from vkd import checkpoint, datasets, shipped
     from vkd.commands import meter
     from vkd.comparison import compare
     from vkd.evaluations import SHIPPED, Asked
 
-    names = (TEACHER, STUDENT, CONTROL)
+    names = (TEACHER, STUDENT)
     networks = {name: checkpoint.load(flags.runs / name, weights="model") for name in names}
     splits = datasets.read("street", flags.data / UNSEEN)
     found = compare(networks, splits, resamples=RESAMPLES, progress=meter())
@@ -241,7 +241,7 @@ otherwise the same run.
 - `street-gallery/`: tracklets of the second street's people, embedded by both networks.
 - `street-queries/`: query pictures of the same people, frames that the gallery's embeddings do not use, and
   the masks of who is in them.
-- `street-evaluation/`: the three runs as trained on the second street, as the Evaluate tab opens it.
+- `street-evaluation/`: teacher and student as trained on the second street, as the Evaluate tab opens it.
 - `scores.json`: the numbers below with all others, in full precision.
 
 ## Scores (synthetic data)

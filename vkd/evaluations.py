@@ -225,13 +225,13 @@ def in_turn(folder: Path, root: Path, device: str) -> Iterator[None]:
 
 def _progress(folder: Path, state: State, **told: Any) -> None:
     nothing = {"done": 0, "total": 0, "network": "", "begun": 0.0, "why": "", "ahead": []}
-    write_json(folder / "progress.json", {"state": state, **nothing, **told, "now": time.time()})
+    write_json(folder / "progress.json", {"state": state, **nothing, "now": time.time(), **told})
 
 
 def describe(folder: Path, asked: Asked) -> None:
     """Make a folder that holds results a finished evaluation of what was asked."""
     write_json(folder / "asked.json", asdict(asked))
-    _progress(folder, "finished")
+    _progress(folder, "finished", now=0.0)
 
 
 def thumbnail(folder: Path, frame: str) -> Path:

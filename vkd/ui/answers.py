@@ -52,7 +52,7 @@ def show_data(name: str, root: str, cameras: str) -> tuple[str, dict[str, Any]]:
     public.refuse("it reads no other data sets")
     if not (root or "").strip():
         sentence = "Give the folder of a data set, or write a small street to try with."
-        return dataset.wrong_html(sentence), {"rows": [], "notes": [], "wrong": sentence}
+        return f'<p class="vkd-detail">{sentence}</p>', {"rows": [], "notes": [], "wrong": sentence}
     try:
         rows, notes = dataset.check(name, root, cameras)
     except (ValueError, OSError) as error:

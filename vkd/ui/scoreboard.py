@@ -32,14 +32,13 @@ def progress_html(name: str, asked: Asked, status: Status, words: str = "") -> s
     early.
     """
     what = f"{escape(' · '.join(asked.checkpoints))} on {escape(Path(asked.root).name)}"
+    what += " · came with the app" if name == SHIPPED else f" · evaluation {escape(name)}"
     state, share = _state(status)
     words = words or state
     bar = ""
     if asked.cameras == "none":
         what += " · camera labels ignored"
-    if name == SHIPPED:
-        what += " · came with the app, with a small picture of each tracklet"
-    elif status.state == "finished" and not Path(asked.root).is_dir():
+    if name != SHIPPED and status.state == "finished" and not Path(asked.root).is_dir():
         what += f" · {escape(asked.root)} is not there any more: pictures that nobody opened yet are missing"
     if status.state in BUSY:
         bar = (
@@ -50,7 +49,7 @@ def progress_html(name: str, asked: Asked, status: Status, words: str = "") -> s
     alarm = " vkd-alarm" if status.state in ("failed", "died") else ""
     return (
         f'<div class="vkd-job" data-state="{status.state}"><p class="vkd-headline{alarm}" role="status">'
-        f'{escape(words)}</p><p class="vkd-detail">{what} · evaluation {escape(name)}</p>{bar}</div>'
+        f'{escape(words)}</p><p class="vkd-detail">{what}</p>{bar}</div>'
     )
 
 
