@@ -114,6 +114,31 @@ def test_queries_are_ordered_by_how_bad_they_are(found):
         found.order("i2v", "beauty")
 
 
+def test_four_networks_are_compared_with_any_of_them(networks, splits):
+    """Every difference is that of the pair alone, whichever network the others are compared with."""
+    both = list(networks.values())
+    several = {name: both[n % 2] for n, name in enumerate("abcd")}
+    found = compare(several, splits, protocols=["i2v"], counts=(), resamples=100)
+    assert list(found.differences) == ["b", "c", "d"]
+    assert found.gains("a") is found.differences
+    gains = found.gains("b")
+    assert gains["a"]["i2v"]["map"].mean == -found.differences["b"]["i2v"]["map"].mean
+    assert gains["d"]["i2v"]["map"] == (0, 0, 0), "the same network under two names"
+    assert [row for row in found.results("b") if "−" in row] == ["a − b", "c − b", "d − b"]
+    assert found.order("i2v", "loses", "b", "c") == found.order("i2v", "gains", "a", "b")
+    assert found.pair() == ("a", "b")
+    assert found.pair(other="a") == ("b", "a")
+    with pytest.raises(ValueError, match="cannot be compared with itself"):
+        found.pair("b", "b")
+    with pytest.raises(ValueError, match="'e' was not evaluated here: choose from a, b, c, d"):
+        found.gains("e")
+
+
+def test_curves_carry_their_intervals(found):
+    for each in found.curves["tiny-student"]["i2v"]["query views"].values():
+        assert each["map_low"] < each["map"] < each["map_high"]
+
+
 def test_published_numbers_stand_beside_ours():
     """Where the paper has them: the row of the same data set, backbone and stage."""
     student = {"a": Known("student", "mobilenet")}

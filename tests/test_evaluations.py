@@ -57,7 +57,7 @@ def test_a_cancelled_evaluation_says_so(checkpoints, small_street):
 
 
 def test_an_evaluation_waits_for_the_device_as_runs_do(checkpoints, small_street):
-    """Behind a run that trains, and behind an evaluation that asked before; a waiting one can be cancelled."""
+    """Behind a run that trains and an evaluation that asked before; a waiting one can be cancelled."""
 
     def waits_for(folder: Path, *ahead: str) -> None:
         until = time.monotonic() + 60

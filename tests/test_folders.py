@@ -81,6 +81,10 @@ def test_one_camera_for_everything_needs_the_no_camera_mode(tmp_path: Path):
     with pytest.raises(ValueError, match="every match shares the query's camera; use cameras='none'"):
         read("folder", root)
     assert valid_queries(*read("folder", root, cameras="none").sides("v2v")) == 2
+    several = plant(tmp_path / "several", *(f"{i}/cam1/walk{n}/a.jpg" for i in (1, 2) for n in (1, 2)))
+    with pytest.raises(ValueError, match=r"no queries; a test identity needs .* or use cameras='none'"):
+        read("folder", several)
+    assert valid_queries(*read("folder", several, cameras="none").sides("v2v")) == 1
     with pytest.raises(ValueError, match="choose 'auto' or 'none'"):
         read("folder", root, cameras="some")
 

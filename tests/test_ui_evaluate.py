@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,22 @@ import numpy as np
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from PIL import Image
 
 from tests.test_app import free_port, load_app
-from vkd import evaluations
-from vkd.comparison import Comparison, Known
+from vkd import evaluations, turns
+from vkd.comparison import Comparison, Known, differences
 from vkd.ui import answers, figures, films, named, parts, scoreboard
 from vkd.ui.parts import Places
 
 
 @pytest.fixture(scope="module")
 def root(tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoints folder with an untrained pair."""
+    """A checkpoints folder with an untrained pair, and two copies of its networks under other names."""
     folder = tmp_path_factory.mktemp("evaluated-app") / "checkpoints"
     for each in tiny_pair:
         shutil.copytree(each, folder / each.name)
+        shutil.copytree(each, folder / f"{each.name}-again")
     return folder
 
 
@@ -126,7 +129,8 @@ def test_a_threshold_is_told_for_each_network(client, job):
     ("changes", "sentence"),
     [
         ({"teacher": "", "student": ""}, "No network is chosen"),
-        ({"student": "tiny-teacher"}, "each of them once"),
+        ({"student": "tiny-teacher"}, "tiny-teacher is chosen more than once"),
+        ({"others": list("abcdefg")}, "9 checkpoints are chosen: compare up to 8"),
         ({"teacher": "../etc"}, "is not the name of a checkpoint"),
         ({"others": ["nobody"]}, "There is no checkpoint called"),
         ({"protocols": []}, "No protocol is chosen"),
@@ -158,10 +162,108 @@ def test_wrong_questions_are_answered_with_a_sentence(client, job, endpoint, arg
         client.predict(*(job if each == "JOB" else each for each in arguments), api_name=endpoint)
 
 
+@pytest.fixture(scope="module")
+def four(found: Comparison, root: Path) -> str:
+    """An evaluation of four networks: those of the pair, and each of them under another name."""
+    again = {"tiny-student": "tiny-student-again", "tiny-teacher": "tiny-teacher-again"}
+    parts = {
+        key: {**getattr(found, key), **{other: getattr(found, key)[name] for name, other in again.items()}}
+        for key in ("networks", "scores", "pairs", "curves", "features")
+    }
+    compared = replace(found, **parts, differences=differences(parts["scores"], "tiny-teacher", resamples=50))
+    folder = root / evaluations.PLACE / "20200101-000000"
+    folder.mkdir()
+    evaluations.save(compared, folder)
+    asked = evaluations.Asked(tuple(compared.networks), "street", "data/street", tuple(compared.sides))
+    evaluations.describe(folder, asked)
+    return folder.name
+
+
+def test_any_two_of_four_networks_are_set_against_each_other(client, four, root):
+    found = answers.comparison(Places.of(root), four)[0]
+    table, downloads, points, data = client.predict(
+        four, "i2v", "tiny-student", "tiny-teacher-again", api_name="/evaluate_pair"
+    )
+    assert set(data["differences"]) == {"tiny-teacher", "tiny-student-again", "tiny-teacher-again"}
+    told = data["differences"]["tiny-teacher-again"]["i2v"]["map"]
+    ours, theirs = (found.scores[name]["i2v"].map for name in ("tiny-teacher-again", "tiny-student"))
+    assert told["mean"] == pytest.approx(ours - theirs)
+    assert told["low"] <= told["mean"] <= told["high"]
+    twin = data["differences"]["tiny-student-again"]["i2v"]["map"]
+    assert twin == {"mean": 0, "low": 0, "high": 0}, "the same network twice"
+    assert table.count("Difference") == 2 * 3
+    assert "student − tiny-student" not in table
+    assert (points["across"], points["up"]) == ("student AP", "teacher-again AP")
+    better = (found.ap("tiny-teacher-again", "i2v") > found.ap("tiny-student", "i2v")).sum()
+    assert data["better"]["tiny-teacher-again"] == better
+    written = re.findall(r'base64,([^"]+)"', downloads)[1]
+    assert "tiny-teacher-again − tiny-student," in base64.b64decode(written).decode()
+    _, lost = client.predict(four, "i2v", "loses", "tiny-student", "tiny-teacher", api_name="/evaluate_order")
+    assert lost == found.order("i2v", "gains", "tiny-teacher", "tiny-student")
+
+
+def test_four_networks_are_told_apart(four, root):
+    """Short names that differ, colours that differ, bands for a few networks only."""
+    found = answers.comparison(Places.of(root), four)[0]
+    assert list(named.labels(found).values()) == ["teacher", "student", "student-again", "teacher-again"]
+    assert sorted(named.colours(found).values()) == [0, 1, 2, 3]
+    assert list(named.parts_of(found).values())[2:] == ["other-2", "other-3"]
+    curves = figures.cmc(found, "i2v")
+    assert not curves["bands"]
+    assert len(curves["lines"]) == len(curves["lines"][0]["low"]) / len(curves["lines"][0]["y"]) * 4
+    assert len(figures.pairs(found, "i2v", 0.01)["rows"]) == 4
+    assert scoreboard.headline(found).count(" / ") == 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("pair", "sentence"),
+    [
+        (("tiny-student", "tiny-student"), "cannot be compared with itself"),
+        (("nobody", ""), "'nobody' was not evaluated here"),
+    ],
+)
+def test_a_pair_that_there_is_not_is_told(client, four, pair, sentence):
+    with pytest.raises(AppError, match=sentence):
+        client.predict(four, "i2v", *pair, api_name="/evaluate_pair")
+
+
+def test_pictures_of_one_camera_need_the_choice_without_cameras(client, root, tmp_path):
+    """Everything of an identity and a camera is junk: the sentence leads to the choice, which helps."""
+    for person in range(4):
+        for walk in range(2):
+            place = tmp_path / "mine" / f"person{person}" / "camera1" / f"walk{walk}" / "1.png"
+            place.parent.mkdir(parents=True)
+            Image.new("RGB", (16, 32), (60 * person, 40 * walk, 90)).save(place)
+    _, data = client.predict("folder", str(tmp_path / "mine"), "auto", api_name="/evaluate_data")
+    assert "0 valid queries" in data["wrong"]
+    assert "cameras='none'" in data["wrong"]
+    with pytest.raises(AppError, match="0 valid queries"):
+        start(client, tmp_path / "mine", data="folder")
+    _, data = client.predict("folder", str(tmp_path / "mine"), "none", api_name="/evaluate_data")
+    assert data["wrong"] == ""
+    with turns.turn(root, "a-run", turns.device_name("auto"), print):  # it need not be done to the end
+        name = start(client, tmp_path / "mine", data="folder", cameras="none")
+        assert client.predict(api_name="/evaluate_list")[0]["cameras"] == "none"
+        client.predict(name, api_name="/evaluate_cancel")
+
+
+def test_an_evaluation_behind_a_run_says_so_and_is_cancelled(client, root, small_street):
+    with turns.turn(root, "a-run", turns.device_name("auto"), print):
+        name = start(client, small_street)
+        while (job := client.predict(api_name="/evaluate_list")[0])["state"] == "running":
+            time.sleep(0.1)
+        assert (job["name"], job["state"], job["ahead"]) == (name, "waiting", ["a-run"])
+        client.predict(name, api_name="/evaluate_cancel")
+        assert wait(client, name)["why"] == "cancelled"
+
+
 def test_a_running_evaluation_is_cancelled(client, small_street):
-    name = start(client, small_street)
+    others = ["tiny-student-again", "tiny-teacher-again"]
+    name = start(client, small_street, others=others)
     assert client.predict(name, api_name="/evaluate_cancel") == name
-    assert wait(client, name)["why"] == "cancelled"
+    job = wait(client, name)
+    assert job["why"] == "cancelled"
+    assert job["checkpoints"] == ["tiny-teacher", "tiny-student", *others]
 
 
 def test_a_small_street_is_written_once(client, root, monkeypatch):

@@ -19,6 +19,7 @@ from vkd.tracklets import (
     Splits,
     Tracklet,
     first_frames,
+    remedy,
     valid_queries,
     why_no_query,
 )
@@ -176,16 +177,6 @@ def _require_queries(splits: Splits) -> None:
     reason = reason and why_no_query(splits, "i2v")
     if reason:
         raise ValueError(f"{splits.root} has 0 valid queries because {reason}; {remedy(splits, reason)}.")
-
-
-def remedy(splits: Splits, reason: str) -> str:
-    """What to do where `why_no_query` gave this reason, as the tail of a sentence."""
-    known = {
-        "every match shares the query's camera": "use cameras='none' ('No cameras' in the app, "
-        "`--cameras none` on the command line) to ignore camera labels",
-        "there are no queries": "a test identity needs two tracklets, of two cameras or of none",
-    }
-    return known.get(reason if splits.name == "folder" else "", "check the query and gallery parts")
 
 
 def check_listed(splits: Splits) -> None:

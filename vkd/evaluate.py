@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from vkd.batches import IMAGENET_MEAN, IMAGENET_STD, eval_loader
-from vkd.datasets import remedy
 from vkd.intervals import Interval, bootstrap
 from vkd.model import Net
 from vkd.report import Results, export, latex, markdown, rows
 from vkd.scores import CHUNK_BYTES, Scores, distances, score, score_features
-from vkd.tracklets import Splits, Tracklet, why_no_query
+from vkd.tracklets import Splits, Tracklet, remedy, why_no_query
 
 __all__ = [
     "PROTOCOLS",

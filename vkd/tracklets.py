@@ -6,6 +6,7 @@ hurts), so a query is *valid* when its identity occurs in the gallery under anot
 camera label.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,3 +104,23 @@ def why_no_query(splits: Splits, protocol: str) -> str:
     if not {t.identity for t in queries} & {t.identity for t in gallery}:
         return "no query identity appears in the gallery"
     return "every match shares the query's camera"
+
+
+def remedy(splits: Splits, reason: str) -> str:
+    """What to do where `why_no_query` gave this reason, as the tail of a sentence."""
+    if splits.name != "folder":
+        return "check the query and gallery parts"
+    without = "use cameras='none' (Cameras: none in the app, --cameras none on the command line)"
+    if reason == "every match shares the query's camera":
+        return f"{without} to ignore camera labels"
+    if reason != "there are no queries":
+        return "check the query and gallery parts"
+    seen = Counter(tracklet.identity for tracklet in splits.gallery)
+    if any(count > 1 for count in seen.values()):
+        return (
+            f"a test identity needs tracklets of two cameras, or {without} to let those of one camera match"
+        )
+    return (
+        "a test identity needs two tracklets, of two cameras or of none (pictures that lie straight in the "
+        "identity's folder are tracklets of their own)"
+    )

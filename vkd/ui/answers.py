@@ -19,6 +19,7 @@ SMALL_STREET: dict[str, Any] = {
 }  # fmt: skip
 """About a quarter of a minute of drawing; its people are in no training street."""
 MOST_HITS = 50
+MOST_NETWORKS = 8
 _PROGRESS = gr.Progress()
 
 
@@ -102,8 +103,10 @@ def start(
     names = [name for name in (teacher, student, *(others or [])) if name]
     if not names:
         raise ValueError("No network is chosen: pick a teacher or a student.")
-    if len(set(names)) < len(names) or len(names) > 8:
-        raise ValueError("Choose up to 8 checkpoints, each of them once.")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} is chosen more than once: choose each of the checkpoints once.")
+    if len(names) > MOST_NETWORKS:
+        raise ValueError(f"{len(names)} checkpoints are chosen: compare up to {MOST_NETWORKS} at a time.")
     for name in names:
         parts.checkpoint_folder(places, name)
     if not protocols:
@@ -220,7 +223,7 @@ def show_pair(
 
     Answers with the page's table, its downloads and the data of the scatter plot, and with JSON: the pair,
     for how many queries each is better, and `differences`, of every network to `base`, by protocol and
-    metric, as [mean, low, high] of the 95 % interval in fractions.
+    metric, as mean, low and high of the 95 % interval in fractions.
     """
     found, _ = comparison(places, name)
     pair = found.pair(base, other)
@@ -229,7 +232,13 @@ def show_pair(
         "base": pair[0],
         "other": pair[1],
         "better": {pair[0]: int((first > second).sum()), pair[1]: int((second > first).sum())},
-        "differences": found.gains(pair[0]),
+        "differences": {
+            name: {
+                protocol: {metric: interval._asdict() for metric, interval in metrics.items()}
+                for protocol, metrics in protocols.items()
+            }
+            for name, protocols in found.gains(pair[0]).items()
+        },
     }
     return (
         scoreboard.table_html(found, pair[0]),

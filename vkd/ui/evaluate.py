@@ -81,34 +81,31 @@ def _stand(mark: str, told: str, busy: bool, found: Comparison | None, name: str
     ]
 
 
-def protocols_of(places: Places, name: str, protocol: str | None) -> tuple[Any, Any]:
-    """The protocols of an evaluation as a choice, and the one chosen, which stays where it can."""
+def choices_of(places: Places, name: str, protocol: str | None) -> list[Any]:
+    """What an evaluation lets one choose: its protocols (the one chosen stays where it can), the pair of
+    networks where there are more than two, the words of the orders.
+    """
     if not name:
-        return gr.skip(), gr.skip()
-    found = list(answers.comparison(places, name)[0].sides)
-    value = protocol if protocol in found else found[0]
-    choices = [(each.upper(), each) for each in found]
-    return gr.update(choices=choices, value=value, visible=len(found) > 1), value
+        return [gr.skip()] * 6
+    found, _ = answers.comparison(places, name)
+    base, other = found.pair()
+    at = protocol if protocol in found.sides else next(iter(found.sides))
+    networks = [(label, each) for each, label in named.labels(found).items()]
+    return [
+        gr.update(
+            choices=[(each.upper(), each) for each in found.sides], value=at, visible=len(found.sides) > 1
+        ),
+        at,
+        gr.update(visible=len(networks) > 2),
+        gr.update(choices=networks, value=base),
+        gr.update(choices=networks, value=other),
+        orders(places, name, other),
+    ]
 
 
 def same(value: str) -> str:
     """A choice as plain text: what programs send is not held against the choices of a page."""
     return value
-
-
-def pair_of(places: Places, name: str) -> list[Any]:
-    """The two networks that a page begins with, and whether there is a choice; the words of the orders."""
-    if not name:
-        return [gr.skip()] * 4
-    found, _ = answers.comparison(places, name)
-    base, other = found.pair()
-    choices = [(label, each) for each, label in named.labels(found).items()]
-    return [
-        gr.update(visible=len(choices) > 2),
-        gr.update(choices=choices, value=base),
-        gr.update(choices=choices, value=other),
-        orders(places, name, other),
-    ]
 
 
 def orders(places: Places, name: str, other: str) -> Any:
@@ -255,8 +252,8 @@ def build(root: Path) -> None:
     at = gr.Textbox(visible=False)
     pair = [out["base"], out["other"]]
     chosen = [
-        shown.change(protocols_of, [places, shown, at], [protocol, at], **_QUIET).then(
-            pair_of, [places, shown], [out["pair"], *pair, out["order"]], **_QUIET
+        shown.change(
+            choices_of, [places, shown, at], [protocol, at, out["pair"], *pair, out["order"]], **_QUIET
         ),
         protocol.input(same, protocol, at, **_QUIET),
     ]

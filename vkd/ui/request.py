@@ -34,6 +34,7 @@ def form(places: Places) -> dict[str, Any]:
                 [(key.upper(), key) for key in PROTOCOLS],
                 value=["i2v", "v2v"],
                 label="Protocols (i: image, v: video)",
+                elem_classes="vkd-protocols",
             )
             button = gr.Button("Evaluate", variant="primary")
         with gr.Column(elem_classes="vkd-options"):

@@ -75,11 +75,13 @@ def _state(status: Status) -> tuple[str, float]:
 
 
 def headline(found: Comparison) -> str:
-    """The main number of each protocol in one line."""
-    arrow, called = (" → " if len(found.networks) == 2 else " / "), labels(found)
-    who = arrow.join(called[name].lower() if len(called) == 2 else called[name] for name in found.networks)
+    """The main number of each protocol in one line, in the table's order."""
     maps = {p: [f"{100 * each[p].map:.1f}" for each in found.scores.values()] for p in found.sides}
-    told = [f"{protocol.upper()} {arrow.join(shares)} %" for protocol, shares in maps.items()]
+    if len(found.networks) > 2:
+        told = [f"{protocol.upper()} {' / '.join(shares)} %" for protocol, shares in maps.items()]
+        return f"mAP {', '.join(told)}"
+    who = " → ".join(label.lower() for label in labels(found).values())
+    told = [f"{protocol.upper()} {' → '.join(shares)} %" for protocol, shares in maps.items()]
     return f"mAP, {who}: {', '.join(told)}"
 
 
@@ -135,7 +137,8 @@ def _difference(pair: str, intervals: Mapping[str, Interval]) -> str:
     for metric in _COLUMNS:
         mean, low, high = (100 * number for number in intervals[metric])
         side = "up" if low > 0 else "down" if high < 0 else "level"
-        cells.append(f'<td class="vkd-{side}"><b>{mean:+.2f}</b><small>{low:.1f} … {high:.1f}</small></td>')
+        told = f"<b>{mean:+.2f}</b><small>{low:.1f} … {high:.1f}</small>".replace("-", "−")
+        cells.append(f'<td class="vkd-{side}">{told}</td>')
     title = f'Difference<small title="points, with the 95 % interval">{escape(pair)}</small>'
     return f'<tr class="vkd-gain"><th scope="row">{title}</th>{"".join(cells)}</tr>'
 
