@@ -123,8 +123,8 @@ That a use is legal somewhere does not make it one that this network is fit for.
 
 LIMITS = """\
 - **Closed conditions.** It was trained and tested on one data set: a handful of cameras, a short time, the
-  same clothes. Another day, other cameras, light, weather, resolution or croppings lower the scores, often by a
-  lot; nothing here measures by how much.
+  same clothes. Another day, other cameras, light, weather, resolution or croppings lower the scores, often
+  by a lot; nothing here measures by how much.
 - **Appearance, not identity.** It goes by clothes, bags and colours. People dressed alike are confused, and
   one person in other clothes is another person to it.
 - **Bias is not measured.** Errors may differ by skin colour, body, dress, age or aids to walking. No test for

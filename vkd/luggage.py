@@ -27,7 +27,7 @@ README = "README.md"
 CURVES, HEATMAPS = "curves.png", "heatmaps.png"
 _KINDS = ("started", "smoke", "epoch", "scores", "saved", "finished", "stopped", "failed")
 _GONE = "…"
-_MOST_PIXELS = 20_000_000
+_MOST_PIXELS, _MOST_LETTERS = 20_000_000, 2000
 
 _STOP = r":;,()'\"<>|\n"
 _SECRETS = (
@@ -42,7 +42,10 @@ _SECRETS = (
 
 
 def scrubbed(text: str, words: Iterable[str] = ()) -> str:
-    """Free text without tokens, addresses, paths and the names in `words`; each becomes '…'."""
+    """Free text without tokens, addresses, paths and the names in `words`; each becomes '…'. A text of more
+    than 2000 letters is cut off.
+    """
+    text = text if len(text) <= _MOST_LETTERS else text[:_MOST_LETTERS] + _GONE
     for word in sorted({word for word in words if len(word) > 2}, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", _GONE, text)
     for pattern in _SECRETS:
