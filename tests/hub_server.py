@@ -197,7 +197,7 @@ class Hub:
             words = [unquote(word) for word in path.strip("/").split("/")]
             response = await self._route(request, words, fault.shorten if fault else 0)
         except Refusal as refusal:
-            return self._refuse(refusal)
+            response = self._refuse(refusal)
         if fault and fault.cut:
             return Cut(bytes(response.body), response.status_code, dict(response.headers))
         return response
