@@ -127,8 +127,8 @@ def address_of(client: str, forwarded: str) -> str:
 
 def admit() -> None:
     """In a public demo: refuse a visitor who asks too often, and everybody while all together do."""
-    request: Any = LocalContext.request.get(None)
-    if not parts.DEMO or request is None:
+    request: Any = LocalContext.request.get(None) if parts.DEMO else None
+    if request is None:
         return
     client = getattr(request.client, "host", "") if request.client else ""
     keys = {
@@ -172,6 +172,8 @@ class UploadLimit:
         if not wait:
             await self.app(scope, receive, send)
             return
+        while (await receive()).get("more_body"):
+            pass  # a browser listens once it has sent everything
         body = json.dumps({"detail": too_many(wait)}).encode()
         head = [(b"content-type", b"application/json"), (b"retry-after", str(round(wait + 0.5)).encode())]
         await send({"type": "http.response.start", "status": 429, "headers": head})
