@@ -17,7 +17,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from vkd.ui import evaluate, explain, look, parts, public, queries, retrieve, train
+from vkd.ui import evaluate, explain, hub, look, parts, public, queries, retrieve, train
 
 HERE = Path(__file__).resolve().parent
 ON_SPACE = os.environ.get("SYSTEM") == "spaces"
@@ -37,6 +37,8 @@ def build(checkpoints: Path, gallery: Path | None = None) -> gr.Blocks:
             train.build(checkpoints)
         with gr.Tab("Evaluate"):
             evaluate.build(checkpoints)
+        with gr.Tab("Hub"):
+            hub.build(checkpoints)
     return page.queue(max_size=32)
 
 
@@ -72,7 +74,7 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None, mcp:
         server_port=port,
         auth=credentials(),
         theme=look.theme(),
-        css_paths=[look.CSS, train.CSS, evaluate.CSS],
+        css_paths=[look.CSS, train.CSS, evaluate.CSS, hub.CSS],
         head=look.HEAD,
         footer_links=["api"],
         allowed_paths=[str(parts.Places.of(checkpoints).queries)],
