@@ -104,3 +104,13 @@ def hub(hub_server: "Hub", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "
     for module in (_http, file_download):
         monkeypatch.setattr(module, "time", clock)
     return hub_server
+
+
+@pytest.fixture
+def served(hub: "Hub", tiny_pair: tuple[Path, Path]) -> "Hub":
+    """The Hub with user/tiny-teacher and user/tiny-student, whose card names its teacher."""
+    front = ("library_name: vkd", "library_name: vkd\nbase_model: user/tiny-teacher")
+    for folder, lines in zip(tiny_pair, front, strict=True):
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        hub.put(f"user/{folder.name}", files | {"README.md": f"---\n{lines}\n---\n# Card\n".encode()})
+    return hub

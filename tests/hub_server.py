@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -23,63 +23,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-LARGE = (".safetensors", ".png", ".jpg", ".onnx", ".faiss")  # kept as large files, as the Hub does
+from tests import hub_repositories
+from tests.hub_repositories import Blob, Refusal, Repository, entry, front, large
+
 KINDS = {"models": "model", "spaces": "space", "datasets": "dataset"}
-
-
-class Blob(NamedTuple):
-    """A file of a commit."""
-
-    content: bytes
-    large: bool
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()
-
-    @property
-    def pointer(self) -> bytes:
-        head = b"version https://git-lfs.github.com/spec/v1\n"
-        return head + f"oid sha256:{self.sha256}\nsize {len(self.content)}\n".encode()
-
-    @property
-    def blob_id(self) -> str:
-        """What git calls the file: the SHA-1 of its content, of the pointer where it is large."""
-        stored = self.pointer if self.large else self.content
-        return hashlib.sha1(b"blob %d\0" % len(stored) + stored).hexdigest()
-
-    @property
-    def etag(self) -> str:
-        return self.sha256 if self.large else self.blob_id
-
-
-@dataclass
-class Repository:
-    """Commits are never forgotten; branches, tags and pull requests are names of commits."""
-
-    owner: str
-    private: bool = False
-    commits: dict[str, dict[str, Blob]] = field(default_factory=dict)
-    refs: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    titles: dict[str, str] = field(default_factory=dict)
-
-    def commit(self, files: dict[str, Blob], ref: str = "main", title: str = "") -> str:
-        name = f"{len(self.commits)}{ref}{sorted((path, blob.etag) for path, blob in files.items())}"
-        sha = hashlib.sha1(name.encode()).hexdigest()
-        self.commits[sha], self.refs[ref], self.titles[sha] = files, sha, title
-        return sha
-
-    def resolve(self, revision: str) -> str:
-        sha = self.refs.get(revision) or self.tags.get(revision) or revision
-        if sha not in self.commits:
-            raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        return sha
-
-
-class Refusal(Exception):  # noqa: N818 (an answer, not a fault of the program)
-    def __init__(self, status: int, code: str = "", message: str = "") -> None:
-        self.status, self.code, self.message = status, code, message
 
 
 class Cut(Response):
@@ -160,7 +107,9 @@ class Hub:
         """Make a public repository, or a new commit in it, that holds `files` and nothing else. → commit."""
         owner = repo.split("/")[0]
         repository = self.repositories.setdefault((kind, repo), Repository(owner))
-        blobs = {path: Blob(content, path.endswith(LARGE)) for path, content in files.items()}
+        blobs = {
+            path: Blob(content, path.endswith(hub_repositories.LARGE)) for path, content in files.items()
+        }
         return repository.commit(blobs, ref)
 
     def files(self, repo: str, revision: str = "main", kind: str = "models") -> dict[str, bytes]:
@@ -395,7 +344,7 @@ class Hub:
                 "files": [
                     {
                         "path": file["path"],
-                        "uploadMode": "lfs" if file["path"].endswith(LARGE) else "regular",
+                        "uploadMode": "lfs" if file["path"].endswith(hub_repositories.LARGE) else "regular",
                         "shouldIgnore": False,
                         "oid": files[file["path"]].etag if file["path"] in files else None,
                     }
@@ -477,20 +426,3 @@ class Hub:
         start, end = int(first or 0), min(int(last or len(content)) + 1, len(content))
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
         return Response(content[start:end], 206, headers, "application/octet-stream")
-
-
-def front(text: str) -> dict[str, Any]:
-    """The metadata at the top of a README.md."""
-    if not text.startswith("---\n") or "\n---" not in text[4:]:
-        return {}
-    found = yaml.safe_load(text[4:].split("\n---", 1)[0])
-    return found if isinstance(found, dict) else {}
-
-
-def large(blob: Blob) -> dict[str, Any]:
-    return {"oid": blob.sha256, "size": len(blob.content), "pointerSize": len(blob.pointer)}
-
-
-def entry(path: str, blob: Blob) -> dict[str, Any]:
-    found = {"type": "file", "path": path, "size": len(blob.content), "oid": blob.blob_id}
-    return found | ({"lfs": large(blob)} if blob.large else {})

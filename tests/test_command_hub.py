@@ -11,7 +11,7 @@ import pytest
 
 from tests import test_hub, test_uploads
 from tests.hub_server import Hub
-from tests.test_hub import files_of, is_clean, root, served  # noqa: F401 (fixtures)
+from tests.test_hub import is_clean
 from tests.test_uploads import run  # noqa: F401 (a fixture)
 from vkd import checkpoint
 from vkd.__main__ import main
@@ -20,11 +20,16 @@ NAMES = ("tiny-teacher", "tiny-student")
 Captured = pytest.CaptureFixture[str]
 
 
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints"
+
+
 def vkd(*words: object) -> int:
     return main(["hub", *map(str, words)])
 
 
-def test_pull_says_where_what_and_how(served: Hub, root: Path, capsys: Captured, monkeypatch):  # noqa: F811
+def test_pull_says_where_what_and_how(served: Hub, root: Path, capsys: Captured, monkeypatch):
     where = ("--root", root, "--endpoint", served.endpoint)
     assert vkd("pull", "user/tiny-student", "--pair", *where) == 0
     commits = {
@@ -90,8 +95,8 @@ def test_card_is_printed_or_written(tiny_pair: tuple[Path, Path], tmp_path: Path
 
 @pytest.mark.parametrize("name", test_hub.TROUBLES)
 def test_trouble_with_a_pull_is_one_sentence(
-    served: Hub,  # noqa: F811
-    root: Path,  # noqa: F811
+    served: Hub,
+    root: Path,
     capsys: Captured,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -158,19 +163,21 @@ def test_help_names_the_three_deeds(capsys: Captured):
     assert all(f"vkd hub {deed}" in shown or f"| {deed}" in shown for deed in ("pull", "push", "card"))
 
 
-def test_a_token_is_no_argument_of_the_process(hub: Hub, run: Path):  # noqa: F811
-    """While a push waits for the Hub, /proc shows what anybody on this machine may read of it."""
-    hub.fault("GET /api/models", seconds=1.0)
-    words = [sys.executable, "-m", "vkd", "hub", "push", str(run), "user/tiny", "--endpoint", hub.endpoint]
-    place = {"PYTHONPATH": str(Path(__file__).parents[1]), "HF_TOKEN": hub.token}
+def test_a_token_is_no_argument_of_the_process(served: Hub, root: Path):
+    """While a pull waits for the Hub, /proc shows what anybody on this machine may read of it."""
+    served.repositories["models", "user/tiny-teacher"].private = True
+    served.fault("GET /api/models", seconds=1.0)
+    words = [sys.executable, "-m", "vkd", "hub", "pull", "user/tiny-teacher"]
+    words += ["--root", str(root), "--endpoint", served.endpoint]
+    place = {"PYTHONPATH": str(Path(__file__).parents[1]), "HF_TOKEN": served.token}
     with subprocess.Popen(words, env={**os.environ, **place}, stdout=-1, stderr=-1, text=True) as child:
         until = time.monotonic() + 60
-        while not hub.requests and child.poll() is None and time.monotonic() < until:
+        while not served.requests and child.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
         shown = Path(f"/proc/{child.pid}/cmdline").read_bytes()
         out, err = child.communicate(timeout=60)
     assert child.returncode == 0, err
-    assert b"user/tiny" in shown
-    assert hub.token.encode() not in shown
-    assert hub.token not in out + err
-    assert hub.files("user/tiny")["model.safetensors"] == files_of(run)["model.safetensors"]
+    assert b"user/tiny-teacher" in shown
+    assert served.token.encode() not in shown
+    assert served.token not in out + err
+    assert served.requests[0].authorized

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.hub_server import Hub, front
+from tests.hub_repositories import front
+from tests.hub_server import Hub
 from tests.test_hub import files_of, free_port, is_sentence
 from vkd import checkpoint, hub
 from vkd.model import Net
@@ -143,7 +144,7 @@ def test_other_hubs_are_reached_by_plain_http_with_the_storage_client_installed(
     hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch, large: str
 ):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
-    monkeypatch.setattr("tests.hub_server.LARGE", (large,))
+    monkeypatch.setattr("tests.hub_repositories.LARGE", (large,))
     push(hub, run)
     assert hub.files("user/tiny")["model.safetensors"] == (run / "model.safetensors").read_bytes()
 
@@ -220,6 +221,16 @@ def test_trouble_that_passes_is_waited_for(hub: Hub, run: Path, on: str, how: di
     hub.fault(on, **how)
     push(hub, run)
     assert hub.files("user/tiny")["model.safetensors"] == (run / "model.safetensors").read_bytes()
+
+
+def test_a_push_is_cancelled_by_its_progress(hub: Hub, run: Path):
+    def cancel(done: int, total: int, name: str) -> None:
+        if name == "model.safetensors":
+            raise KeyError(name)
+
+    with pytest.raises(KeyError):
+        push(hub, run, progress=cancel)
+    assert hub.files("user/tiny") == {}
 
 
 def test_a_commit_by_somebody_else_in_between_is_not_overwritten(hub: Hub, run: Path):

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vkd.config import read_config
-from vkd.listings import WEIGHTS, File, Listing, Progress, patiently
+from vkd.listings import WEIGHTS, File, Listing, patiently
 from vkd.model import empty
-from vkd.refusals import told
+from vkd.refusals import Progress, told
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

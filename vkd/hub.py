@@ -5,6 +5,7 @@ Tokens come as an argument or from the client's own places (login, HF_TOKEN), an
 """
 
 import json
+import logging
 import re
 import shutil
 from datetime import UTC, datetime
@@ -18,7 +19,6 @@ from vkd.listings import (
     PULLED,
     WEIGHTS,
     Listing,
-    Progress,
     base_model,
     check_repo,
     check_revision,
@@ -26,7 +26,7 @@ from vkd.listings import (
     listing,
     origin,
 )
-from vkd.refusals import describe, redact
+from vkd.refusals import Progress, describe, minding, redact
 from vkd.runs import NAME
 from vkd.unfinished import workplace
 from vkd.uploads import Plan, Planned, plan, push, push_net
@@ -49,6 +49,9 @@ __all__ = [
     "push_net",
     "redact",
 ]
+
+
+LOG = logging.getLogger("vkd.hub")
 
 
 class Pulled(NamedTuple):
@@ -78,7 +81,7 @@ def pull(
     `name` is the repository's made plain unless given. A folder that an earlier pull of this repository made
     is replaced, any other is left alone. The Hub out of reach, the client's cache serves if it is whole.
     Raises ValueError (wrong names, a taken folder, no or a damaged checkpoint), FileNotFoundError (no such
-    repository or revision), PermissionError (token), ConnectionError.
+    repository or revision), PermissionError (token), ConnectionError, and what `progress` raises to cancel.
     """
     api = client(endpoint, token)
     found = [listing(api, check_repo(repo), check_revision(revision))]
@@ -94,11 +97,11 @@ def pull(
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     there = [_is_there(root / folder, each) for folder, each in zip(names, found, strict=True)]
-    todo = [pair for pair, done in zip(zip(names, found, strict=True), there, strict=True) if not done]
+    todo = [(folder, each) for folder, each, done in zip(names, found, there, strict=True) if not done]
     total, past = sum(each.bytes for _, each in todo), 0
-    with workplace(root, ".pulling-") as work:
+    with workplace(root, ".pulling-") as work, minding(progress) as heard:
         for folder, each in todo:
-            _build(api, each, work / folder, _from(progress, past, total))
+            _build(api, each, work / folder, _from(heard, past, total))
             past += each.bytes
         for folder, _ in todo:
             _put_in_place(work / folder, root / folder, work / f".old-{folder}")
@@ -130,6 +133,8 @@ def load(
     found = listing(api, check_repo(str(where)), check_revision(revision))
     names = [name for name in found.wanted if name == "config.json" or name in WEIGHTS]
     cached = fetch(api, found, names)["config.json"].parent
+    if found.offline:
+        LOG.warning("%s comes from the cache: the Hub is out of reach", found.repo)
     with named(cached, found.repo):
         return checkpoint.load(cached, strict=strict, device=device)
 

@@ -31,8 +31,6 @@ _MOST_EXTRA = 16 * 2**20
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".chk")
 _REVISION = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$")
 
-Progress = Callable[[int, int, str], None]
-"""Bytes done, bytes in all, file."""
 T = TypeVar("T")
 
 

@@ -2,12 +2,15 @@
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 _SECRETS = re.compile(r"hf_[A-Za-z0-9_]+|(?i:bearer)\s+[^\s'\"]+|(?<=://)[^/\s@]+@")
 _LONGEST = 300
+
+Progress = Callable[[int, int, str], None]
+"""Bytes done, bytes in all, file."""
 
 
 def redact(text: str, token: str | bool | None = None) -> str:
@@ -30,6 +33,30 @@ def told(repo: str = "", revision: str | None = None, token: str | bool | None =
     except Exception as error:
         # The client raises its own errors, httpx's, those of its storage library and plain ones.
         raise refusal(error, repo, revision, token) from None
+
+
+class Aside(BaseException):
+    """What a caller's progress raised, on its way out through the client, which it is none of."""
+
+
+@contextmanager
+def minding(progress: Progress | None) -> Iterator[Progress | None]:
+    """`progress` for calls of the client: what it raises (a cancelled pull) comes out as it was raised."""
+
+    def heard(done: int, total: int, name: str) -> None:
+        if progress:
+            try:
+                progress(done, total, name)
+            except Exception as error:
+                raise Aside(error) from None
+
+    try:
+        yield heard if progress else None
+    except Aside as aside:
+        raised = aside.args[0]  # the client takes the cause off
+    else:
+        return
+    raise raised
 
 
 def refusal(
@@ -122,7 +149,7 @@ def _answered(error: Any, repo: str, revision: str | None) -> tuple[type[Any], s
     if isinstance(error, errors.EntryNotFoundError):
         return (
             FileNotFoundError,
-            f"{repo} does not have a file that it should have: is it the right revision?",
+            f"{repo} does not have a file that it should have: check the revision.",
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         lost = (

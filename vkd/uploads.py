@@ -16,7 +16,6 @@ from vkd.config import Config
 from vkd.listings import (
     TIMEOUT,
     WEIGHTS,
-    Progress,
     base_model,
     check_repo,
     check_revision,
@@ -25,7 +24,7 @@ from vkd.listings import (
     patiently,
 )
 from vkd.model import Net
-from vkd.refusals import NO_TOKEN, told
+from vkd.refusals import NO_TOKEN, Progress, minding, told
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -90,11 +89,11 @@ def push(
     if preview:
         preview(_plan(folder, repo, content))
     before = _repository(api, repo, private, pull_request)
-    with told(repo, revision, api.token):
+    with minding(progress) as heard, told(repo, revision, api.token):
         if branch and not pull_request:
             patiently(lambda: api.create_branch(repo, branch=branch, exist_ok=True))
         return _commit(
-            api, repo, content, before, branch, pull_request, message or f"Push {folder.name}", progress
+            api, repo, content, before, branch, pull_request, message or f"Push {folder.name}", heard
         )
 
 
