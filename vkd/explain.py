@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -74,6 +74,7 @@ def explain_split(
         FileNotFoundError: a picture or a mask is missing.
     """
     _check(networks, tracklets, views, frames, target, limit)
+    asked = _Asked(method, layer, views, frames)
     references: dict[str, list[NDArray[np.float32] | None]] = {}
     if target == "similarity":
         references = {
@@ -85,34 +86,60 @@ def explain_split(
     with _whole(Path(folder)) as work:
         rows: list[dict[str, Any]] = []
         for number in progress(chosen):
-            tracklet = tracklets[number]
-            places = FRAMES[frames](
-                len(tracklet.frames), views if len(tracklet.frames) > 1 else 1, torch.Generator()
-            )
-            paths = [tracklet.frames[place] for place in places]
-            pictures = [read_picture(path) for path in paths]
-            subjects = None if masks is None else [_mask(mask_path(masks, path)) for path in paths]
-            name = f"{_label(tracklet)}-{number:05d}.jpg"
-            shown = [picture.permute(1, 2, 0).numpy() for picture in pictures]
-            strips = [Strip(f"{_label(tracklet)}, {len(set(paths))} of {len(tracklet.frames)} frames", shown)]
-            for network, checkpoint in networks.items():
-                reference = references[network][number] if references else None
-                heat = _heat(checkpoint, pictures, reference, method, layer)
-                row = _row(name, tracklet, network, checkpoint, heat, subjects)
-                strips.append(
-                    Strip(_caption(row), [overlay(*pair) for pair in zip(shown, heat.maps[0], strict=True)])
-                )
-                rows.append(row)
-            sheet(strips).save(work / "sheets" / name, quality=90)
-        settings = {"method": method, "layer": layer, "target": target, "views": views, "frames": frames}
+            known = {network: column[number] for network, column in references.items()}
+            name = f"{_label(tracklets[number])}-{number:05d}.jpg"
+            explained = _explained(name, tracklets[number], networks, known, masks, asked)
+            sheet(explained.strips).save(work / "sheets" / name, quality=90)
+            rows += explained.rows
         summary = {
-            **settings,
+            **asked._asdict(),
+            "target": target,
             "tracklets": len(chosen),
             "left_out": len(tracklets) - len(chosen) if not limit else 0,
+            **_means(rows, list(networks)),
         }
-        summary |= _means(rows, list(networks))
         _write(work, rows, summary)
     return summary
+
+
+class _Asked(NamedTuple):
+    """How every tracklet is explained."""
+
+    method: str
+    layer: str | int | None
+    views: int
+    frames: str
+
+
+class _Explained(NamedTuple):
+    """One tracklet's sheet, strip by strip, and its rows of the table, one for each network."""
+
+    strips: list[Strip]
+    rows: list[dict[str, Any]]
+
+
+def _explained(
+    name: str,
+    tracklet: Tracklet,
+    networks: Mapping[str, Checkpoint],
+    references: Mapping[str, NDArray[np.float32] | None],
+    masks: str | Path | None,
+    asked: _Asked,
+) -> _Explained:
+    count = asked.views if len(tracklet.frames) > 1 else 1
+    places = FRAMES[asked.frames](len(tracklet.frames), count, torch.Generator())
+    paths = [tracklet.frames[place] for place in places]
+    pictures = [read_picture(path) for path in paths]
+    subjects = None if masks is None else [_mask(mask_path(masks, path)) for path in paths]
+    shown = [picture.permute(1, 2, 0).numpy() for picture in pictures]
+    strips = [Strip(f"{_label(tracklet)}, {len(set(paths))} of {len(tracklet.frames)} frames", shown)]
+    rows = []
+    for network, checkpoint in networks.items():
+        heat = _heat(checkpoint, pictures, references.get(network), asked.method, asked.layer)
+        rows.append(_row(name, tracklet, network, checkpoint, heat, subjects))
+        over = [overlay(*pair) for pair in zip(shown, heat.maps[0], strict=True)]
+        strips.append(Strip(_caption(rows[-1]), over))
+    return _Explained(strips, rows)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What is behind the people of the synthetic street: ground, walls, shops, hedges, parked cars, railings."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -113,6 +114,10 @@ def _front(rng: np.random.Generator, u: Array, v: Array, wide: float) -> Array:
     return np.where(inside[..., None], glass, np.where(sign, paint, wall))
 
 
+Box = Callable[..., None]
+"""Paints a box: its left edge x and foot z, width and height in metres, fill, radius of its corners."""
+
+
 def _furniture(
     rng: np.random.Generator, draw: ImageDraw.ImageDraw, scale: int, edge: float, tilt: float
 ) -> None:
@@ -122,56 +127,50 @@ def _furniture(
         r = (x * scale, (ABOVE - z - high) * scale, (x + wide) * scale, (ABOVE - z) * scale)
         draw.rounded_rectangle(r, round_ * scale, fill=tuple(int(255 * v) for v in np.clip(fill, 0, 1)))
 
-    for _ in range(rng.integers(2, 7)):  # doors and posters on the wall
-        fill = rng.uniform(0.08, 0.9, 3) * rng.uniform(0.5, 1)
-        if rng.random() < 0.5:
-            box(
-                rng.uniform(0, LENGTH),
-                edge,
-                rng.uniform(0.8, 1.2),
-                2.05,
-                np.full(3, fill[0] * 0.5) + fill * 0.2,
-            )
-        else:
-            box(
-                rng.uniform(0, LENGTH),
-                edge + rng.uniform(0.7, 1.3),
-                rng.uniform(0.3, 0.8),
-                rng.uniform(0.4, 1),
-                fill,
-            )
+    for _ in range(rng.integers(2, 7)):
+        _on_the_wall(rng, box, edge)
     for depth in sorted(rng.uniform(0.4, max(edge / tilt, 0.6), rng.integers(4, 11)), reverse=True):
         z, x, kind = depth * tilt, rng.uniform(0, LENGTH), rng.integers(4)
-        if kind == 0:  # a parked car, side on
-            fill = _tone(
-                rng,
-                (0.1, 0.1, 0.11),
-                (0.7, 0.71, 0.72),
-                (0.88, 0.88, 0.88),
-                (0.5, 0.1, 0.1),
-                (0.15, 0.25, 0.45),
-            )
-            box(x + 0.1, z, 4.0, 0.12, np.full(3, 0.08))
-            box(x + 0.9, z + 0.7, 2.3, 0.72, fill * 0.8, 0.3)
-            box(x + 1.05, z + 0.85, 0.95, 0.42, np.full(3, 0.15), 0.1)
-            box(x + 2.1, z + 0.85, 0.9, 0.42, np.full(3, 0.17), 0.1)
-            box(x, z + 0.25, 4.2, 0.62, fill, 0.2)
-            for wheel in (0.55, 3.05):
-                box(x + wheel, z, 0.62, 0.62, np.full(3, 0.06), 0.31)
-                box(x + wheel + 0.17, z + 0.17, 0.28, 0.28, np.full(3, 0.5), 0.14)
-        elif kind == 1:  # pole
-            box(x, z, rng.uniform(0.06, 0.2), 4, np.full(3, rng.uniform(0.12, 0.6)))
-        elif kind == 2:  # bin or box
-            box(
-                x,
-                z,
-                rng.uniform(0.35, 0.7),
-                rng.uniform(0.7, 1.2),
-                _tone(rng, (0.2, 0.3, 0.22), (0.3, 0.3, 0.32), (0.6, 0.2, 0.15)),
-                0.05,
-            )
-        else:  # railing
-            tone = np.full(3, rng.uniform(0.1, 0.5))
-            for post in np.arange(0, 2.2, 0.18):
-                box(x + post, z, 0.03, 0.95, tone)
-            box(x, z + 0.9, 2.2, 0.05, tone)
+        (_car, _pole, _bin, _railing)[kind](rng, box, x, z)
+
+
+def _on_the_wall(rng: np.random.Generator, box: Box, edge: float) -> None:
+    """A door or a poster."""
+    fill = rng.uniform(0.08, 0.9, 3) * rng.uniform(0.5, 1)
+    if rng.random() < 0.5:
+        tone = np.full(3, fill[0] * 0.5) + fill * 0.2
+        box(rng.uniform(0, LENGTH), edge, rng.uniform(0.8, 1.2), 2.05, tone)
+    else:
+        place = rng.uniform(0, LENGTH), edge + rng.uniform(0.7, 1.3)
+        box(*place, rng.uniform(0.3, 0.8), rng.uniform(0.4, 1), fill)
+
+
+def _car(rng: np.random.Generator, box: Box, x: float, z: float) -> None:
+    """Parked, side on."""
+    fill = _tone(
+        rng, (0.1, 0.1, 0.11), (0.7, 0.71, 0.72), (0.88, 0.88, 0.88), (0.5, 0.1, 0.1), (0.15, 0.25, 0.45)
+    )
+    box(x + 0.1, z, 4.0, 0.12, np.full(3, 0.08))
+    box(x + 0.9, z + 0.7, 2.3, 0.72, fill * 0.8, 0.3)
+    box(x + 1.05, z + 0.85, 0.95, 0.42, np.full(3, 0.15), 0.1)
+    box(x + 2.1, z + 0.85, 0.9, 0.42, np.full(3, 0.17), 0.1)
+    box(x, z + 0.25, 4.2, 0.62, fill, 0.2)
+    for wheel in (0.55, 3.05):
+        box(x + wheel, z, 0.62, 0.62, np.full(3, 0.06), 0.31)
+        box(x + wheel + 0.17, z + 0.17, 0.28, 0.28, np.full(3, 0.5), 0.14)
+
+
+def _pole(rng: np.random.Generator, box: Box, x: float, z: float) -> None:
+    box(x, z, rng.uniform(0.06, 0.2), 4, np.full(3, rng.uniform(0.12, 0.6)))
+
+
+def _bin(rng: np.random.Generator, box: Box, x: float, z: float) -> None:
+    wide, high = rng.uniform(0.35, 0.7), rng.uniform(0.7, 1.2)
+    box(x, z, wide, high, _tone(rng, (0.2, 0.3, 0.22), (0.3, 0.3, 0.32), (0.6, 0.2, 0.15)), 0.05)
+
+
+def _railing(rng: np.random.Generator, box: Box, x: float, z: float) -> None:
+    tone = np.full(3, rng.uniform(0.1, 0.5))
+    for post in np.arange(0, 2.2, 0.18):
+        box(x + post, z, 0.03, 0.95, tone)
+    box(x, z + 0.9, 2.2, 0.05, tone)
