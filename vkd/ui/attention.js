@@ -68,7 +68,7 @@ function draw() {
     slider.setAttribute('aria-label', 'Epoch');
     bar.append(button, slider, make('output'));
     button.addEventListener('click', () => (playing ? pause() : play()));
-    slider.addEventListener('input', () => { pause(); store.at = Number(slider.value); draw(); });
+    slider.addEventListener('input', () => { store.at = Number(slider.value); pause(); }); // pause draws
     place.replaceChildren(bar, make('div', 'vkd-looks'), make('p', 'vkd-detail', 'Heat: what speaks for the same person seen by another camera (Grad-CAM of the cosine similarity, the number on it), scaled to its own maximum. Beside it the five best of a small fixed gallery; junk is left out.'));
   }
   const [button, slider, output] = place.querySelector('.vkd-player').children;
