@@ -278,7 +278,7 @@ class Hub:
                 return self._commit(kind, repo, repository, revision, await request.body(), proposal)
             case _:
                 if kind == "spaces" and request.method in ("POST", "GET"):
-                    return JSONResponse({})  # hardware, secrets, variables: of no interest here
+                    return JSONResponse({"stage": "BUILDING"})  # hardware, secrets, variables
                 raise Refusal(404, message=f"no such endpoint: {rest}")
 
     def _info(self, kind: str, repo: str, repository: Repository, revision: str) -> Response:
