@@ -26,7 +26,8 @@ settings.json: a folder with one is a run, and a stranger's settings are not our
 ORIGIN = "hub.json"
 """In a pulled folder: {"repo", "commit", "endpoint", "pulled"}, where it came from and when."""
 WAITS = (1.0, 3.0)  # seconds before another try where the Hub did not answer or had trouble of its own
-TIMEOUT = 15.0
+PATIENCE = 20.0  # … but not after this many: some calls of the client have waited by themselves
+TIMEOUT = 10.0
 _MOST_EXTRA = 16 * 2**20
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".chk")
 _REVISION = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$")
@@ -135,14 +136,16 @@ def check_revision(revision: str | None) -> str | None:
 
 
 def patiently(call: Callable[[], T]) -> T:
-    """`call()`, tried again after `WAITS` while the Hub is out of reach."""
+    """`call()`, tried again after `WAITS` while the Hub is out of reach, within `PATIENCE`."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
+    begun = time.monotonic()
     for wait in (*WAITS, None):
         try:
             return call()
         except Exception as error:
-            if wait is None or not out_of_reach(error) or isinstance(error, OfflineModeIsEnabled):
+            hopeless = isinstance(error, OfflineModeIsEnabled) or not out_of_reach(error)
+            if wait is None or hopeless or time.monotonic() - begun > PATIENCE:
                 raise
             time.sleep(wait)
     raise AssertionError
