@@ -6,7 +6,6 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from tests.four import as_four
 from tests.test_app import free_port, load_app
 from vkd import evaluations, turns
-from vkd.comparison import Comparison, Known, differences
+from vkd.comparison import Comparison, Known
 from vkd.ui import answers, figures, films, named, parts, scoreboard
 from vkd.ui.parts import Places
 
@@ -164,19 +164,7 @@ def test_wrong_questions_are_answered_with_a_sentence(client, job, endpoint, arg
 
 @pytest.fixture(scope="module")
 def four(found: Comparison, root: Path) -> str:
-    """An evaluation of four networks: those of the pair, and each of them under another name."""
-    again = {"tiny-student": "tiny-student-again", "tiny-teacher": "tiny-teacher-again"}
-    parts = {
-        key: {**getattr(found, key), **{other: getattr(found, key)[name] for name, other in again.items()}}
-        for key in ("networks", "scores", "pairs", "curves", "features")
-    }
-    compared = replace(found, **parts, differences=differences(parts["scores"], "tiny-teacher", resamples=50))
-    folder = root / evaluations.PLACE / "20200101-000000"
-    folder.mkdir()
-    evaluations.save(compared, folder)
-    asked = evaluations.Asked(tuple(compared.networks), "street", "data/street", tuple(compared.sides))
-    evaluations.describe(folder, asked)
-    return folder.name
+    return as_four(found, root / evaluations.PLACE / "20200101-000000")
 
 
 def test_any_two_of_four_networks_are_set_against_each_other(client, four, root):

@@ -52,7 +52,7 @@ def form(places: Places) -> dict[str, Any]:
                     label="Cameras",
                     info="none: the labels of a plain folder are ignored, and nothing is junk",
                 )
-                views = gr.Slider(1, 32, value=8, step=1, label="Frames that stand for a tracklet")
+                views = gr.Slider(1, 32, value=8, step=1, label="Frames of a tracklet")
                 ap = gr.Radio(
                     ["trapezoid", "standard"],
                     value="trapezoid",
