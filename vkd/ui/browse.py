@@ -16,7 +16,7 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 _CLICKS = """
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-path]');
-  if (button) trigger('click', { path: button.dataset.path });
+  if (button) trigger('click', { folder: button.dataset.path }); // `path` would be taken for an upload
 });
 """
 
@@ -98,7 +98,7 @@ def _near(path: str) -> str:
 
 
 def clicked(event: gr.EventData) -> str:
-    return str(event.path)
+    return str(event.folder)
 
 
 class Browser(NamedTuple):
