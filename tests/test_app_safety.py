@@ -1,14 +1,21 @@
 """Visitors do not see each other, nothing leaves the machine, and MCP says what it needs."""
 
+import hashlib
+import http.client
 import ipaddress
+import shutil
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
+from gradio.utils import get_upload_folder
 from gradio_client import Client
 from PIL import Image
 
@@ -60,23 +67,85 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
         ASKED.append(arguments[1][0] if event == "socket.connect" else arguments[0])
 
 
-def test_the_process_talks_to_this_machine_only(checkpoints: Path, tmp_path: Path) -> None:
+def use_everything(client: Client, shown: list[Any], street: Path) -> None:
+    """Every action of Retrieve and Explain once."""
+    networks = ("tiny-teacher", "tiny-student")
+    _, data = ask(client, shown)
+    item = data["teacher"]["hits"][0]["item"]
+    searched = (shown, "street-gallery", *networks, 3, [], True, "1 in 100")
+    client.predict(*searched, api_name="/search_table")
+    client.predict(*searched, api_name="/search_picture")
+    client.predict(shown, "street-gallery", item, *networks, api_name="/explain_match")
+    explained = (shown, shown, "second picture", "layercam", *networks)
+    client.predict(*explained, api_name="/explain")
+    client.predict(*explained, api_name="/explain_picture")
+    client.predict(str(street), None, "built-here", *networks, api_name="/gallery_build")
+
+
+def test_the_process_talks_to_this_machine_only(
+    checkpoints: Path, small_street: Path, tmp_path: Path
+) -> None:
     Image.new("RGB", (32, 64), "teal").save(tmp_path / "a.png")
+    root = tmp_path / "checkpoints"
+    shutil.copytree(checkpoints, root)
     sys.addaudithook(watch)
     WATCHING.append(True)
     try:
         app = load_app()
-        page = app.build(checkpoints)
-        client = Client(app.launch(page, checkpoints, "127.0.0.1", free_port()), verbose=False)
-        ask(client, picture(tmp_path / "a.png"))
+        page = app.build(root)
+        client = Client(app.launch(page, root, "127.0.0.1", free_port()), verbose=False)
+        use_everything(client, picture(tmp_path / "a.png"), small_street)
         page.close()
     finally:
         WATCHING.clear()
+    assert (root / "built-here" / "gallery.json").is_file()
     hosts = {host.decode() if isinstance(host, bytes) else str(host) for host in ASKED if host}
     assert hosts, "the hook heard nothing"
     assert {
         host for host in hosts if host != "localhost" and not ipaddress.ip_address(host).is_loopback
     } == set()
+
+
+def test_a_visitors_files_are_found_by_nobody_who_was_not_told_where(address: str, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 64), "purple").save(tmp_path / "secret.png")
+    secret = (tmp_path / "secret.png").read_bytes()
+    client = Client(address, verbose=False)
+    ask(client, picture(tmp_path / "secret.png"))
+    asked = (picture(tmp_path / "secret.png"), "street-gallery", "tiny-teacher", "", 3, [], False, "1 in 10")
+    client.predict(*asked, api_name="/search_table")
+    kept = Path(get_upload_folder())
+    places = {path.parent.name for path in kept.rglob("secret.png") if path.read_bytes() == secret}
+    # Not under a name that could be worked out by somebody who has, or guesses, the picture itself.
+    assert places
+    assert hashlib.sha256(secret).hexdigest() not in places
+    digest = hashlib.sha256(secret).hexdigest()
+    for guess in (kept, kept / digest, kept / digest / "secret.png", kept / "*" / "secret.png"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{address}gradio_api/file={quote(str(guess))}")
+        assert refused.value.code in (403, 404)
+
+
+def test_a_strangers_session_hears_nothing_of_anothers_search(address: str, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 64), "purple").save(tmp_path / "secret.png")
+
+    def listen(session: str) -> str:
+        try:
+            with urllib.request.urlopen(
+                f"{address}gradio_api/queue/data?session_hash={session}", timeout=5
+            ) as stream:
+                return stream.read(100_000).decode()
+        except (OSError, http.client.HTTPException) as error:  # it hangs up on strangers
+            return str(error)
+
+    client = Client(address, verbose=False)
+    with ThreadPoolExecutor(2) as pool:
+        heard = pool.submit(listen, "somebodyelse")
+        for _ in range(5):
+            ask(client, picture(tmp_path / "secret.png"))
+        again = pool.submit(listen, client.session_hash)  # what was told once is told to nobody again
+    for stream in (heard.result(), again.result()):
+        assert "secret" not in stream
+        assert "hits" not in stream
 
 
 def test_mcp_says_what_to_install(
