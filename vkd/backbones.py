@@ -18,7 +18,7 @@ from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +73,7 @@ def _resnet(
 ) -> "OrderedDict[str, nn.Module]":
     from torchvision import models
 
-    net: ResNet = models.get_model(name, weights=weights)
+    net = cast("ResNet", models.get_model(name, weights=weights))
     first, last = net.layer4[0], net.layer4[-1]
     # The last stage keeps the resolution. torchvision strides the first 3×3 convolution of a block.
     _unstride(first, "conv2" if hasattr(first, "conv3") else "conv1")
