@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from vkd import resume
+from vkd import locks, resume
 from vkd import settings as asked
 from vkd.events import LAST_WORDS, numbers, read, record
 from vkd.settings import Settings
@@ -50,17 +50,6 @@ __all__ = [
 NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
 _RETRY_SECONDS = 1.0  # a reader that probes the lock holds it for an instant: never lose to one
 _INHERITED = "VKD_LOCK"
-_held: set[int] = set()
-
-
-def _let_go() -> None:
-    """In a forked child (a reader of pictures): close the lock, or it would outlive the trainer."""
-    for descriptor in _held:
-        os.close(descriptor)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_let_go)
 
 
 def check_name(name: str) -> str:
@@ -175,14 +164,13 @@ def lock(folder: str | Path) -> Iterator[None]:
                 f"{folder} is being trained by another process{f' ({holder})' if holder else ''}: "
                 "stop that one first, or train in another folder."
             )
-        _held.add(descriptor)
+        locks.keep(descriptor)
         _write_pid(descriptor, os.getpid())
         if not handed:
             (folder / "stop").unlink(missing_ok=True)
         yield
     finally:
-        _held.discard(descriptor)
-        os.close(descriptor)
+        locks.close(descriptor)
 
 
 def alive(folder: str | Path) -> bool:

@@ -14,21 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vkd import locks
+
 PLACE = ".queue"
 _DIGITS = 10
-_held: set[int] = set()
-
-
-def _let_go() -> None:
-    """In a forked child (a reader of pictures): close the copies of the ticket, or it would outlive the
-    trainer.
-    """
-    for descriptor in _held:
-        os.close(descriptor)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_let_go)
 
 
 def device_name(asked: str) -> str:
@@ -114,17 +103,16 @@ def _ticket(place: Path, name: str) -> Iterator[str]:
         ticket = place / f"{last + 1:0{_DIGITS}d}-{name}"
         descriptor = os.open(ticket, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # before anybody else may look: they look under the same lock
-        _held.add(descriptor)
+        locks.keep(descriptor)
         fcntl.flock(drawing, fcntl.LOCK_UN)
         try:
             yield ticket.name
         finally:
             ticket.unlink(missing_ok=True)
     finally:
-        _held.discard(descriptor)
         for number in (drawing, descriptor):
             if number >= 0:
-                os.close(number)
+                locks.close(number)
 
 
 def _tickets(place: Path) -> list[Path]:

@@ -12,17 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_held: set[int] = set()
-
-
-def _let_go() -> None:
-    """In a forked child (one that draws): close the lock, or it would outlive its owner."""
-    for descriptor in _held:
-        os.close(descriptor)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_let_go)
+from vkd import locks
 
 
 @contextmanager
@@ -42,13 +32,12 @@ def workplace(parent: Path, prefix: str) -> Iterator[Path]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
         os.close(folder)
-    _held.add(descriptor)
+    locks.keep(descriptor)
     try:
         work.chmod(0o755)  # temporary folders are made private
         yield work
     finally:
-        _held.discard(descriptor)
-        os.close(descriptor)
+        locks.close(descriptor)
         shutil.rmtree(work, ignore_errors=True)
 
 
