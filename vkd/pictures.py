@@ -43,14 +43,16 @@ def read_picture(path: str | Path) -> Tensor:
     except OSError as error:
         raise ValueError(f"The picture {path} cannot be read ({error.strerror}).") from error
     if not data:
-        raise ValueError(f"The picture {path} is an empty file.")
+        raise ValueError(f"The picture {path} is an empty file: choose another one.")
     try:
         if _is_plain_jpeg(data) and (decode := _jpeg_decoder()) is not None:
             return decode(torch.frombuffer(bytearray(data), dtype=torch.uint8))
         with Image.open(io.BytesIO(data)) as picture:
             return _from_pillow(picture)
     except Image.UnidentifiedImageError:
-        raise ValueError(f"{path} is not a picture.") from None
+        raise ValueError(
+            f"{path} is not a picture: choose a JPEG, PNG, WebP, GIF, BMP or TIFF file."
+        ) from None
     except (OSError, RuntimeError, SyntaxError, ValueError, EOFError, *_BOMBS) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"The picture {path} cannot be decoded ({reason}).") from error
@@ -93,7 +95,8 @@ def _is_plain_jpeg(data: bytes) -> bool:
 def _from_pillow(picture: Image.Image) -> Tensor:
     if picture.width * picture.height > MAX_PIXELS:
         raise ValueError(
-            f"{picture.width} × {picture.height} pixels are more than {MAX_PIXELS // 10**6} million"
+            f"{picture.width} × {picture.height} pixels are more than {MAX_PIXELS // 10**6} million: "
+            "make it smaller"
         )
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I") or picture.mode == "F":

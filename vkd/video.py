@@ -64,11 +64,13 @@ def _is_container(head: bytes) -> bool:
 def _open(path: str | Path) -> cv2.VideoCapture:
     clip = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not clip.isOpened():
-        raise ValueError(f"The video {path} cannot be decoded.")
+        raise ValueError(f"The video {path} cannot be decoded: save it once more as MP4 or WebM.")
     width, height = clip.get(cv2.CAP_PROP_FRAME_WIDTH), clip.get(cv2.CAP_PROP_FRAME_HEIGHT)
     if width * height > MAX_PIXELS:
         clip.release()
-        raise ValueError(f"The frames of {path} have more than {MAX_PIXELS // 10**6} million pixels.")
+        raise ValueError(
+            f"The frames of {path} have more than {MAX_PIXELS // 10**6} million pixels: make them smaller."
+        )
     return clip
 
 

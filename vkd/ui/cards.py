@@ -82,8 +82,8 @@ def empty(title: str, text: str) -> str:
 
 NO_NETWORK = empty(
     "There is no network yet",
-    "Train a teacher and a student in the Train tab, or put their folders among the checkpoints. They are "
-    "found here without a restart.",
+    "Train a teacher and a student in the Train tab, pull a pair in the Hub tab, or put their folders among "
+    "the checkpoints. They are found here without a restart.",
 )
 
 

@@ -20,12 +20,12 @@ EMPTY = cards.empty(
 )
 NO_SECOND = cards.empty(
     "Which second picture?",
-    "Upload it on the left, or click an example: it becomes the second picture. Then the maps show what the "
+    "Upload it in the form, or click an example: it becomes the second picture. Then the maps show what the "
     "two have in common.",
 )
 NO_NUMBER = cards.empty(
     "Which training identity?",
-    "Type its number on the left and press Enter. Then the maps show what in the picture speaks for it.",
+    "Type its number in the form and press Enter. Then the maps show what in the picture speaks for it.",
 )
 CANCELLED = cards.empty("Cancelled", "Press Explain to look again.")
 LABELS = {

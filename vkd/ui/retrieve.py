@@ -20,7 +20,7 @@ EMPTY = cards.empty(
 
 NO_GALLERY = cards.empty(
     "There is no gallery yet",
-    "A gallery is what is searched. Build one of your own pictures: open 'Build a gallery' on the left, give "
+    "A gallery is what is searched. Build one of your own pictures: open 'Build a gallery' in the form, give "
     "a folder or a zip, and press Build.",
 )
 
