@@ -42,6 +42,8 @@ def test_an_evaluation_runs_by_itself_and_is_found_again(checkpoints, small_stre
     found = evaluations.load(folder)
     assert list(found.networks) == ["tiny-teacher", "tiny-student"]
     assert found.curves["tiny-teacher"]["i2v"] == {}
+    while runs.alive(folder):  # the table is printed once all is kept
+        time.sleep(0.1)
     assert "student − teacher" in (folder / "log.txt").read_text()
 
 
