@@ -1,8 +1,6 @@
-"""The public demo: decided once, and enforced in every handler, however it is asked."""
+"""The public demo: enforced in every handler, however it is asked."""
 
 import json
-import sys
-import types
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ from PIL import Image
 
 from tests.test_app import ask, checkpoints, free_port, load_app, picture
 from vkd.presets import PRESETS
-from vkd.ui import deeds, form, mode, parts, public, recipe
+from vkd.ui import deeds, form, parts, public, recipe
 from vkd.ui.parts import Places
 
 __all__ = ["checkpoints"]  # a fixture
@@ -46,7 +44,7 @@ READS = {
     "explain.cancelled", "explain.explain", "explain.explain_again", "explain.explain_now",
     "explain.look_again", "explain.save_heat", "explain.show_asked", "explain.show_example",
     "galleries.built_name", "galleries.watch_again",
-    "hub.forget", "hub.look_again", "hub.remember", "hub.teacher_field",
+    "hub.forget", "hub.forget_sent", "hub.look_again", "hub.remember", "hub.teacher_field",
     "queries.example_pictures",
     "recipe.choose_preset", "recipe.choose_stage", "recipe.load_run", "recipe.load_settings",
     "recipe.preset_settings", "recipe.read_form", "recipe.require_right", "recipe.restore",
@@ -57,40 +55,6 @@ READS = {
     "why.clicked", "why.explain_match", "why.refused",
 }  # fmt: skip
 """Handlers that a demo answers: they read what ships, or what the visitor sent."""
-
-
-# ---- decided once
-
-
-@pytest.mark.parametrize(
-    ("given", "demo", "training", "told"),
-    [
-        ({}, False, False, ""),
-        ({"VKD_DEMO": "1"}, True, False, ""),
-        ({"VKD_DEMO": "off"}, False, False, ""),
-        ({"VKD_DEMO": "ja"}, True, False, "VKD_DEMO is 'ja'"),
-        ({"SYSTEM": "spaces"}, True, False, ""),
-        ({"SYSTEM": "spaces", "VKD_DEMO": "0"}, True, False, "not heard on a Space"),
-        ({"SYSTEM": "spaces", "VKD_TRAINING": "1"}, True, True, ""),
-        ({"SYSTEM": "spaces", "VKD_TRAINING": "perhaps"}, True, False, "VKD_TRAINING is 'perhaps'"),
-        ({"VKD_TRAINING": "1"}, False, False, ""),
-    ],
-)
-def test_the_environment_decides(given: dict[str, str], demo: bool, training: bool, told: str) -> None:
-    found = mode.mode(given, gpu=lambda: True)
-    assert (found.demo, found.training) == (demo, training)
-    assert told in " ".join(found.notes)
-    assert bool(told) == bool(found.notes)
-
-
-def test_training_needs_a_gpu_of_its_own() -> None:
-    found = mode.mode({"SYSTEM": "spaces", "VKD_TRAINING": "1"}, gpu=lambda: False)
-    assert not found.training
-    assert "needs a GPU" in found.notes[0]
-
-
-def test_nobody_asks_for_a_gpu_where_training_was_not_asked_for() -> None:
-    mode.mode({"SYSTEM": "spaces"}, gpu=lambda: pytest.fail("CUDA was asked"))
 
 
 # ---- enforced in the handlers
@@ -221,7 +185,7 @@ def seen(page: gr.Blocks) -> dict[str, bool]:
         for child in node.get("children") or []:
             walk(child, shown)
 
-    config = page.get_config_file()
+    config: dict[str, Any] = {**page.get_config_file()}
     parts_of = {part["id"]: part for part in config["components"]}
     for child in config["layout"]["children"]:
         walk(child, True)
@@ -294,49 +258,31 @@ def test_a_visitor_who_asks_too_often_waits(
     ask(other, query)  # somebody else is not kept waiting
 
 
-def test_at_home_nobody_waits(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "DEMO", False)
-    monkeypatch.setattr(public.LocalContext, "request", None)  # it is not even looked at
-    monkeypatch.setattr(public, "CALLS", None)
-    assert public.limited(len)([1, 2]) == 2
+def test_every_way_to_the_networks_is_limited(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's own callbacks included: their refusal stands where the answer would be."""
+    from vkd.ui import explain, retrieve, why
 
+    def shut() -> None:
+        raise gr.Error("Too many requests: wait 9 s, then try again.")
 
-def test_buckets_fill_again() -> None:
-    bucket = public.Bucket(3, 0.5)
-    keeper = public.Doorkeeper(page=bucket)
-    assert [keeper.ask({"page": "a"}, now=0.0) for _ in range(4)] == [0, 0, 0, 2]
-    assert keeper.ask({"page": "b"}, now=0.0) == 0
-    assert keeper.ask({"page": "a"}, now=1.0) == pytest.approx(1)
-    assert keeper.ask({"page": "a"}, now=2.0) == 0
-    assert [keeper.ask({"page": "a"}, now=1e6) for _ in range(4)] == [0, 0, 0, 2]
-
-
-def test_who_is_refused_by_one_bucket_takes_nothing_from_the_others() -> None:
-    keeper = public.Doorkeeper(page=public.Bucket(1, 1), everybody=public.Bucket(2, 0.1))
-    assert [keeper.ask({"page": "a"}, now=0.0) for _ in range(5)] == [0, 1, 1, 1, 1]
-    assert keeper.ask({"page": "b"}, now=0.0) == 0
-    assert keeper.ask({"page": "c"}, now=0.0) == pytest.approx(10)  # everybody's is empty
-
-
-def test_what_is_dearer_than_a_full_bucket_can_still_be_had() -> None:
-    keeper = public.Doorkeeper(address=public.Bucket(10, 1))
-    assert keeper.ask({"address": "a"}, cost=50, now=0.0) == 0
-    assert keeper.ask({"address": "a"}, cost=50, now=5.0) == pytest.approx(5)
-
-
-def test_keys_do_not_pile_up() -> None:
-    keeper = public.Doorkeeper(page=public.Bucket(1, 1, keys=10))
-    for visitor in range(1000):
-        keeper.ask({"page": str(visitor)}, now=0.0)
-    assert len(keeper.buckets["page"].left) == 10
-
-
-def test_the_proxys_word_counts_on_a_space_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SYSTEM", raising=False)
-    assert public.address_of("10.0.0.1", "203.0.113.7, 10.0.0.9") == "10.0.0.1"
-    monkeypatch.setenv("SYSTEM", "spaces")
-    assert public.address_of("10.0.0.1", "203.0.113.7, 10.0.0.9") == "203.0.113.7"
-    assert public.address_of("10.0.0.1", "") == "10.0.0.1"
+    monkeypatch.setattr(public, "admit", shut)
+    places = Places.of(checkpoints)
+    file = checkpoints / "one.png"
+    Image.new("RGB", (32, 64)).save(file)
+    choices = ("street-gallery", "tiny-teacher", "tiny-student", 5, [], False, "1 in 100")
+    looks = ("top identity", "gradcam", "tiny-teacher", "tiny-student", "last", "")
+    for refused in (
+        lambda: retrieve.search(places, [file], *choices),
+        lambda: retrieve.save_table(places, [file], *choices),
+        lambda: explain.explain(places, [file], [], *looks),
+        lambda: explain.save_heat(places, [file], [], *looks),
+        lambda: why.explain_match(places, [file], "street-gallery", 0, "tiny-teacher", "tiny-student"),
+    ):
+        with pytest.raises(gr.Error, match="Too many requests"):
+            refused()
+    assert "Too many requests" in retrieve.search_now(places, [file], *choices)[0]
+    assert "Too many requests" in next(explain.explain_now(places, [file], [], *looks))[0]
+    file.unlink()
 
 
 # ---- a Space that may train
@@ -372,56 +318,3 @@ def test_an_owner_may_let_a_demo_train_on_its_own_data(
     monkeypatch.setattr(parts, "TRAINING", False)
     with pytest.raises(gr.Error, match="it trains nothing"):
         deeds.start(places, form.as_text(mine), "")
-
-
-# ---- ZeroGPU
-
-
-def test_elsewhere_a_callback_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "spaces", None)  # importing it would fail
-    assert parts.on_gpu(len) is len
-    monkeypatch.setattr(parts, "ZERO_GPU", True)
-    assert parts.on_gpu(len) is len
-
-
-def test_on_zero_gpu_a_callback_is_lent_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "ZERO_GPU", True)
-    package = types.SimpleNamespace(GPU=lambda callback: lambda *args: ("lent", callback(*args)))
-    monkeypatch.setitem(sys.modules, "spaces", package)  # type: ignore[arg-type]
-    assert parts.on_gpu(len)([1]) == ("lent", 1)
-
-
-def test_our_own_folder_under_that_name_is_not_taken_for_the_package(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(parts, "ZERO_GPU", True)
-    monkeypatch.setitem(sys.modules, "spaces", types.ModuleType("spaces"))
-    assert parts.on_gpu(len) is len
-    assert not (Path(__file__).parents[1] / "spaces" / "__init__.py").exists()
-
-
-def test_every_way_to_the_networks_is_limited(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page's own callbacks included: their refusal stands where the answer would be."""
-    from vkd.ui import explain, retrieve, why
-
-    def shut() -> None:
-        raise gr.Error("Too many requests: wait 9 s, then try again.")
-
-    monkeypatch.setattr(public, "admit", shut)
-    places = Places.of(checkpoints)
-    file = checkpoints / "one.png"
-    Image.new("RGB", (32, 64)).save(file)
-    choices = ("street-gallery", "tiny-teacher", "tiny-student", 5, [], False, "1 in 100")
-    looks = ("top identity", "gradcam", "tiny-teacher", "tiny-student", "last", "")
-    for refused in (
-        lambda: retrieve.search(places, [file], *choices),
-        lambda: retrieve.save_table(places, [file], *choices),
-        lambda: explain.explain(places, [file], [], *looks),
-        lambda: explain.save_heat(places, [file], [], *looks),
-        lambda: why.explain_match(places, [file], "street-gallery", 0, "tiny-teacher", "tiny-student"),
-    ):
-        with pytest.raises(gr.Error, match="Too many requests"):
-            refused()
-    assert "Too many requests" in retrieve.search_now(places, [file], *choices)[0]
-    assert "Too many requests" in next(explain.explain_now(places, [file], [], *looks))[0]
-    file.unlink()
