@@ -35,7 +35,7 @@ function seen(look, probe, part) {
   heat.append(picture(look.heat, `${part} heatmap of ${who(probe)}`), make('figcaption', '', look.similarity.toFixed(2)));
   heat.title = 'Cosine similarity to the same person seen by another camera; the map shows what speaks for it';
   cell.append(heat);
-  const list = make('ol', 'vkd-top');
+  const list = make('ol', 'vkd-best');
   for (const hit of look.top) {
     const row = store.gallery[hit.item];
     if (!row) continue;
