@@ -48,6 +48,7 @@ READS = {
     "queries.example_pictures",
     "recipe.choose_preset", "recipe.choose_stage", "recipe.load_run", "recipe.load_settings",
     "recipe.preset_settings", "recipe.read_form", "recipe.require_right", "recipe.restore",
+    "request.look_again",
     "retrieve.follow", "retrieve.look_again", "retrieve.save_picture", "retrieve.save_table",
     "retrieve.search", "retrieve.search_again", "retrieve.search_now",
     "train.ask_delete", "train.choose_run", "train.first", "train.hide", "train.list_runs", "train.look",

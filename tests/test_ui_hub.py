@@ -1,4 +1,4 @@
-"""The Hub tab as programs see it, against a Hub on this machine: pull, look, push; tokens are told to nobody."""
+"""The Hub tab as programs see it, against a Hub on this machine: pull, look, push; tokens are told nobody."""
 
 import logging
 import shutil
@@ -15,7 +15,7 @@ from gradio_client.exceptions import AppError
 from tests.hub_server import Hub
 from tests.test_app import free_port, load_app
 from vkd import checkpoint
-from vkd.ui import arrivals, departures, hub_jobs, parts
+from vkd.ui import arrivals, departures, hub_jobs, parts, request
 from vkd.ui import hub as tab
 from vkd.ui.parts import Places
 
@@ -301,10 +301,9 @@ def test_a_public_demo_pushes_with_the_visitors_login_alone(
     login = gr.OAuthToken(token=served.other, scope="", expires_at=0)
     told = error_of(lambda: list(departures.push(places, *asked, login=login)))
     assert "may not do that" in told  # someone's login does not write to what is user's
-    *_, (_, sent) = departures.push(
-        places, *(WANTED | {"repo": "someone/mine"}).values(), "",
-        departures.preview(places, *(WANTED | {"repo": "someone/mine"}).values())[1]["previewed"], login=login,
-    )  # fmt: skip
+    mine = (WANTED | {"repo": "someone/mine"}).values()
+    mark = departures.preview(places, *mine)[1]["previewed"]
+    *_, (_, sent) = departures.push(places, *mine, "", mark, login=login)
     assert sent["state"] == "done"
     assert served.repositories["models", "someone/mine"].owner == "someone"
 
@@ -342,11 +341,16 @@ def test_logging_in_is_offered_where_it_works(
 
 def test_a_change_takes_the_permission_to_push_back() -> None:
     assert tab.forget()[1]["interactive"] is False
-    assert tab.remember({"previewed": "mark"}) == ("mark", gr.update(interactive=True))
+    mark, button = tab.remember({"previewed": "mark"})
+    assert (mark, button["interactive"]) == ("mark", True)
+    assert tab.forget_sent("<p>still there</p>") == (gr.skip(), gr.skip())
+    assert tab.forget_sent("")[1]["interactive"] is False
     assert tab.remember(None)[1]["interactive"] is False
 
 
 def test_new_checkpoints_can_be_chosen_without_a_restart(places: Places) -> None:
+    _, _, others = request.look_again(places, None, None, ["gone", "tiny-student"])
+    assert (set(others["choices"]), others["value"]) == ({"tiny-student", "tiny-teacher"}, ["tiny-student"])
     assert tab.look_again(places, "gone")["value"] in ("tiny-student", "tiny-teacher")
     assert tab.look_again(places, "tiny-teacher")["value"] == "tiny-teacher"
     assert tab.teacher_field(places, "tiny-teacher") == gr.update(visible=False, value="")

@@ -65,11 +65,11 @@ def pull_now(
     name: str,
     request: gr.Request | None = None,
 ) -> Iterator[tuple[Any, Any]]:
-    """`pull` for the page: what went wrong stands where the answer would be."""
+    """`pull` for the page: what went wrong stands where the answer would be, and no older answer."""
     try:
         job = _begin_pull(places, repo, revision, pair, token, name, hub_jobs.visitor(request))
     except gr.Error as wrong:
-        yield delivery.refusal(wrong.message), gr.skip()
+        yield delivery.refusal(wrong.message), ""
         return
     yield from _watch_pull(job)
 
@@ -85,15 +85,15 @@ def watch_pull(places: Places, request: gr.Request | None = None) -> Iterator[tu
 
 def _watch_pull(job: Job) -> Iterator[tuple[Any, Any]]:
     for _ in job.ticks():
-        yield delivery.progress_html(job), gr.skip()
+        yield delivery.progress_html(job), ""
     yield _pull_shown(job)
 
 
 @parts.kindly
-def _pull_shown(job: Job) -> tuple[str, Any]:
+def _pull_shown(job: Job) -> tuple[str, str]:
     if job.state == "done":
         return "", delivery.pulled_html(job.pulled)
-    return delivery.ended_html(job), gr.skip()
+    return delivery.ended_html(job), ""
 
 
 @parts.kindly

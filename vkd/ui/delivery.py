@@ -178,9 +178,9 @@ def plan_html(planned: hub.Plan, terms: str, pictures: Mapping[str, bytes]) -> s
     )
     total = sum(each.size for each in planned.files)
     left = (
-        f'<p class="vkd-left"><b>Stays here:</b> {escape(", ".join(planned.left))}</p>'
+        f'<p class="vkd-staying"><b>Stays here</b> {escape(", ".join(planned.left))}</p>'
         if planned.left
-        else '<p class="vkd-left">Nothing of the folder stays behind.</p>'
+        else '<p class="vkd-staying"><b>Stays here</b> Nothing: all of the folder would go.</p>'
     )
     uris = {
         name: f"data:image/png;base64,{base64.b64encode(held).decode()}" for name, held in pictures.items()
@@ -188,8 +188,9 @@ def plan_html(planned: hub.Plan, terms: str, pictures: Mapping[str, bytes]) -> s
     return (
         '<section class="vkd-parcel" role="status" aria-label="Preview">'
         f'<p class="vkd-headline">{len(planned.files)} files, {amount(total)}, would go to '
-        f'{escape(planned.repo)}</p><p class="vkd-detail">{escape(terms)} Nothing has been sent.</p>'
-        f'<table class="vkd-files"><tbody>{rows}</tbody></table>{left}</section>'
+        f'{escape(planned.repo)}</p><p class="vkd-detail">{escape(terms)} Nothing has been sent yet.</p>'
+        f'<div class="vkd-luggage"><table class="vkd-files"><tbody>{rows}</tbody></table>{left}</div>'
+        "</section>"
         f"{_card_box('The card as it will be', planned.card, uris, 'goes', opened=True)}"
     )
 
@@ -212,7 +213,8 @@ def sent_html(job: Job) -> str:
     shown = link if job.url.startswith(("https://", "http://")) else safe
     return (
         '<section class="vkd-sent" role="status" aria-label="Pushed"><p><b class="vkd-go">Sent.</b> '
-        f"{escape(job.repo)} has it now: {shown}</p></section>"
+        f"{escape(job.repo)} has it now, {amount(job.total)}: {shown}</p>"
+        f"<p>Elsewhere: <code>vkd hub pull {escape(job.repo)}</code></p></section>"
     )
 
 

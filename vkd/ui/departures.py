@@ -188,15 +188,20 @@ def push_now(
     previewed: str,
     request: gr.Request | None = None,
     login: gr.OAuthToken | None = None,
-) -> Iterator[str]:
-    """`push` for the page: what went wrong stands where the answer would be."""
+) -> Iterator[tuple[Any, Any]]:
+    """`push` for the page: what went wrong stands where the answer would be, and what was sent is no longer
+    previewed.
+    """
     asked = (checkpoint, repo, teacher, private, revision, pull_request)
     try:
         job = _begin_push(places, asked, token, previewed, hub_jobs.visitor(request), login)
     except gr.Error as wrong:
-        yield delivery.refusal(wrong.message)
+        yield delivery.refusal(wrong.message), gr.skip()
         return
-    yield from _watch_push(job)
+    for told in _watch_push(job):
+        yield told, gr.skip()
+    if job.state == "done":
+        yield delivery.ended_html(job), ""
 
 
 def watch_push(places: Places, request: gr.Request | None = None) -> Iterator[Any]:

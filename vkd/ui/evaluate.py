@@ -247,6 +247,8 @@ def build(root: Path) -> None:
     assert page is not None
     job, protocol = form["job"], out["protocol"]
     page.load(newest, places, [job, form["root"], form["street"]], **_QUIET)
+    networks = form["asked"][:3]
+    gr.on(parts.opened(), request.look_again, [places, *networks], networks, **_QUIET)
     looked = [seen, out["headline"], out["halt"], out["table"], out["downloads"], out["panel"], shown]
     gr.on([gr.Timer(2).tick, page.load, job.change], look, [places, job, seen], looked, **_QUIET)
     at = gr.Textbox(visible=False)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.context import Context
 
 from vkd.ui import arrivals, cards, departures, parts, public, save
 from vkd.ui.parts import Places
@@ -29,6 +30,10 @@ IN_DEMO = (
     "This is a public demo: it pulls nothing. Log in with Hugging Face to push a checkpoint of this demo "
     "to your own account."
 )
+# Five tabs fit on a phone. Gradio measures them once, often before the style sheets are there.
+_MEASURE = """() => {
+  for (const wait of [200, 1000, 3000]) setTimeout(() => window.dispatchEvent(new Event('resize')), wait);
+}"""
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _JUMP = """
 element.addEventListener('click', (event) => {
@@ -55,13 +60,18 @@ def teacher_field(places: Places, name: str | None) -> Any:
 
 def forget() -> tuple[str, Any]:
     """What was previewed is no longer what would be sent."""
-    return "", gr.update(interactive=False)
+    return "", gr.update(interactive=False, variant="secondary")
+
+
+def forget_sent(preview: str | None) -> tuple[Any, Any]:
+    """Once sent, it is not sent again without another look."""
+    return forget() if not preview else (gr.skip(), gr.skip())
 
 
 def remember(data: dict[str, Any] | None) -> tuple[str, Any]:
     """What was previewed may be sent."""
     mark = str((data or {}).get("previewed") or "")
-    return mark, gr.update(interactive=bool(mark))
+    return mark, gr.update(interactive=bool(mark), variant="primary" if mark else "secondary")
 
 
 # ---- layout
@@ -107,7 +117,7 @@ def _pull_form() -> dict[str, Any]:
     return {"button": button, "asked": [repo, revision, pair, token, name]}
 
 
-def _push_form(here: Places) -> dict[str, Any]:
+def _push_form(here: Places, places: gr.State) -> dict[str, Any]:
     names = parts.checkpoints(here)
     first = next(iter(names), None)
     with gr.Column(elem_classes="vkd-ask"):
@@ -116,7 +126,7 @@ def _push_form(here: Places) -> dict[str, Any]:
         teacher = _repository(
             "Its teacher's repository (optional)", visible=first not in parts.checkpoints(here, "teacher")
         )
-        with gr.Row(elem_classes="vkd-checks"):
+        with gr.Group():
             private = gr.Checkbox(True, label="Private")
             proposal = gr.Checkbox(False, label="Open a pull request")
         with gr.Row():
@@ -124,10 +134,13 @@ def _push_form(here: Places) -> dict[str, Any]:
             send = gr.Button("Push", interactive=False, min_width=100)
         token = _token("One that may write. Used once, kept nowhere")
         _login()
-    with gr.Column(elem_classes="vkd-options"), gr.Accordion("Branch", open=False):
-        revision = gr.Textbox(
-            "", label="Branch", placeholder="main", info="Made where it is missing", max_lines=1
-        )
+    with gr.Column(elem_classes="vkd-options"):
+        with gr.Accordion("Branch", open=False):
+            revision = gr.Textbox(
+                "", label="Branch", placeholder="main", info="Made where it is missing", max_lines=1
+            )
+        card = [places, chosen, repo, teacher]
+        save.button("Save the card alone", departures.card_file, card, api_name="hub_card")
     asked = [chosen, repo, teacher, private, revision, proposal]
     return {"chosen": chosen, "teacher": teacher, "asked": asked, "token": token, "look": look, "send": send}
 
@@ -153,19 +166,15 @@ def build(root: Path) -> None:
                 shown = gr.HTML(PULL_FIRST, elem_id="vkd-hub-came", js_on_load=_JUMP)
         with gr.Tab("Push") as push_tab, gr.Row(elem_classes="vkd-page vkd-hub"):
             with gr.Column(elem_classes="vkd-form", scale=0):
-                pushes = _push_form(here)
+                pushes = _push_form(here, places)
             with gr.Column(elem_classes="vkd-results"):
-                with gr.Row(elem_classes="vkd-keep"):
-                    save.button(
-                        "Save the card alone",
-                        departures.card_file,
-                        [places, *pushes["asked"][:3]],
-                        api_name="hub_card",
-                    )
                 sent, halt_push = _under_way("push")
                 preview = gr.HTML(
                     PUSH_FIRST if parts.checkpoints(here) else _NO_NETWORK, elem_id="vkd-hub-preview"
                 )
+    page = Context.root_block
+    assert page is not None
+    page.load(None, None, None, js=_MEASURE, api_visibility="private")
     _wire_pull(places, pulls, came, shown, halt_pull)
     _wire_push(places, pushes, preview, sent, halt_push)
     gr.on(
@@ -204,10 +213,11 @@ def _wire_push(
     )  # fmt: skip
     looked.success(remember, data, [mark, send], **_QUIET)
     many: dict[str, Any] = {"concurrency_limit": 8}
-    send.click(departures.push_now, [places, *asked, token, mark], [status], **many, **_QUIET)
+    asked_to_send = [places, *asked, token, mark]
+    send.click(departures.push_now, asked_to_send, [status, preview], **many, **_QUIET)
+    preview.change(forget_sent, preview, [mark, send], **_QUIET)
     gr.on(parts.opened(), departures.watch_push, places, status, **many, **_QUIET)
     halt.click(arrivals.cancel, [places, kind], status, queue=False, **_QUIET)
     programs = gr.Button(visible=False)
     programs.click(departures.preview, [places, *asked], [preview, data], api_name="hub_preview")
-    given = [places, *asked, token, mark]
-    programs.click(departures.push, given, [status, answer], api_name="hub_push", **many)
+    programs.click(departures.push, asked_to_send, [status, answer], api_name="hub_push", **many)

@@ -12,6 +12,15 @@ from vkd.ui.parts import Places
 IN_DEMO = "This is a public demo: it evaluates nothing new, and shows how its own networks did."
 
 
+def look_again(
+    places: Places, teacher: str | None, student: str | None, others: list[str] | None
+) -> list[Any]:
+    """The networks there are now: others may have been trained or pulled since the page was opened."""
+    names = parts.checkpoints(places)
+    kept = [name for name in others or [] if name in names]
+    return [*parts.networks_again(places, teacher, student), gr.update(choices=names, value=kept)]
+
+
 def form(places: Places) -> dict[str, Any]:
     """The inputs: `asked`, in the order of `answers.start`, and the others by name."""
     teacher, student = parts.pair(places)
