@@ -1,6 +1,7 @@
 """Command-line flags made from pydantic models: a flag for each field, with its help, bounds and choices."""
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -34,6 +35,12 @@ def parse(
     `defaults` replaces the models' own. Leaves with exit code 2 and a sentence if an argument is wrong,
     with 0 after --help.
     """
+    if any(re.search(r"(^|=)hf_[A-Za-z0-9]{16,}$", word) for word in argv):
+        refuse(
+            prog,
+            "a token is no argument, for everybody on this machine can read those: log in with "
+            "`hf auth login`, or set HF_TOKEN",
+        )
     fields = {name: info for model in models for name, info in model.model_fields.items()}
     shapes = []
     for name, info in sorted(fields.items(), key=lambda item: not item[1].is_required()):
