@@ -193,6 +193,7 @@ def test_a_folder_s_name_is_plain(served: Hub, root: Path, name: str):
     with pytest.raises(ValueError, match="is no name for a folder"):
         hub.pull("user/tiny-teacher", root, name=name, endpoint=served.endpoint)
     assert is_clean(root)
+    assert not served.requests  # it is said before anybody is asked
 
 
 def test_a_name_is_made_plain(served: Hub, root: Path, tiny_pair: Pair):

@@ -84,8 +84,8 @@ def pull(
     repository or revision), PermissionError (token), ConnectionError, and what `progress` raises to cancel.
     """
     api = client(endpoint, token)
-    found = [listing(api, check_repo(repo), check_revision(revision))]
-    names = [_name(repo, name)]
+    names = [_name(check_repo(repo), name)]
+    found = [listing(api, repo, check_revision(revision))]
     if pair:
         teacher = _teacher(api, found[0])
         found.insert(0, listing(api, teacher, None))
