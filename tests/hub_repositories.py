@@ -1,6 +1,8 @@
 """Repositories as the Hub of the tests keeps them: files, commits, and names of commits."""
 
+import base64
 import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -79,3 +81,92 @@ def large(blob: Blob) -> dict[str, Any]:
 def entry(path: str, blob: Blob) -> dict[str, Any]:
     found = {"type": "file", "path": path, "size": len(blob.content), "oid": blob.blob_id}
     return found | ({"lfs": large(blob)} if blob.large else {})
+
+
+def info(repo: str, repository: Repository, revision: str) -> dict[str, Any]:
+    """What the Hub tells of a repository at a revision."""
+    sha = repository.resolve(revision)
+    files = repository.commits[sha]
+    siblings = [
+        {"rfilename": path, "size": len(blob.content), "blobId": blob.blob_id}
+        | ({"lfs": large(blob) | {"sha256": blob.sha256}} if blob.large else {})
+        for path, blob in files.items()
+    ]
+    readme = files.get("README.md")
+    try:
+        data = front(readme.content.decode()) if readme else {}
+    except yaml.YAMLError:
+        data = {}
+    return {
+        "_id": repo,
+        "id": repo,
+        "modelId": repo,
+        "author": repository.owner,
+        "sha": sha,
+        "private": repository.private,
+        "disabled": False,
+        "gated": False,
+        "tags": data.get("tags") or [],
+        "downloads": 0,
+        "likes": 0,
+        "library_name": data.get("library_name"),
+        "pipeline_tag": data.get("pipeline_tag"),
+        "cardData": data,
+        "siblings": siblings,
+    }
+
+
+def refs(repository: Repository) -> dict[str, Any]:
+    def listed(held: dict[str, str], prefix: str) -> list[dict[str, str]]:
+        return [{"name": name, "ref": f"{prefix}{name}", "targetCommit": sha} for name, sha in held.items()]
+
+    branches = {name: sha for name, sha in repository.refs.items() if not name.startswith("refs/")}
+    proposals = {name: sha for name, sha in repository.refs.items() if name.startswith("refs/")}
+    return {
+        "branches": listed(branches, "refs/heads/"),
+        "tags": listed(repository.tags, "refs/tags/"),
+        "converts": [],
+        "pullRequests": listed(proposals, ""),
+    }
+
+
+def preupload(repository: Repository, revision: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """How each file that is to come should be sent."""
+    files = repository.commits[repository.resolve(revision)]
+    return {
+        "files": [
+            {
+                "path": file["path"],
+                "uploadMode": "lfs" if file["path"].endswith(LARGE) else "regular",
+                "shouldIgnore": False,
+                "oid": files[file["path"]].etag if file["path"] in files else None,
+            }
+            for file in asked["files"]
+        ]
+    }
+
+
+def changed(
+    before: dict[str, Blob], parent: str, body: bytes, sent: dict[str, bytes]
+) -> tuple[dict[str, Blob], str]:
+    """The files after a commit whose operations are the lines of `body`, and its title."""
+    files, title = dict(before), ""
+    for line in body.splitlines():
+        operation = json.loads(line)
+        value = operation["value"]
+        match operation["key"]:
+            case "header":
+                title = value["summary"]
+                if value.get("parentCommit", parent) != parent:
+                    raise Refusal(412, message="A commit has happened since: refresh")
+            case "file":
+                files[value["path"]] = Blob(base64.b64decode(value["content"]), False)
+            case "lfsFile":
+                if value["oid"] not in sent:
+                    raise Refusal(400, message=f"{value['path']} was never uploaded")
+                files[value["path"]] = Blob(sent[value["oid"]], True)
+            case "deletedFile":
+                del files[value["path"]]
+            case "deletedFolder":
+                files = {p: b for p, b in files.items() if not p.startswith(value["path"].rstrip("/") + "/")}
+    return files, title

@@ -5,7 +5,6 @@ misbehave: refuse, break off in the middle, shorten files, or run a function bef
 """
 
 import asyncio
-import base64
 import hashlib
 import json
 import threading
@@ -24,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tests import hub_repositories
-from tests.hub_repositories import Blob, Refusal, Repository, entry, front, large
+from tests.hub_repositories import Blob, Refusal, Repository, changed, entry, front, info, preupload, refs
 
 KINDS = {"models": "model", "spaces": "space", "datasets": "dataset"}
 
@@ -248,26 +247,26 @@ class Hub:
     ) -> Response:
         match rest:
             case []:
-                return self._info(kind, repo, repository, "main")
+                return JSONResponse(info(repo, repository, "main"))
             case ["revision", revision]:
-                return self._info(kind, repo, repository, revision)
+                return JSONResponse(info(repo, repository, revision))
             case ["tree", revision, *path]:
                 files = repository.commits[repository.resolve(revision)]
                 under = f"{path[0]}/" if path else ""
                 return JSONResponse([entry(p, b) for p, b in files.items() if p.startswith(under)])
             case ["paths-info", revision]:
                 files = repository.commits[repository.resolve(revision)]
-                paths = (await request.form()).getlist("paths")
+                paths = [str(path) for path in (await request.form()).getlist("paths")]
                 return JSONResponse([entry(path, files[path]) for path in paths if path in files])
             case ["commits", revision]:
                 repository.resolve(revision)
                 return JSONResponse([])
             case ["refs"]:
-                return JSONResponse(self._refs(repository))
+                return JSONResponse(refs(repository))
             case ["preupload", revision]:
                 if not request.query_params.get("create_pr"):
                     self._writer(request, repository.owner)
-                return self._preupload(repository, revision, await request.json())
+                return JSONResponse(preupload(repository, revision, await request.json()))
             case ["branch" | "tag" as what, name]:
                 self._writer(request, repository.owner)
                 return self._name(repository, what, name, json.loads(await request.body() or b"{}"))
@@ -281,54 +280,6 @@ class Hub:
                     return JSONResponse({"stage": "BUILDING"})  # hardware, secrets, variables
                 raise Refusal(404, message=f"no such endpoint: {rest}")
 
-    def _info(self, kind: str, repo: str, repository: Repository, revision: str) -> Response:
-        sha = repository.resolve(revision)
-        files = repository.commits[sha]
-        siblings = [
-            {"rfilename": path, "size": len(blob.content), "blobId": blob.blob_id}
-            | ({"lfs": large(blob) | {"sha256": blob.sha256}} if blob.large else {})
-            for path, blob in files.items()
-        ]
-        readme = files.get("README.md")
-        try:
-            data = front(readme.content.decode()) if readme else {}
-        except yaml.YAMLError:
-            data = {}
-        return JSONResponse(
-            {
-                "_id": repo,
-                "id": repo,
-                "modelId": repo,
-                "author": repository.owner,
-                "sha": sha,
-                "private": repository.private,
-                "disabled": False,
-                "gated": False,
-                "tags": data.get("tags") or [],
-                "downloads": 0,
-                "likes": 0,
-                "library_name": data.get("library_name"),
-                "pipeline_tag": data.get("pipeline_tag"),
-                "cardData": data,
-                "siblings": siblings,
-            }
-        )
-
-    def _refs(self, repository: Repository) -> dict[str, Any]:
-        def listed(held: dict[str, str], prefix: str) -> list[dict[str, str]]:
-            return [
-                {"name": name, "ref": f"{prefix}{name}", "targetCommit": sha} for name, sha in held.items()
-            ]
-
-        branches = {name: sha for name, sha in repository.refs.items() if not name.startswith("refs/")}
-        proposals = {name: sha for name, sha in repository.refs.items() if name.startswith("refs/")}
-        return {
-            "branches": listed(branches, "refs/heads/"),
-            "tags": listed(repository.tags, "refs/tags/"),
-            "converts": [],
-            "pullRequests": listed(proposals, ""),
-        }
-
     def _name(self, repository: Repository, what: str, name: str, asked: dict[str, Any]) -> Response:
         held = repository.refs if what == "branch" else repository.tags
         name = asked.get("tag", name)
@@ -336,22 +287,6 @@ class Hub:
             raise Refusal(409, message=f"Reference already exists: {name}")
         held[name] = repository.resolve(asked.get("startingPoint", "main"))
         return JSONResponse({})
-
-    def _preupload(self, repository: Repository, revision: str, asked: dict[str, Any]) -> Response:
-        files = repository.commits[repository.resolve(revision)]
-        return JSONResponse(
-            {
-                "files": [
-                    {
-                        "path": file["path"],
-                        "uploadMode": "lfs" if file["path"].endswith(hub_repositories.LARGE) else "regular",
-                        "shouldIgnore": False,
-                        "oid": files[file["path"]].etag if file["path"] in files else None,
-                    }
-                    for file in asked["files"]
-                ]
-            }
-        )
 
     def _batch(self, request: Request, words: list[str], asked: dict[str, Any]) -> Response:
         if self._user(request) is None:
@@ -375,27 +310,7 @@ class Hub:
         self, kind: str, repo: str, repository: Repository, revision: str, body: bytes, proposal: bool
     ) -> Response:
         parent = repository.resolve(revision)
-        files, title = dict(repository.commits[parent]), ""
-        for line in body.splitlines():
-            operation = json.loads(line)
-            value = operation["value"]
-            match operation["key"]:
-                case "header":
-                    title = value["summary"]
-                    if value.get("parentCommit", parent) != parent:
-                        raise Refusal(412, message="A commit has happened since: refresh")
-                case "file":
-                    files[value["path"]] = Blob(base64.b64decode(value["content"]), False)
-                case "lfsFile":
-                    if value["oid"] not in self.large:
-                        raise Refusal(400, message=f"{value['path']} was never uploaded")
-                    files[value["path"]] = Blob(self.large[value["oid"]], True)
-                case "deletedFile":
-                    del files[value["path"]]
-                case "deletedFolder":
-                    files = {
-                        p: b for p, b in files.items() if not p.startswith(value["path"].rstrip("/") + "/")
-                    }
+        files, title = changed(repository.commits[parent], parent, body, self.large)
         number = 1 + sum(ref.startswith("refs/pr/") for ref in repository.refs)
         sha = repository.commit(files, f"refs/pr/{number}" if proposal else revision, title)
         page = f"{self.endpoint}/{'' if kind == 'models' else kind + '/'}{repo}"
