@@ -66,7 +66,7 @@ def export(checkpoint: Checkpoint, out: str | Path, to: str) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     net = copy.deepcopy(checkpoint.net).cpu().eval().requires_grad_(False)
     for module in net.modules():
-        if hasattr(module, "inplace"):
+        if isinstance(module, nn.ReLU | nn.Hardtanh):
             module.inplace = False  # the graph is the same, and the exporter takes half the time
     checkpoint = checkpoint._replace(net=net)
     with workplace(out.parent, f".{out.name}.exporting-") as work:
