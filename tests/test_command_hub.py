@@ -11,6 +11,7 @@ from tests.test_hub import is_clean
 from tests.test_uploads import run  # noqa: F401 (a fixture)
 from vkd import checkpoint
 from vkd.__main__ import main
+from vkd.hub import plan
 
 NAMES = ("tiny-teacher", "tiny-student")
 TOKEN = f"hf_{'T' * 34}"
@@ -88,6 +89,13 @@ def test_card_is_printed_or_written(tiny_pair: tuple[Path, Path], tmp_path: Path
     assert vkd("card", tiny_pair[0], "--out", tmp_path / "README.md") == 0
     assert capsys.readouterr().out == f"{tmp_path / 'README.md'}\n"
     assert (tmp_path / "README.md").read_text().startswith("---\n")
+
+
+def test_the_card_is_the_one_that_a_push_would_send(run: Path, capsys: Captured):  # noqa: F811
+    assert vkd("card", run, "--repo", "user/mine") == 0
+    text = capsys.readouterr().out
+    assert "(curves.png)" in text
+    assert text == plan(run, "user/mine").card
 
 
 @pytest.mark.parametrize("name", test_hub.TROUBLES)

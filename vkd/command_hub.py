@@ -78,9 +78,9 @@ class CardFlags(pydantic.BaseModel):
 
 def card(argv: Sequence[str]) -> int:
     (flags,) = parse("vkd hub card", "Show the card that a push would send.", argv, [CardFlags])
-    from vkd import card as cards
+    from vkd import hub
 
-    text = cards.card(flags.folder, flags.repo, teacher=flags.teacher)
+    text = hub.card_of(flags.folder, flags.repo, teacher=flags.teacher)
     if flags.out is None:
         print(text.rstrip())
         return 0

@@ -29,7 +29,7 @@ from vkd.listings import (
 from vkd.refusals import Progress, describe, minding, redact
 from vkd.runs import NAME
 from vkd.unfinished import workplace
-from vkd.uploads import Plan, Planned, plan, push, push_net
+from vkd.uploads import Plan, Planned, card_of, plan, push, push_net
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -40,6 +40,7 @@ __all__ = [
     "Planned",
     "Progress",
     "Pulled",
+    "card_of",
     "describe",
     "load",
     "origin",

@@ -58,6 +58,11 @@ def plan(folder: str | Path, repo: str, *, teacher: str | None = None) -> Plan:
     return _plan(Path(folder), repo, _content(Path(folder), check_repo(repo), teacher))
 
 
+def card_of(folder: str | Path, repo: str | None = None, *, teacher: str | None = None) -> str:
+    """The card that a push would send, where it goes left open without `repo`. Raises as `plan`."""
+    return _text(_content(Path(folder), repo and check_repo(repo), teacher)["README.md"])
+
+
 def push(
     folder: str | Path,
     repo: str,
@@ -108,7 +113,7 @@ def push_net(net: Net, repo: str, *, config: Config | None = None, **options: An
         return push(folder, repo, **options)
 
 
-def _content(folder: Path, repo: str, teacher: str | None) -> dict[str, Path | bytes]:
+def _content(folder: Path, repo: str | None, teacher: str | None) -> dict[str, Path | bytes]:
     """Path in the repository → what to send. Raises ValueError unless every file of weights can be loaded."""
     from vkd import card
 
