@@ -92,6 +92,17 @@ def test_pictures_are_those_that_are_held():
     assert "spy.example" not in html
 
 
+def test_a_part_that_folds_is_the_one_html_that_counts():
+    html = prose.as_html("<details>\n<summary>All & more</summary>\n\n*in*\n\n</details>\n\nout")
+    assert "<details><summary>All &amp; more</summary>" in html
+    assert html.index("<em>in</em>") < html.index("</details>") < html.index("out")
+    for odd in ("</details>", "<details open ontoggle=x>\n<summary>a</summary>", "<summary>a</summary>"):
+        assert "details>" not in prose.as_html(odd)
+    assert prose.as_html("<details><summary>a</summary>\n\nb").count("</details>") == 1
+    quoted = prose.as_html("> <details><summary>a</summary>\n\nb")
+    assert "<details>" not in quoted
+
+
 def test_templates_of_the_page_read_nothing_of_it():
     assert not set("${}") & set(prose.as_html("# ${value} {{secret}}\n\n`${x}` $y$"))
 

@@ -1,6 +1,7 @@
 """The Hub tab as programs see it, against a Hub on this machine: pull, look, push; tokens are told nobody."""
 
 import logging
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -165,6 +166,44 @@ def test_wrong_wishes_are_answered_with_a_sentence(
     assert "hf_wrong" not in told
     assert str(here.checkpoints) not in told
     assert sorted(path.name for path in here.checkpoints.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ({"on": "/api/models/", "status": 503}, "the Hub has trouble of its own"),
+        ({"on": "GET /user/second/resolve", "cut": True}, "(was cut|incomplete|bytes instead of)"),
+        ({"on": "/user/second/resolve", "shorten": 9}, "(incomplete|bytes instead of)"),
+    ],
+)
+def test_bad_weather_is_a_sentence_and_leaves_nothing(
+    client: Client, served: Hub, here: Places, fault: dict[str, Any], sentence: str
+) -> None:
+    before = sorted(path.name for path in here.checkpoints.iterdir())
+    served.fault(**fault, times=99)
+    told = error_of(pull, client)
+    assert re.search(sentence, told), told
+    assert sorted(path.name for path in here.checkpoints.iterdir()) == before
+    served.faults.clear()
+    assert pull(client)[1]["state"] == "done"  # and after it the sun
+
+
+def test_a_hub_that_is_not_there_is_told(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_jobs, "ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    assert "the Hub cannot be reached" in error_of(pull, client)
+    mark = preview(client)[1]["previewed"]
+    assert "the Hub cannot be reached" in error_of(push, client, "hf_any", mark)
+
+
+def test_a_push_can_be_cancelled_and_commits_nothing(served: Hub, places: Places) -> None:
+    mark = departures.preview(places, *WANTED.values())[1]["previewed"]
+    served.fault("/user/new", times=99, seconds=0.3)
+    watched = departures.push_now(places, *WANTED.values(), served.token, mark)
+    assert "Pushing user/new" in next(watched)[0]
+    assert "Cancelling" in arrivals.cancel(places, "push")
+    *_, (told, _) = watched
+    assert "cancelled. Nothing was committed" in told
+    assert not served.asked("/commit/")
 
 
 def test_a_pull_can_be_cancelled_and_nothing_of_it_is_kept(served: Hub, places: Places) -> None:

@@ -230,6 +230,8 @@ def _card_box(title: str, text: str, pictures: Mapping[str, str], mark: str, *, 
     )
     tags = "".join(f"<li>{escape(tag)}</li>" for tag in prose.words(data.get("tags", [])))
     shown = prose.as_html(body, pictures, mark) if body.strip() else "<p>It has no card.</p>"
+    if len(text) >= prose.MOST:
+        shown += "<p>The rest is not shown: the card is very long.</p>"
     return (
         f'<details class="vkd-letter"{" open" if opened else ""}><summary>{escape(title)}</summary>'
         f'<ul class="vkd-chips">{facts}{tags}</ul><article class="vkd-prose" tabindex="0" '

@@ -129,11 +129,11 @@ def _push_form(here: Places, places: gr.State) -> dict[str, Any]:
         with gr.Group():
             private = gr.Checkbox(True, label="Private")
             proposal = gr.Checkbox(False, label="Open a pull request")
+        token = _token("One that may write. Used once, kept nowhere")
+        _login()
         with gr.Row():
             look = gr.Button("Preview", variant="primary", min_width=100)
             send = gr.Button("Push", interactive=False, min_width=100)
-        token = _token("One that may write. Used once, kept nowhere")
-        _login()
     with gr.Column(elem_classes="vkd-options"):
         with gr.Accordion("Branch", open=False):
             revision = gr.Textbox(

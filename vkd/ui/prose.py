@@ -1,7 +1,8 @@
 """A stranger's Markdown as HTML: nothing in it runs, and nothing is fetched for it.
 
-Raw HTML is shown as the letters that it is made of. Pictures are those that the caller holds; any other, on
-this machine or elsewhere, is named in words. Links go to web pages only, and only when they are clicked.
+Raw HTML is shown as the letters that it is made of, but for a part that folds (details, summary). Pictures
+are those that the caller holds; any other, on this machine or elsewhere, is named in words. Links go to web
+pages only, and only when they are clicked.
 """
 
 import re
@@ -18,6 +19,7 @@ MOST = 50_000
 """Letters of a text that are shown."""
 _FRONT = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _MOST_FRONT = 64_000
+_FOLD = re.compile(r"<details>\s*<summary>([^<>]{1,200})</summary>\Z")
 _WEB = re.compile(r"https?://[^\s/@]+(?:[/?#]\S*)?\Z", re.IGNORECASE)
 
 
@@ -63,9 +65,29 @@ def as_html(text: str, pictures: Mapping[str, str] | None = None, mark: str = "c
             token.attrSet("id", _anchor(env, inline.content))
         if token.type == "inline":
             _mind_links(token.children or [], mark)
-    html = reader.renderer.render(tokens, reader.options, env)
+    html = reader.renderer.render(_folded(tokens), reader.options, env)
     # As in `cards.escape`: templates of the page read these three.
     return html.replace("$", "&#36;").replace("{", "&#123;").replace("}", "&#125;")
+
+
+def _folded(tokens: Sequence["Token"]) -> list["Token"]:
+    """The same with paragraphs that open or close a part that folds made so; what was opened is closed."""
+    from markdown_it.token import Token
+
+    out, opened = list(tokens), 0
+    for place in range(len(out) - 2):
+        first, inline = out[place], out[place + 1]
+        if first.type != "paragraph_open" or first.level:
+            continue
+        found, html = _FOLD.match(inline.content.strip()), ""
+        if found:
+            opened, html = opened + 1, f"<details><summary>{escape(found[1])}</summary>"
+        elif opened and inline.content.strip() == "</details>":
+            opened, html = opened - 1, "</details>"
+        if html:
+            empty = Token("text", "", 0)
+            out[place : place + 3] = [Token("html_block", "", 0, content=html), empty, empty]
+    return [*out, *[Token("html_block", "", 0, content="</details>")] * opened]
 
 
 def _reader() -> "MarkdownIt":
