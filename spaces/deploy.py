@@ -186,7 +186,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--models", nargs="+", default=[], metavar="user/name", help="models the card links to"
     )
     parser.add_argument("--stage", type=Path, metavar="FOLDER", help="lay it out here and keep it")
-    chosen = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if any(
+        re.search(r"hf_[A-Za-z0-9]{16,}", word) for word in words
+    ):  # argparse would repeat it in its complaint
+        parser.error("a token is no argument: log in with `hf auth login`, or set HF_TOKEN.")
+    chosen = parser.parse_args(words)
     for name in (chosen.repo, *chosen.models):
         if not NAME.fullmatch(name):
             parser.error(f"'{name}' is no name on the Hub: write user/name.")

@@ -43,6 +43,11 @@ def test_what_is_saved_is_loaded(folder: Path):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
 
 
+def test_who_may_read_the_config_may_read_the_weights(folder: Path):
+    modes = {path.suffix: path.stat().st_mode for path in folder.iterdir()}
+    assert modes[".safetensors"] == modes[".json"]
+
+
 def test_a_loaded_network_trains_on(folder: Path):
     net = load(folder).net.train()
     assert not net.neck.bias.requires_grad

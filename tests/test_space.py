@@ -233,6 +233,16 @@ def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     assert "is no name on the Hub" in capsys.readouterr().err
 
 
+def test_a_token_as_an_argument_is_refused_and_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    secret = f"hf_{'a' * 34}"
+    with pytest.raises(SystemExit) as stopped:
+        deploy.main(["user/vkd", "--token", secret])
+    told = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert "HF_TOKEN" in told.err
+    assert secret not in told.err + told.out
+
+
 # ---- the app as a Space starts it
 
 

@@ -86,7 +86,10 @@ def _write(path: Path, how: Callable[[Path], Any]) -> None:
     """Write through a temporary file beside `path`: a reader sees the old file or the new one, never half."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         how(temporary)
+        temporary.chmod(mode)  # safetensors lets only the owner read, whatever the umask says
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

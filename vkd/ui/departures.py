@@ -230,6 +230,5 @@ def card_file(places: Places, checkpoint: str, repo: str = "", teacher: str = ""
     `checkpoint` is a folder's name; `repo` and `teacher` (user/name) may be empty.
     """
     folder = parts.checkpoint_folder(places, checkpoint)
-    pictures = [name for name in card.travelling(folder) if name.endswith(".png")]
-    text = card.card(folder, hub_jobs.given(repo), teacher=hub_jobs.given(teacher), pictures=pictures)
+    text = hub.card_of(folder, hub_jobs.given(repo), teacher=hub_jobs.given(teacher))
     return save.keep(text.encode("utf-8"), "README.md")
