@@ -187,9 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--stage", type=Path, metavar="FOLDER", help="lay it out here and keep it")
     words = sys.argv[1:] if arguments is None else arguments
-    if any(
-        re.search(r"hf_[A-Za-z0-9]{16,}", word) for word in words
-    ):  # argparse would repeat it in its complaint
+    # Looked for by hand, because argparse repeats what it does not know.
+    if any(re.search(r"hf_[A-Za-z0-9]{16,}", word) for word in words):
         parser.error("a token is no argument: log in with `hf auth login`, or set HF_TOKEN.")
     chosen = parser.parse_args(words)
     for name in (chosen.repo, *chosen.models):
