@@ -38,7 +38,7 @@ def missing(what: str) -> None:
     pytest.skip(what)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # a page that stays open would draw beside all later tests
 def browser():
     try:
         from playwright.sync_api import sync_playwright
@@ -53,7 +53,7 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo(small_street: Path, tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoints folder as it ships, with an untrained pair."""
     from vkd.demo import build_demo
@@ -65,7 +65,7 @@ def demo(small_street: Path, tiny_pair: tuple[Path, Path], tmp_path_factory: pyt
     return root
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def app_address(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`python app.py` on a free port; ended by its own process id."""
     log = tmp_path_factory.mktemp("app") / "log.txt"

@@ -25,7 +25,9 @@ def page(browser: Any, tmp_path: Path) -> Iterator[Page]:
     server = Server(CHECKPOINTS, tmp_path / "app.txt")
     expect.set_options(timeout=60_000)  # a busy machine draws slowly; what is there is not waited for
     try:
-        yield visit(browser, server.open(), errors)
+        opened = visit(browser, server.open(), errors)
+        yield opened
+        opened.context.close()
     finally:
         expect.set_options(timeout=5_000)
         server.kill()

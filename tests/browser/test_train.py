@@ -236,4 +236,5 @@ def test_a_day_of_training(browser: Any, server: Server, small_street: Path):
     assert not student.exists()
     assert teacher.is_dir()
     refused = ("ERR_CONNECTION_REFUSED", "Failed to fetch", "network error", "Could not")
+    other.context.close()
     assert [error for error in errors if not any(word in error for word in refused)] == []
