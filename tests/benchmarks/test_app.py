@@ -6,7 +6,7 @@ On a quiet machine, from the repository's root, with the demo pair that ships:
 
 Everything stays on this machine: a server of its own on the loopback address, one visitor's requests one
 after another, watchers that tick every two seconds as an open page does. It takes about four minutes. The
-test below takes the same figures with very small counts, and looks at none of the times.
+test below takes the same figures with very small counts, where benchmarks are enabled, and looks at no time.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
@@ -282,9 +283,13 @@ def table(rows: list[tuple[str, str]]) -> str:
     return "\n".join([f"| {'What'.ljust(width)} | How much |", f"|{'-' * (width + 2)}|---|", *lines])
 
 
-def test_every_figure_is_taken(small_street: Path, tiny_pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_every_figure_is_taken(
+    pytestconfig: pytest.Config, small_street: Path, tiny_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
     from vkd.demo import build_demo
 
+    if not pytestconfig.getoption("benchmark_enable"):
+        pytest.skip("It takes 20 s, and what it starts has tests of its own: pytest --benchmark-enable")
     for folder in tiny_pair:
         (tmp_path / folder.name).symlink_to(folder)
     build_demo(small_street, *tiny_pair, tmp_path, identities=8, queries=2)
