@@ -153,12 +153,12 @@ def send(
     from huggingface_hub.utils import disable_progress_bars
 
     sys.path.insert(0, str(ROOT))  # run as a script, the package need not be installed
-    from vkd import refusals
+    from vkd.hub import client
 
     endpoint = endpoint or os.environ.get("HF_ENDPOINT") or None
     api = HfApi(endpoint=endpoint, token=token)
     disable_progress_bars()
-    with refusals.told(repo, token=token):
+    with client.told(repo, token=token):
         made = api.create_repo(
             repo, repo_type="space", space_sdk="gradio", private=private, exist_ok=True,
             space_hardware=hardware,  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from tests.hub_server import Hub
+    from tests.support.hub_server import Hub
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -30,7 +30,7 @@ def golden() -> Path:
 @pytest.fixture(scope="session")
 def small_street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A MARS-layout street of 12 training and 8 test identities seen by 3 cameras, pictures of 64 × 32."""
-    from vkd.street import write_street
+    from vkd.synthetic.generate import write_street
 
     root = tmp_path_factory.mktemp("data") / "street"
     return write_street(
@@ -41,8 +41,8 @@ def small_street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Folders of an untrained `tiny` teacher and student with different weights: not for scores."""
-    from vkd import checkpoint
-    from vkd.model import Net
+    from vkd.models import checkpoint
+    from vkd.models.network import Net
 
     root = tmp_path_factory.mktemp("checkpoints")
     folders = []
@@ -69,7 +69,7 @@ def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def hub_server() -> "Iterator[Hub]":
-    from tests.hub_server import Hub
+    from tests.support.hub_server import Hub
 
     server = Hub().start()
     yield server
@@ -97,7 +97,7 @@ def hub(hub_server: "Hub", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "
     ):
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setattr(_cache_assets, "HF_ASSETS_CACHE", str(home / "assets"))
-    monkeypatch.setattr("vkd.listings.WAITS", (0.01, 0.01))
+    monkeypatch.setattr("vkd.hub.pull.listings.WAITS", (0.01, 0.01))
     for name, value in {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(home)}.items():
         monkeypatch.setenv(name, value)  # for a command in a process of its own
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE"):

@@ -33,8 +33,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from vkd import runs  # noqa: E402
-from vkd.presets import PRESETS  # noqa: E402
+from vkd.jobs import runs  # noqa: E402
+from vkd.training.presets import PRESETS  # noqa: E402
 
 TICK_SECONDS = 2.0  # of an open Train tab
 _PART = re.compile(r'data-mark="(\w+)"')
@@ -286,7 +286,7 @@ def table(rows: list[tuple[str, str]]) -> str:
 def test_every_figure_is_taken(
     pytestconfig: pytest.Config, small_street: Path, tiny_pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    from vkd.demo import build_demo
+    from vkd.cli.demo_gallery import build_demo
 
     if not pytestconfig.getoption("benchmark_enable"):
         pytest.skip("It takes 20 s, and what it starts has tests of its own: pytest --benchmark-enable")

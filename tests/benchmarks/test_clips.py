@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from vkd.batches import eval_loader, train_loader
-from vkd.datasets import Splits, Tracklet, first_frames
-from vkd.pictures import TrainTransform, read_picture, resize
+from vkd.data.datasets import Splits, Tracklet, first_frames
+from vkd.data.loaders import eval_loader, train_loader
+from vkd.data.transforms import TrainTransform, read_picture, resize
 
 
 @pytest.fixture(scope="module", params=["128x64", "256x128"])

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from vkd import index
-from vkd.heat import METHODS, heatmaps
-from vkd.model import Net
-from vkd.rerank import rerank
+from vkd.explain.gradcam import METHODS, heatmaps
+from vkd.models.network import Net
+from vkd.retrieval import index
+from vkd.retrieval.rerank import rerank
 
 SIZES = {"mobilenet": (128, 64), "resnet50": (256, 128)}
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from vkd import checkpoint
-from vkd.datasets import Splits, Tracklet, first_frames
-from vkd.model import Net
-from vkd.settings import Settings, StudentSettings, TeacherSettings
-from vkd.trainer import Trainer
+from vkd.data.datasets import Splits, Tracklet, first_frames
+from vkd.models import checkpoint
+from vkd.models.network import Net
+from vkd.training.settings import Settings, StudentSettings, TeacherSettings
+from vkd.training.trainer import Trainer
 
 GROUP = {"image_size": (128, 64), "identities_per_batch": 8, "samples_per_identity": 3, "device": "cpu"}
 

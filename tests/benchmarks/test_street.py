@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vkd.cameras import camera_ring
-from vkd.looks import look_alikes
-from vkd.street import render
-from vkd.walks import walk
+from vkd.synthetic.appearance import look_alikes
+from vkd.synthetic.camera import camera_ring
+from vkd.synthetic.generate import render
+from vkd.synthetic.motion import walk
 
 
 @pytest.mark.parametrize("size", [(128, 64), (256, 128)], ids=["128x64", "256x128"])

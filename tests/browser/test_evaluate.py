@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.four import as_four
-from vkd import evaluations
+from tests.support.four import as_four
+from vkd.jobs import evaluations
 
 PATIENCE = 30_000
 

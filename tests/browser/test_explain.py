@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.test_video import write_clip
+from tests.unit.io.test_video import write_clip
 
 
 def open_tab(page: Page) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.hub_server import Hub
-from tests.test_ui_hub import STRANGER, files_of
+from tests.support.hub_server import Hub
+from tests.ui.test_hub import STRANGER, files_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.test_app import write_odd
-from tests.test_unpack import pack
-from tests.test_video import write_clip
+from tests.ui.test_app import write_odd
+from tests.unit.io.test_unpack import pack
+from tests.unit.io.test_video import write_clip
 
 
 def choose(page: Page, *files: Path) -> None:

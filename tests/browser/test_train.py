@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Error as PlaywrightError
 
-from vkd import events, runs
+from vkd.jobs import events, runs
 
 ROOT = Path(__file__).resolve().parents[2]
 

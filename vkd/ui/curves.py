@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 SCRIPT = Path(str(files("plotly"))) / "package_data" / "plotly.min.js"
-_JS = Path(__file__).with_name("curves.js")
+_JS = Path(__file__).parent / "static" / "curves.js"
 _EMPTY = '<div class="vkd-curves vkd-early"></div>'
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vkd import datasets
-from vkd.datasets import Splits
-from vkd.ui.cards import escape
+from vkd.data import datasets
+from vkd.data.datasets import Splits
+from vkd.ui.html import escape
 
 Row = dict[str, Any]
 _SHORT = {"identities": "ids", "valid_queries": "valid", "cameras": "cams"}

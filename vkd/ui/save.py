@@ -9,7 +9,7 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from vkd.ui import parts, public
+from vkd.ui import limits, state
 
 
 def keep(content: bytes, name: str) -> str:
@@ -47,12 +47,12 @@ def kindly(like: Callable[..., Any]) -> Callable[[Callable[..., tuple[bytes, str
     """
 
     def of(write: Callable[..., tuple[bytes, str]]) -> Callable[..., str]:
-        @parts.kindly
+        @state.kindly
         @functools.wraps(write)
         def wrapper(*args: Any) -> str:
             return keep(*write(*args))
 
-        callback, known = public.limited(parts.on_gpu(wrapper)), inspect.signature(like)
+        callback, known = limits.limited(state.on_gpu(wrapper)), inspect.signature(like)
         callback.__dict__["__signature__"] = known.replace(return_annotation=str)
         callback.__annotations__ = {**like.__annotations__, "return": str}
         return callback

@@ -1,0 +1,324 @@
+"""The public demo: enforced in every handler, however it is asked."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from tests.ui.test_app import ask, checkpoints, free_port, load_app, picture
+from vkd.training.presets import PRESETS
+from vkd.ui import limits, state
+from vkd.ui.state import Places
+from vkd.ui.train import actions, form, presets
+
+__all__ = ["checkpoints"]  # a fixture
+
+CHANGES = {
+    "answers.cancel", "answers.show_data", "answers.start", "answers.write_small_street",
+    "arrivals.pull", "arrivals.pull_now",
+    "browse.list_folders",
+    "deeds.delete", "deeds.render_street", "deeds.resume", "deeds.show_data", "deeds.start", "deeds.stop",
+    "galleries.build_gallery", "galleries.cancel_gallery",
+    "recipe.save_settings",
+}  # fmt: skip
+"""Handlers that write, start or stop something, or look at a path of the server: a demo refuses them."""
+
+OWN = {"arrivals.cancel", "departures.push", "departures.push_now"}
+"""Handlers that change something of the visitor's own: their push, with their login, and its end."""
+
+READS = {
+    "answers.download", "answers.list_jobs", "answers.show_order", "answers.show_pair", "answers.show_query",
+    "answers.show_threshold",
+    "arrivals.watch_pull",
+    "browse.clicked",
+    "departures.card_file", "departures.preview", "departures.preview_now", "departures.watch_push",
+    "evaluate.apart", "evaluate.choices_of", "evaluate.clicked", "evaluate.draw", "evaluate.look",
+    "evaluate.newest", "evaluate.orders", "evaluate.same", "evaluate.show_started",
+    "explain.cancelled", "explain.explain", "explain.explain_again", "explain.explain_now",
+    "explain.look_again", "explain.save_heat", "explain.show_asked", "explain.show_example",
+    "galleries.built_name", "galleries.watch_again",
+    "hub.forget", "hub.forget_sent", "hub.look_again", "hub.remember", "hub.teacher_field",
+    "queries.example_pictures",
+    "recipe.choose_preset", "recipe.choose_stage", "recipe.load_run", "recipe.load_settings",
+    "recipe.preset_settings", "recipe.read_form", "recipe.require_right", "recipe.restore",
+    "request.look_again",
+    "retrieve.follow", "retrieve.look_again", "retrieve.save_picture", "retrieve.save_table",
+    "retrieve.search", "retrieve.search_again", "retrieve.search_now",
+    "train.ask_delete", "train.choose_run", "train.first", "train.hide", "train.list_runs", "train.look",
+    "train.run_log", "train.run_points", "train.show_started",
+    "why.clicked", "why.explain_match", "why.refused",
+}  # fmt: skip
+"""Handlers that a demo answers: they read what ships, or what the visitor sent."""
+
+
+# ---- enforced in the handlers
+
+
+@pytest.fixture(scope="module")
+def demo(checkpoints: Path) -> Iterator[tuple[gr.Blocks, str]]:
+    """The app as a public demo, and its address."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "DEMO", True)
+        patch.setattr(state, "TRAINING", False)
+        patch.setattr(limits, "CALLS", limits.Doorkeeper(page=limits.Bucket(1000, 1)))
+        app = load_app()
+        page = app.build(checkpoints)
+        yield page, app.launch(page, checkpoints, "127.0.0.1", free_port())
+        page.close()
+
+
+@pytest.fixture
+def client(demo: tuple[gr.Blocks, str]) -> Client:
+    return Client(demo[1], verbose=False)
+
+
+def name_of(callback: Callable[..., Any]) -> str:
+    return f"{callback.__module__.removeprefix('vkd.ui.')}.{callback.__qualname__}"
+
+
+def handlers(page: gr.Blocks) -> dict[str, list[int]]:
+    """Every handler of the page with the numbers under which it can be called."""
+    found: dict[str, list[int]] = {}
+    for number, block in page.fns.items():
+        if block.fn is not None and "<lambda>" not in name_of(block.fn):
+            found.setdefault(name_of(block.fn), []).append(number)
+    return found
+
+
+def raw(address: str, number: int, data: list[Any]) -> str:
+    """All that is answered to a request as anybody can send it, whatever the page shows and is private."""
+    session = f"raw{number}"
+    body = json.dumps({"data": data, "fn_index": number, "session_hash": session}).encode()
+    head = {"Content-Type": "application/json"}
+    joined = urllib.request.Request(f"{address}gradio_api/queue/join", body, head)
+    urllib.request.urlopen(joined, timeout=20).close()
+    with urllib.request.urlopen(f"{address}gradio_api/queue/data?session_hash={session}", timeout=20) as told:
+        return told.read().decode()
+
+
+def harmless(block: Any) -> list[Any]:
+    """A value for each input that its component takes."""
+    return [None if isinstance(part, gr.State) else getattr(part, "value", None) for part in block.inputs]
+
+
+def test_every_handler_was_thought_about(demo: tuple[gr.Blocks, str]) -> None:
+    """A new handler goes into CHANGES, and calls `public.refuse` first, or into READS."""
+    assert set(handlers(demo[0])) - CHANGES - OWN == READS
+
+
+@pytest.mark.parametrize("name", sorted(CHANGES))
+def test_what_changes_something_refuses_whoever_asks(
+    demo: tuple[gr.Blocks, str], checkpoints: Path, name: str
+) -> None:
+    page, address = demo
+    before = sorted(checkpoints.rglob("*"))
+    for number in handlers(page)[name]:
+        assert "This is a public demo" in raw(address, number, harmless(page.fns[number]))
+    assert sorted(checkpoints.rglob("*")) == before
+
+
+def test_a_path_of_the_server_is_no_upload(demo: tuple[gr.Blocks, str]) -> None:
+    page, address = demo
+    stolen = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+    for number in handlers(page)["recipe.load_settings"]:
+        answer = raw(address, number, [None, stolen])
+        assert '"success":false' in answer.replace(" ", "")
+        assert "root:" not in answer
+
+
+@pytest.mark.parametrize("name", sorted(OWN - {"arrivals.cancel"}))
+def test_a_visitor_pushes_with_their_own_login_only(
+    demo: tuple[gr.Blocks, str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", f"hf_{'S' * 34}")  # the Space's own
+    page, address = demo
+    for number in handlers(page)[name]:
+        assert "Log in with Hugging Face first" in raw(address, number, harmless(page.fns[number]))
+
+
+def test_settings_from_outside_do_not_tell_what_lies_on_the_server(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    settings = PRESETS["street-tiny-student"].settings(teacher=tmp_path)
+    places = Places.of(checkpoints)
+    monkeypatch.setattr(state, "DEMO", False)
+    assert presets.fitting_teacher(places, settings).teacher == tmp_path  # type: ignore[attr-defined]
+    monkeypatch.setattr(state, "DEMO", True)
+    for teacher in (tmp_path, tmp_path / "nowhere"):
+        fitted = presets.fitting_teacher(places, settings.changed(teacher=teacher))
+        assert fitted.teacher.parent == checkpoints  # type: ignore[attr-defined]
+
+
+def test_a_demo_answers_what_it_is_there_for(client: Client, checkpoints: Path) -> None:
+    shipped = sorted((checkpoints / "street-queries").glob("*.jpg"))
+    _, data = ask(client, picture(shipped[0]))
+    assert len(data["student"]["hits"]) >= 5
+    assert client.predict(api_name="/train_runs") == []
+    assert client.predict(api_name="/evaluate_list") == []
+    page, _ = client.predict(
+        picture(shipped[0]), [], "top identity", "gradcam", "tiny-teacher", "tiny-student",
+        api_name="/explain",
+    )  # fmt: skip
+    assert "<figure" in page
+
+
+# ---- what the page shows
+
+
+def seen(page: gr.Blocks) -> dict[str, bool]:
+    """Labels and texts of the page, and whether anybody can see them."""
+    found: dict[str, bool] = {}
+
+    def walk(node: dict[str, Any], above: bool) -> None:
+        props = parts_of[node["id"]]["props"]
+        shown = above and props.get("visible", True) is True
+        text = props.get("label") or props.get("value")
+        if isinstance(text, str):
+            found[text] = found.get(text, False) or shown
+        for child in node.get("children") or []:
+            walk(child, shown)
+
+    config: dict[str, Any] = {**page.get_config_file()}
+    parts_of = {part["id"]: part for part in config["components"]}
+    for child in config["layout"]["children"]:
+        walk(child, True)
+    return found
+
+
+HIDDEN = (
+    "Start training", "Check the data", "Stop", "Resume", "Delete…", "Save settings",
+    "Build a gallery", "Folder of the data set", "Write a small street to try with", "Choose a folder…",
+)  # fmt: skip
+
+
+def test_nothing_offers_what_a_demo_does_not_do(demo: tuple[gr.Blocks, str], checkpoints: Path) -> None:
+    shown = seen(demo[0])
+    paths = {field.label for field in form.fields() if field.kind == "folder"} - {"Teacher"}  # a picker, too
+    for label in (*HIDDEN, *paths):
+        assert not shown.get(label, False), f"{label} is offered"
+    assert any("it trains nothing" in text and visible for text, visible in shown.items())
+    assert any("it evaluates nothing new" in text and visible for text, visible in shown.items())
+
+
+def test_a_space_can_be_duplicated(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "DEMO", True)
+    assert "Duplicate this Space" not in seen(load_app().build(checkpoints))
+    monkeypatch.setenv("SPACE_ID", "user/vkd")
+    assert seen(load_app().build(checkpoints))["Duplicate this Space"]
+
+
+# ---- limits
+
+
+def test_a_query_has_a_limit(client: Client, checkpoints: Path) -> None:
+    files = sorted((checkpoints / "street-queries").glob("*.jpg"))[:1] * (limits.MOST_PICTURES + 1)
+    with pytest.raises(AppError, match=f"more than the {limits.MOST_PICTURES} a query may have"):
+        ask(client, picture(*files))
+
+
+def upload(address: str, megabytes: float, **headers: str) -> int:
+    """Send a file of this size; → the answer's status."""
+    content = b"x" * int(megabytes * 2**20)
+    body = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.bin"\r\n\r\n' + content
+    head = {"Content-Type": "multipart/form-data; boundary=b", **headers}
+    request = urllib.request.Request(f"{address}gradio_api/upload", body + b"\r\n--b--\r\n", head)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status
+    except urllib.error.HTTPError as refused:
+        return refused.code
+
+
+def test_uploads_have_a_size_and_a_rate(demo: tuple[gr.Blocks, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, address = demo
+    assert upload(address, 0.1) == 200
+    assert upload(address, limits.MOST_MEGABYTES + 1) == 413
+    monkeypatch.setattr(limits, "UPLOADS", limits.Doorkeeper(address=limits.Bucket(5, 0.001)))
+    assert [upload(address, 2) for _ in range(3)] == [200, 200, 429]
+
+
+def test_a_visitor_who_asks_too_often_waits(
+    demo: tuple[gr.Blocks, str], checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = limits.Doorkeeper(page=limits.Bucket(2, 0.01), everybody=limits.Bucket(100, 1))
+    monkeypatch.setattr(limits, "CALLS", limit)
+    query = picture(sorted((checkpoints / "street-queries").glob("*.jpg"))[0])
+    busy, other = Client(demo[1], verbose=False), Client(demo[1], verbose=False)
+    for _ in range(2):
+        ask(busy, query)
+    with pytest.raises(AppError, match=r"Too many requests: wait \d+ s"):
+        ask(busy, query)
+    ask(other, query)  # somebody else is not kept waiting
+
+
+def test_every_way_to_the_networks_is_limited(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's own callbacks included: their refusal stands where the answer would be."""
+    from vkd.ui.explain import tab as explain
+    from vkd.ui.retrieve import tab as retrieve
+    from vkd.ui.retrieve import why
+
+    def shut() -> None:
+        raise gr.Error("Too many requests: wait 9 s, then try again.")
+
+    monkeypatch.setattr(limits, "admit", shut)
+    places = Places.of(checkpoints)
+    file = checkpoints / "one.png"
+    Image.new("RGB", (32, 64)).save(file)
+    choices = ("street-gallery", "tiny-teacher", "tiny-student", 5, [], False, "1 in 100")
+    looks = ("top identity", "gradcam", "tiny-teacher", "tiny-student", "last", "")
+    for refused in (
+        lambda: retrieve.search(places, [file], *choices),
+        lambda: retrieve.save_table(places, [file], *choices),
+        lambda: explain.explain(places, [file], [], *looks),
+        lambda: explain.save_heat(places, [file], [], *looks),
+        lambda: why.explain_match(places, [file], "street-gallery", 0, "tiny-teacher", "tiny-student"),
+    ):
+        with pytest.raises(gr.Error, match="Too many requests"):
+            refused()
+    assert "Too many requests" in retrieve.search_now(places, [file], *choices)[0]
+    assert "Too many requests" in next(explain.explain_now(places, [file], [], *looks))[0]
+    file.unlink()
+
+
+# ---- a Space that may train
+
+
+def test_an_owner_may_let_a_demo_train_on_its_own_data(
+    tmp_path: Path, small_street: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "DEMO", True)
+    monkeypatch.setattr(state, "TRAINING", True)
+    places = Places.of(tmp_path / "checkpoints")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "street").symlink_to(small_street)
+    for outside in (
+        small_street,
+        "/etc",
+        tmp_path / "data" / ".." / ".." / "x",
+        tmp_path / "data" / "street",
+    ):
+        _, data, _ = actions.show_data(places, "street", str(outside), "auto")
+        assert "is no folder of this demo" in data["wrong"]  # nor through a link out of it
+    settings = PRESETS["street-tiny-teacher"].settings(root=small_street)
+    with pytest.raises(gr.Error, match="is no folder of this demo"):
+        actions.start(places, form.as_text(settings), "")
+    started: list[Any] = []
+    monkeypatch.setattr(actions.dataset, "check", lambda *asked: ([{"split": "train", "identities": 99}], []))
+    monkeypatch.setattr(
+        actions.runs, "start", lambda asked, root, name: started.append(asked.root) or root / "new"
+    )
+    mine = settings.changed(root=tmp_path / "data" / "mine")
+    assert actions.start(places, form.as_text(mine), "") == "new"
+    assert started == [tmp_path / "data" / "mine"]
+    monkeypatch.setattr(state, "TRAINING", False)
+    with pytest.raises(gr.Error, match="it trains nothing"):
+        actions.start(places, form.as_text(mine), "")

@@ -1,0 +1,131 @@
+"""The Train tab with what ships: records are looked at, never gone on with; folders are chosen by clicks."""
+
+import json
+import shutil
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from vkd.training import settings
+from vkd.training.presets import PRESETS
+from vkd.ui import components, dataset, state
+from vkd.ui.state import Places
+from vkd.ui.train import actions, attention, board, runs, tab
+
+SCORES = {"i2v": {"map": 0.5, "map_trapezoid": 0.5, "map_standard": 0.52, "top1": 0.61}}
+
+
+@pytest.fixture
+def root(tmp_path: Path, tiny_pair: tuple[Path, Path]) -> Path:
+    """The records of a teacher and its student, whose settings name folders of another machine."""
+    for number, (folder, stage) in enumerate(zip(tiny_pair, ("teacher", "student"), strict=True)):
+        made = shutil.copytree(folder, tmp_path / f"street-tiny-{stage}")
+        config = json.loads((made / "config.json").read_text())
+        (made / "config.json").write_text(json.dumps({**config, "scores": SCORES}))
+        settings.save(PRESETS[f"street-tiny-{stage}"].settings(), made / "settings.json")
+        told = [
+            {"kind": "started", "epoch": 0, "time": 1.0 + number, "epochs": 2},
+            {"kind": "epoch", "epoch": 1, "time": 2.0 + number, "losses": {"total": 1.0}},
+            {"kind": "scores", "epoch": 1, "time": 3.0 + number, "scores": SCORES},
+            {"kind": "finished", "epoch": 2, "time": 4.0 + number, "scores": SCORES},
+        ]
+        (made / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in told))
+        (made / "record.json").write_text("{}")
+    return tmp_path
+
+
+def test_a_page_opens_with_the_student_and_its_teacher(root: Path):
+    """Whatever the order in which a clone wrote the files; the teacher's level is on the student's plots."""
+    (root / "street-tiny-teacher" / "events.jsonl").touch()
+    found = runs.look_at_all(root)
+    assert runs.first_shown(found) == ["street-tiny-student", "street-tiny-teacher"]
+    message = runs.news(root, ["street-tiny-student"], {})
+    assert message is not None
+    levels = message["runs"]["street-tiny-student"]["references"]
+    assert {(line["text"], line["dash"]) for line in levels} == {("teacher", "dash")}
+    assert "teacher 50.0 %" in board.headline_html(found[0])
+
+
+def test_ones_own_runs_come_before_records(root: Path):
+    mine = root / "mine"
+    mine.mkdir()
+    settings.save(PRESETS["street-tiny-teacher"].settings(), mine / "settings.json")
+    assert runs.look_at_all(root)[0].name == "mine"
+
+
+def test_a_record_is_neither_resumed_nor_deleted(root: Path):
+    places, name = Places.of(root), "street-tiny-student"
+    before = sorted(root.rglob("*"))
+    buttons = tab.look(places, [name], {})[-3:]
+    assert [button["interactive"] for button in buttons] == [False, False, False]
+    with pytest.raises(gr.Error, match=r"a finished run without its training\.pt"):
+        actions.resume(places, name)
+    with pytest.raises(gr.Error, match="came with the app"):
+        actions.delete(places, name, name)
+    assert sorted(root.rglob("*")) == before
+    assert "it cannot go on" in board.headline_html(runs.look(root, name))
+    assert "stayed where it was trained" in board.log_html(root, [name])
+
+
+def test_the_pair_in_the_repository_is_shown_from_the_first_second():
+    root = Path(__file__).parents[2] / "checkpoints"
+    found = [run for run in runs.look_at_all(root) if run.record]
+    assert [(run.name, run.state) for run in found] == [
+        ("street-mobilenet-student", "finished"),
+        ("street-mobilenet-teacher", "finished"),
+    ]
+    looks = attention.news(found[0].folder, {})
+    assert looks is not None
+    assert looks["teacher"]
+    assert len(looks["epochs"]) >= 3
+    assert all(row["picture"].startswith("data:image/jpeg") for row in looks["probes"] + looks["gallery"])
+
+
+def test_the_gallerys_row_counts_the_queries_in_it(small_street: Path):
+    rows, _ = dataset.check("street", str(small_street))
+    by_split = {row["split"]: row for row in rows}
+    assert by_split["gallery*"]["tracklets"] == by_split["query"]["tracklets"] > 0
+    assert by_split["gallery*"]["images"] == by_split["query"]["images"]
+    assert "with the queries, which are gallery items too" in dataset.as_html(rows, [])
+
+
+# --- folders of this machine --------------------------------------------------------------------------------
+
+
+def test_folders_are_listed_without_hidden_ones_and_say_what_they_hold(tmp_path: Path, small_street: Path):
+    (tmp_path / "street").symlink_to(small_street)
+    for name in ("Photos", ".ssh", "<b>odd"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file.txt").write_text("no folder")
+    html, here, data = components.list_folders(Places.of(tmp_path), str(tmp_path))
+    assert here == data["folder"] == str(tmp_path)
+    assert data["parent"] == str(tmp_path.parent)
+    assert data["folders"] == ["<b>odd", "Photos", "street"]
+    assert "&lt;b&gt;odd" in html
+    assert "<b>odd" not in html
+    assert html.count("<b>street</b>") == 1
+    _, _, data = components.list_folders(Places.of(tmp_path), str(small_street))
+    assert data["kind"] == "street"
+
+
+@pytest.mark.parametrize("written", ["gone/deeper", "street.txt", "x" * 5000, "nul\0byte"])
+def test_a_path_that_is_no_folder_begins_at_the_nearest_one(tmp_path: Path, written: str):
+    (tmp_path / "street.txt").write_text("a file")
+    _, here, _ = components.list_folders(Places.of(tmp_path), f"{tmp_path}/{written}")
+    assert here == str(tmp_path)
+
+
+def test_a_folder_of_very_many_is_cut_off_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(components, "MOST", 2)
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    html, _, data = components.list_folders(Places.of(tmp_path), str(tmp_path))
+    assert data["folders"] == ["a", "b"]
+    assert "1 more are not shown" in html
+
+
+def test_a_public_demo_shows_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(state, "DEMO", True)
+    with pytest.raises(gr.Error, match="public demo"):
+        components.list_folders(Places.of(tmp_path), str(tmp_path))

@@ -1,0 +1,187 @@
+"""vkd hub: what is printed, the exit code, and that a token is never an argument."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.hub_server import Hub
+from tests.unit.hub import test_pull, test_push
+from tests.unit.hub.test_pull import is_clean
+from tests.unit.hub.test_push import run  # noqa: F401 (a fixture)
+from vkd.cli.main import main
+from vkd.hub.pull import plan
+from vkd.models import checkpoint
+
+NAMES = ("tiny-teacher", "tiny-student")
+TOKEN = f"hf_{'T' * 34}"
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints"
+
+
+def vkd(*words: object) -> int:
+    return main(["hub", *map(str, words)])
+
+
+def test_pull_says_where_what_and_how(served: Hub, root: Path, capsys: Captured, monkeypatch):
+    where = ("--root", root, "--endpoint", served.endpoint)
+    assert vkd("pull", "user/tiny-student", "--pair", *where) == 0
+    commits = {
+        name: served.repositories["models", f"user/{name}"].refs["main"][:8]
+        for name in ("tiny-teacher", "tiny-student")
+    }
+    lines = [f"{root / name}: user/{name} at {commit}" for name, commit in commits.items()]
+    assert capsys.readouterr().out.splitlines() == lines
+    assert vkd("pull", "user/tiny-teacher", *where) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{lines[0]}, there already"]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert vkd("pull", "user/tiny-teacher", "--name", "mine", *where) == 0
+    assert capsys.readouterr().out.endswith(", from the cache: the Hub is out of reach\n")
+    assert {path.name for path in checkpoint.find(root)} == {"tiny-teacher", "tiny-student", "mine"}
+
+
+def test_push_shows_its_plan_and_says_where_it_went(hub: Hub, run: Path, capsys: Captured, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    assert vkd("push", run, "user/tiny", "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("Would send to user/tiny:\n")
+    assert not hub.requests
+    assert vkd("push", run, "user/tiny", "--endpoint", hub.endpoint) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[:-1] == shown.replace("Would send", "Sending").splitlines()
+    assert out.splitlines()[-1].startswith(f"{hub.endpoint}/user/tiny/commit/")
+    assert "Stays here: " in out
+    assert "training.pt" in out
+    assert hub.token not in out + err
+    assert hub.repositories["models", "user/tiny"].private
+
+
+def test_push_public_to_a_branch_and_as_a_proposal(hub: Hub, run: Path, capsys: Captured, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    where = ("user/tiny", "--public", "--endpoint", hub.endpoint)
+    assert vkd("push", run, *where, "--revision", "v2", "--message", "Two") == 0
+    (run / "best.safetensors").unlink()
+    assert vkd("push", run, *where, "--pull-request") == 0
+    assert capsys.readouterr().out.endswith("/user/tiny/discussions/1\n")
+    repository = hub.repositories["models", "user/tiny"]
+    assert not repository.private
+    assert repository.titles[repository.refs["v2"]] == "Two"
+
+
+def test_the_login_s_token_is_used(hub: Hub, run: Path):  # noqa: F811
+    from huggingface_hub import constants
+
+    place = Path(constants.HF_TOKEN_PATH)
+    place.parent.mkdir(parents=True)
+    place.write_text(hub.token)
+    assert vkd("push", run, "user/tiny", "--endpoint", hub.endpoint) == 0
+
+
+def test_card_is_printed_or_written(tiny_pair: tuple[Path, Path], tmp_path: Path, capsys: Captured):
+    assert vkd("card", tiny_pair[1], "--repo", "user/tiny", "--teacher", "user/teacher") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("---\n")
+    assert "base_model: user/teacher" in text
+    assert vkd("card", tiny_pair[0], "--out", tmp_path / "README.md") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'README.md'}\n"
+    assert (tmp_path / "README.md").read_text().startswith("---\n")
+
+
+def test_the_card_is_the_one_that_a_push_would_send(run: Path, capsys: Captured):  # noqa: F811
+    assert vkd("card", run, "--repo", "user/mine") == 0
+    text = capsys.readouterr().out
+    assert "(curves.png)" in text
+    assert text == plan(run, "user/mine").card
+
+
+@pytest.mark.parametrize("name", test_pull.TROUBLES)
+def test_trouble_with_a_pull_is_one_sentence(
+    served: Hub,
+    root: Path,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+):
+    make, _, words = test_pull.TROUBLES[name]
+    options = {"repo": "user/tiny-teacher", "endpoint": served.endpoint} | (make(served) or {})
+    if token := options.pop("token", None):
+        monkeypatch.setenv("HF_TOKEN", token)
+    flags = [word for key, value in options.items() if key != "repo" for word in (f"--{key}", value)]
+    assert vkd("pull", options["repo"], "--root", root, *flags) == 1
+    _said_so(capsys, words)
+    assert is_clean(root)
+
+
+@pytest.mark.parametrize("name", test_push.TROUBLES)
+def test_trouble_with_a_push_is_one_sentence(
+    hub: Hub,
+    run: Path,  # noqa: F811
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+):
+    make, _, words = test_push.TROUBLES[name]
+    options = {"repo": "user/tiny", "token": hub.token, "private": True} | (make(hub) or {})
+    if token := options.pop("token"):
+        monkeypatch.setenv("HF_TOKEN", token)
+    repo, private, proposal = options.pop("repo"), options.pop("private"), options.pop("pull_request", False)
+    flags = ["--public"] * (not private) + ["--pull-request"] * proposal
+    for key, value in ({"endpoint": hub.endpoint} | options).items():
+        flags.append(f"--{key}={value}")
+    assert vkd("push", run, repo, *flags) == 1
+    _said_so(capsys, words)
+
+
+def _said_so(capsys: Captured, words: str) -> None:
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1, err
+    assert err.startswith("vkd hub: ")
+    assert re.search(words, err), err
+    assert "hf_" not in err.replace("hf_…", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "choose pull, push or card"),
+        (("send",), "there is no 'send'"),
+        (("pull",), "REPO"),
+        (("pull", "user/tiny", "--token", "hf_x"), "--token"),
+        (("push", "x", "user/tiny", "--token", "hf_x"), "--token"),
+    ],
+)
+def test_wrong_arguments_are_told(capsys: Captured, words: tuple[str, ...], said: str):
+    with pytest.raises(SystemExit) as caught:
+        vkd(*words)
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert said in out + err
+
+
+def test_help_names_the_three_deeds(capsys: Captured):
+    assert vkd("--help") == 0
+    shown = capsys.readouterr().out
+    assert all(f"vkd hub {deed}" in shown or f"| {deed}" in shown for deed in ("pull", "push", "card"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("hub", "pull", "user/tiny", "--token", TOKEN),
+        ("hub", "push", "folder", "user/tiny", f"--token={TOKEN}"),
+        ("hub", "card", "folder", TOKEN),
+        ("import", "zoo.zip", "out", "--push", TOKEN),
+    ],
+)
+def test_a_token_is_no_argument_and_is_not_repeated(capsys: Captured, words: tuple[str, ...]):
+    """Anybody on this machine can read the arguments of a process."""
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert "a token is no argument" in err
+    assert "hf_" not in out + err

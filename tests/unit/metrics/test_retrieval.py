@@ -1,0 +1,291 @@
+"""Scores against the reference's numbers, against a plain reading of the rules, and where nothing changes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vkd.metrics import ranking, retrieval
+
+PROBLEMS = range(5)
+
+
+@pytest.fixture(scope="module")
+def problems() -> dict[str, np.ndarray]:
+    with np.load(Path(__file__).parents[2] / "golden" / "evaluation.npz") as file:
+        return dict(file)
+
+
+def labels_in(problems, number) -> list[np.ndarray]:
+    return [problems[f"prob{number}__{key}"] for key in ("q_pids", "g_pids", "q_camids", "g_camids")]
+
+
+def by_the_rules(distmat, q_ids, g_ids, q_cams, g_cams) -> dict[str, np.ndarray]:
+    """One query after the other, one rank after the other, with nothing clever."""
+    out = {"ap_trapezoid": [], "ap_standard": [], "inp": [], "first_match": [], "nearest": []}
+    for row, identity, camera in zip(distmat, q_ids, q_cams, strict=True):
+        ranked = sorted(range(len(g_ids)), key=lambda item: (row[item], item))
+        ranked = [g for g in ranked if not (g_ids[g] == identity != -1 and g_cams[g] == camera != -1)]
+        hits = [g_ids[g] == identity != -1 for g in ranked]
+        out["nearest"].append(ranked[0] if ranked else -1)
+        precision, area, precisions, last, first = 1.0, 0.0, [], 0, 0
+        for rank, hit in enumerate(hits, 1):
+            earlier, precision = precision, sum(hits[:rank]) / rank
+            if hit:
+                area += (earlier + precision) / 2 / sum(hits)
+                precisions.append(precision)
+                first, last = first or rank, rank
+        out["ap_trapezoid"].append(area if first else np.nan)
+        out["ap_standard"].append(np.mean(precisions) if first else np.nan)
+        out["inp"].append(sum(hits) / last if first else np.nan)
+        out["first_match"].append(first)
+    return {name: np.array(values) for name, values in out.items()}
+
+
+def assert_same(ours: retrieval.Scores, theirs: dict[str, np.ndarray], tolerance: float = 1e-12) -> None:
+    for name, values in theirs.items():
+        np.testing.assert_allclose(getattr(ours, name), values, rtol=0, atol=tolerance, err_msg=name)
+    first = theirs["first_match"]
+    assert ours.valid_queries == (first > 0).sum()
+    curve = [((first > 0) & (first <= k)).sum() / (first > 0).sum() for k in range(1, ours.gallery + 1)]
+    np.testing.assert_allclose(ours.cmc, curve, rtol=0, atol=tolerance)
+    for mean, each in (("map_trapezoid", "ap_trapezoid"), ("map_standard", "ap_standard"), ("minp", "inp")):
+        assert getattr(ours, mean) == pytest.approx(np.nanmean(theirs[each]), abs=tolerance)
+
+
+@st.composite
+def rankings(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Small rankings with ties, junk, distractors, unknown cameras and at least one valid query."""
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    queries, gallery = draw(st.integers(1, 8)), draw(st.integers(2, 90))
+    identities, cameras = draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    levels = draw(st.sampled_from([3, 1000, 10**9]))
+    distmat = (generator.integers(0, levels, (queries, gallery)) / levels).astype(np.float32)
+    q_ids, g_ids = (generator.integers(-1, identities, n) for n in (queries, gallery))
+    q_cams, g_cams = (generator.integers(-1, cameras, n) for n in (queries, gallery))
+    q_ids[0] = g_ids[0] = 0
+    q_cams[0], g_cams[0] = -1, 0
+    return distmat, q_ids, g_ids, q_cams, g_cams
+
+
+@pytest.mark.parametrize("number", PROBLEMS)
+def test_scores_are_the_references(problems, number):
+    def expected(name: str) -> np.ndarray:
+        return problems[f"prob{number}__{name}"]
+
+    ours = retrieval.score(expected("distmat"), *labels_in(problems, number))
+    np.testing.assert_allclose(ours.cmc, expected("cmc_curve"), rtol=0, atol=1e-9)
+    np.testing.assert_allclose([ours.top(k) for k in (1, 5, 10)], expected("cmc_1_5_10"), rtol=0, atol=1e-9)
+    assert ours.map == ours.map_trapezoid == pytest.approx(float(expected("mAP")), abs=1e-9)
+    assert ours.map_standard == pytest.approx(float(expected("map_standard")), abs=1e-9)
+    assert ours.minp == pytest.approx(float(expected("mINP")), abs=1e-9)
+    assert ours.valid_queries == int(expected("num_valid_queries"))
+    wrong = np.flatnonzero(ours.first_match > 1)
+    np.testing.assert_array_equal(np.stack([wrong, ours.nearest[wrong]], axis=1), expected("wrong_matches"))
+
+
+@pytest.mark.parametrize("number", PROBLEMS)
+@pytest.mark.parametrize("chunk_bytes", [1, 5000, 2**30])
+def test_scores_from_embeddings_are_the_references_however_chunked(problems, number, chunk_bytes):
+    query, gallery = (problems[f"prob{number}__{side}_feats"] for side in "qg")
+    np.testing.assert_allclose(
+        retrieval.distances(query, gallery), problems[f"prob{number}__distmat"], rtol=0, atol=1e-6
+    )
+    ours = retrieval.score_features(query, gallery, *labels_in(problems, number), chunk_bytes=chunk_bytes)
+    assert ours.map_trapezoid == pytest.approx(float(problems[f"prob{number}__mAP"]), abs=1e-9)
+    assert ours.minp == pytest.approx(float(problems[f"prob{number}__mINP"]), abs=1e-9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(rankings(), st.sampled_from([0, 3, ranking.FEW_MATCHES]), st.sampled_from([1, 700, 2**20]))
+def test_scores_follow_the_rules(problem, few, chunk_bytes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "FEW_MATCHES", few)  # both ways of counting ranks
+        assert_same(retrieval.score(*problem, chunk_bytes=chunk_bytes), by_the_rules(*problem))
+
+
+@settings(max_examples=50, deadline=None)
+@given(rankings())
+def test_only_the_order_of_distances_matters(problem):
+    distmat, *labels = problem
+    once = retrieval.score(distmat, *labels)
+    again = retrieval.score(np.exp(3 * distmat.astype(np.float64)) - 7, *labels)
+    np.testing.assert_array_equal(once.ap_trapezoid, again.ap_trapezoid)
+    np.testing.assert_array_equal(once.first_match, again.first_match)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rankings(), st.integers(0, 2**32))
+def test_the_order_of_queries_and_without_ties_of_the_gallery_does_not_matter(problem, seed):
+    distmat, q_ids, g_ids, q_cams, g_cams = problem
+    generator = np.random.default_rng(seed)
+    distmat = np.argsort(generator.random(distmat.shape), axis=1).astype(np.float32)  # no ties
+    once = retrieval.score(distmat, q_ids, g_ids, q_cams, g_cams)
+    q, g = generator.permutation(len(q_ids)), generator.permutation(len(g_ids))
+    again = retrieval.score(distmat[q][:, g], q_ids[q], g_ids[g], q_cams[q], g_cams[g])
+    np.testing.assert_array_equal(once.ap_standard[q], again.ap_standard)
+    np.testing.assert_array_equal(once.cmc, again.cmc)
+    np.testing.assert_array_equal(
+        np.where(once.nearest[q] < 0, -1, once.nearest[q]), np.append(g, -1)[again.nearest]
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(rankings())
+def test_a_perfect_ranking_scores_one_and_matches_never_hurt(problem):
+    distmat, q_ids, g_ids, q_cams, g_cams = problem
+    perfect = distmat + 10 * (q_ids[:, None] != g_ids[None, :])
+    ours = retrieval.score(perfect, q_ids, g_ids, q_cams, g_cams)
+    assert ours.map_trapezoid == ours.map_standard == ours.minp == ours.top(1) == pytest.approx(1.0)
+    imperfect = retrieval.score(distmat, q_ids, g_ids, q_cams, g_cams)
+    assert 0 < imperfect.map_trapezoid <= imperfect.map_standard <= 1
+    assert np.all(np.diff(imperfect.cmc) >= 0)
+    assert imperfect.cmc[-1] == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(rankings(), st.integers(0, 90))
+def test_junk_changes_nothing(problem, position):
+    distmat, q_ids, g_ids, q_cams, g_cams = problem
+    distmat, q_ids, q_cams = distmat[:1], np.array([1]), np.array([2])
+    g_ids[0], g_cams[0] = 1, -1
+    once = retrieval.score(distmat, q_ids, g_ids, q_cams, g_cams)
+    place = position % len(g_ids)
+    again = retrieval.score(
+        np.insert(distmat, place, 0, axis=1),
+        q_ids,
+        np.insert(g_ids, place, 1),
+        q_cams,
+        np.insert(g_cams, place, 2),
+    )
+    np.testing.assert_array_equal(once.ap_standard, again.ap_standard)
+    np.testing.assert_array_equal(once.first_match, again.first_match)
+
+
+def test_junk_is_taken_out_and_distractors_stay():
+    # One query (identity 1, camera 0): junk, distractor, match, other identity in the same camera, match.
+    ours = retrieval.score([[0.0, 0.1, 0.2, 0.3, 0.4]], [1], [1, 0, 1, 2, 1], [0], [0, 0, 1, 0, 2])
+    assert ours.first_match.tolist() == [2]
+    assert ours.nearest.tolist() == [1]
+    assert ours.map_standard == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert ours.map_trapezoid == pytest.approx(((0 / 1 + 1 / 2) / 2 + (1 / 3 + 2 / 4) / 2) / 2)
+    assert ours.minp == pytest.approx(2 / 4)
+
+
+def test_an_unknown_camera_is_never_junk_and_an_unknown_identity_never_a_match():
+    unknown = retrieval.score([[0.1, 0.2]], [1], [1, 2], [-1], [-1, -1])
+    assert unknown.valid_queries == 1
+    half = retrieval.score([[0.1, 0.2], [0.1, 0.2]], [-1, 1], [-1, 1], [-1, -1], [-1, -1])
+    assert half.first_match.tolist() == [0, 2]
+
+
+def test_ties_are_ranked_by_gallery_position():
+    ids = [2, 1, 3, 1]
+    assert retrieval.score([[0.5] * 4], [1], ids, [0], [1] * 4).first_match.tolist() == [2]
+    assert retrieval.score([[0.5] * 4], [1], ids[::-1], [0], [1] * 4).first_match.tolist() == [1]
+
+
+def test_a_small_gallery_has_a_short_curve():
+    ours = retrieval.score([[0.2, 0.1, 0.3]], [1], [1, 2, 1], [0], [1, 1, 1])
+    assert ours.cmc.tolist() == [0, 1, 1]
+    assert (ours.top(1), ours.top(5), ours.top(20)) == (0, 1, 1)
+    with pytest.raises(ValueError, match="start at 1"):
+        ours.top(0)
+
+
+def test_a_result_says_which_number_it_is():
+    ours = retrieval.score(
+        [[0.2, 0.1]], [1], [1, 2], [0], [1, 1], protocol="i2v", dataset="mars", queries_in_gallery=True
+    )
+    assert ours.label == "mars I2V, trapezoid AP, queries in the gallery"
+    as_dict = ours.as_dict()
+    told = ("dataset", "protocol", "ap", "queries_in_gallery", "queries", "valid_queries", "gallery")
+    assert [as_dict[key] for key in told] == ["mars", "i2v", "trapezoid", True, 1, 1, 2]
+    assert all(isinstance(number, float) for number in ours.numbers().values())
+    other = retrieval.score([[0.2, 0.1]], [1], [1, 2], [0], [1, 1], convention="standard")
+    assert other.label == "standard AP, queries not in the gallery"
+    assert (other.map, ours.map) == (0.5, 0.25)
+    assert other.ap is other.ap_standard
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 10_000])
+def test_memory_is_bounded_by_the_chunk(chunk_bytes):
+    generator = np.random.default_rng(0)
+    query, gallery = generator.random((50, 4)), generator.random((100, 4))
+    starts: list[int] = []
+    retrieval.score_features(
+        query,
+        gallery,
+        np.zeros(50),
+        np.zeros(100),
+        np.zeros(50),
+        np.ones(100),
+        chunk_bytes=chunk_bytes,
+        progress=lambda steps: (starts.append(start) or start for start in steps),
+    )
+    rows = max(1, chunk_bytes // 400)
+    assert starts == list(range(0, 50, rows))
+
+
+@pytest.mark.parametrize(
+    ("q_ids", "g_ids", "q_cams", "g_cams", "reason"),
+    [
+        ([1, 2], [3, 4, 5], [0, 0], [1, 1, 1], "none of the identities of the 2 queries"),
+        ([1, 2], [1, 2, 2], [0, 0], [0, 0, 0], "comes from the query's own camera.* camera −1"),
+        ([-1, -1], [-1, 2, 2], [0, 0], [1, 1, 1], "none of the identities"),
+        ([], [1, 2, 2], [], [0, 0, 0], "there are 0 queries and 3 gallery items"),
+    ],
+)
+def test_no_valid_query_is_told_with_its_reason(q_ids, g_ids, q_cams, g_cams, reason):
+    with pytest.raises(ValueError, match=f"No query of street I2V has a match.*{reason}"):
+        retrieval.score(
+            np.zeros((len(q_ids), 3)), q_ids, g_ids, q_cams, g_cams, dataset="street", protocol="i2v"
+        )
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none_are_told(bad):
+    query, gallery = np.ones((3, 4)), np.ones((5, 4))
+    labels = ([1] * 3, [1] * 5, [0] * 3, [1] * 5)
+    distmat = np.ones((3, 5))
+    query[2, 1] = gallery[4, 0] = distmat[1, 3] = bad
+    with pytest.raises(ValueError, match="gallery item 4 holds NaN"):
+        retrieval.score_features(np.ones((3, 4)), gallery, *labels)
+    with pytest.raises(ValueError, match="query item 2 holds NaN"):
+        retrieval.score_features(query, np.ones((5, 4)), *labels, chunk_bytes=1)
+    with pytest.raises(ValueError, match="query 1 are not all finite"):
+        retrieval.score(distmat, *labels)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: retrieval.distances(np.ones((2, 3)), np.ones((2, 4))), "widths 3 and 4"),
+        (lambda: retrieval.distances(np.ones(3), np.ones((2, 3))), "query embeddings must be a matrix"),
+        (lambda: retrieval.score(np.ones(3), [1], [1], [0], [1]), "matrix of queries × gallery"),
+        (lambda: retrieval.score(np.ones((1, 2)), [1], [1], [0], [1]), "gallery identities must be 2"),
+        (lambda: retrieval.score(np.ones((1, 2)), [1], [1, 1], [0, 0], [1, 1]), "query cameras must be 1"),
+        (
+            lambda: retrieval.score(np.ones((1, 1)), [1], [1], [0], [1], convention="area"),
+            "'area'.*trapezoid",
+        ),
+    ],
+)
+def test_wrong_shapes_are_told_in_a_sentence(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call()
+
+
+def test_a_zero_embedding_is_far_from_everything_and_length_does_not_matter():
+    query, gallery = np.array([[0.0, 0.0], [3e-3, 4e-3]]), np.array([[30.0, 40.0], [-4.0, 3.0]])
+    np.testing.assert_allclose(retrieval.distances(query, gallery), [[1, 1], [0, 1]], atol=1e-7)
+
+
+def test_whole_distances_are_ranked_as_floating_ones():
+    distmat = np.array([[0, 3, 1, 2], [2, 0, 3, 1]])
+    labels = [1, 2], [1, 1, 2, 2], [0, 0], [0, 1, 0, 1]  # an item of each query is junk
+    whole, floating = retrieval.score(distmat, *labels), retrieval.score(distmat.astype(float), *labels)
+    assert np.array_equal(whole.ap_trapezoid, floating.ap_trapezoid)
+    assert np.array_equal(whole.nearest, floating.nearest)

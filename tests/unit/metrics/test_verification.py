@@ -1,0 +1,82 @@
+"""Same or not: histograms of pair scores against a brute-force count, thresholds that keep their promise."""
+
+import numpy as np
+import pytest
+
+from vkd.metrics.verification import BINS, PairScores, pair_scores
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """30 queries and 200 gallery items of 8 known identities, with junk, distractors and unknown ones."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(9, 16))
+
+    def side(count: int, low: int):
+        ids = rng.integers(low, 9, count)
+        return centres[ids] + rng.normal(size=(count, 16)), ids, rng.integers(-1, 3, count)
+
+    return side(30, 1), side(200, -1)
+
+
+def brute_force(crowd) -> tuple[list[float], list[float]]:
+    (q, q_ids, q_cams), (g, g_ids, g_cams) = crowd
+    true, false = [], []
+    for a in range(len(q)):
+        for b in range(len(g)):
+            cosine = float(q[a] @ g[b] / np.linalg.norm(q[a]) / np.linalg.norm(g[b]))
+            if -1 in (q_ids[a], g_ids[b]):
+                continue
+            if q_ids[a] != g_ids[b]:
+                false.append(cosine)
+            elif q_cams[a] != g_cams[b] or q_cams[a] == -1:
+                true.append(cosine)
+    return true, false
+
+
+@pytest.fixture(scope="module")
+def found(crowd) -> PairScores:
+    (q, q_ids, q_cams), (g, g_ids, g_cams) = crowd
+    return pair_scores(q, g, q_ids, g_ids, q_cams, g_cams)
+
+
+def test_every_pair_is_counted_once_and_junk_never(crowd, found):
+    true, false = brute_force(crowd)
+    assert (found.true.sum(), found.false.sum()) == (len(true), len(false))
+    for counts, cosines in ((found.true, true), (found.false, false)):
+        expected, _ = np.histogram(cosines, bins=BINS, range=(-1, 1))
+        assert np.abs(np.cumsum(counts) - np.cumsum(expected)).max() <= 2  # rounding at an edge
+
+
+@pytest.mark.parametrize("chunk", [1, 1000])
+def test_the_size_of_a_chunk_changes_nothing(crowd, found, chunk, monkeypatch):
+    monkeypatch.setattr("vkd.metrics.verification._CHUNK_PAIRS", chunk)
+    (q, q_ids, q_cams), (g, g_ids, g_cams) = crowd
+    again = pair_scores(q, g, q_ids, g_ids, q_cams, g_cams)
+    assert np.abs(np.cumsum(again.false) - np.cumsum(found.false)).max() <= 2
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.01, 0.1, 0.5])
+def test_a_threshold_lets_no_more_strangers_pass_than_promised(crowd, found, rate):
+    true, false = map(np.array, brute_force(crowd))
+    threshold = found.threshold(rate)
+    assert threshold.false_rate <= rate
+    assert (false >= threshold.similarity).mean() == pytest.approx(threshold.false_rate, abs=1e-3)
+    assert (true >= threshold.similarity).mean() == pytest.approx(threshold.true_rate, abs=5e-3)
+    # One bin lower would let too many pass.
+    assert (false >= threshold.similarity - 2 / BINS).mean() > rate - 1e-3
+
+
+def test_nobody_passes_at_rate_zero_and_everybody_at_one(found):
+    assert found.threshold(0).false_rate == 0
+    everybody = found.threshold(1)
+    assert (everybody.similarity, everybody.false_rate, everybody.true_rate) == (-1, 1, 1)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        found.threshold(1.5)
+
+
+def test_shares_for_drawing_add_up(found):
+    middles, true, false = found.shares()
+    assert len(middles) == len(true) == 80
+    assert true.sum() == pytest.approx(1)
+    assert false.sum() == pytest.approx(1)

@@ -1,0 +1,169 @@
+"""`vkd import` and `vkd export`: networks that come from elsewhere and go elsewhere."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import pydantic
+
+from vkd.cli.evaluate import WEIGHTS, Weights
+from vkd.cli.hub import ENDPOINT, quiet_client
+from vkd.cli.options import argument, bar, flag, parse, refuse
+from vkd.training.settings import Choice
+
+if TYPE_CHECKING:
+    from vkd.models.zoo import Converted, Listed
+
+
+def _formats() -> Iterable[str]:
+    from vkd.models.export import FORMATS
+
+    return FORMATS
+
+
+class ImportFlags(pydantic.BaseModel):
+    folder: Path = argument(
+        "Folder of the authors' code, with params/ and chk/; or a zip or a folder of many such folders."
+    )
+    out: Path | None = argument(
+        "Folder of the new checkpoint; must not hold one. Of a zip or a tree: the folder of the new folders.",
+        None,
+    )
+    only: str = flag("*", "Of a zip or a tree: the networks whose name or path fits this pattern, as *mars*.")
+    list_only: bool = flag(False, "Only say which networks a zip or a tree holds.", name="list")
+    name: str | None = flag(None, "File in chk/; none: the last one.")
+    image_size: tuple[int, int] | None = flag(None, "Height and width; none: those of its data set.")
+    half: bool = flag(False, "Store 16-bit weights: half the size.")
+    push: str | None = flag(
+        None, "Send each new checkpoint on to this user or organisation, as USER/its name."
+    )
+    public: bool = flag(False, "With --push: new repositories are public; an old one may be.")
+    endpoint: str | None = flag(None, ENDPOINT)
+
+
+def import_(argv: Sequence[str]) -> int:
+    about = (
+        "Turn networks of the paper's authors into checkpoints of ours; nothing in them is executed. "
+        "Of a zip or a tree a report says what became of each; exit code 0: all converted (and sent, with "
+        "--push, which needs `hf auth login` or HF_TOKEN), 1: not all."
+    )
+    (flags,) = parse("vkd import", about, argv, [ImportFlags])
+    if flags.image_size is not None and not all(8 <= side <= 4096 for side in flags.image_size):
+        refuse("vkd import", "--image-size: height and width must be from 8 to 4096 pixels")
+    if flags.out is None and not flags.list_only:
+        refuse("vkd import", "OUT: say where the checkpoint goes")
+    from vkd.models import zoo
+
+    if flags.list_only:
+        return _list(zoo.survey(flags.folder, flags.only, flags.name))
+    assert flags.out is not None
+    if flags.push is not None:
+        from vkd.hub.listings import check_repo
+
+        check_repo(f"{flags.push}/network")
+    if zoo.single(flags.folder):
+        return _import_one(flags, flags.out)
+    report = zoo.convert(
+        flags.folder,
+        flags.out,
+        flags.only,
+        flags.name,
+        image_size=flags.image_size,
+        half=flags.half,
+        progress=bar("networks"),
+    )
+    sent = _send(flags, [(line.network.name, line.folder) for line in report if line.folder])
+    return _report(report, sent)
+
+
+def _send(flags: ImportFlags, folders: "Sequence[tuple[str, Path]]") -> dict[str, str]:
+    """Push each folder, if that is asked for; → name → what became of it, in words that go on a sentence."""
+    out: dict[str, str] = {}
+    if flags.push is None:
+        return out
+    from vkd.hub import pull
+
+    for name, folder in folders:
+        try:
+            with quiet_client():
+                url = pull.push(
+                    folder, f"{flags.push}/{name}", private=not flags.public, endpoint=flags.endpoint
+                )
+            out[name] = f"sent to {url}"
+        except (ValueError, OSError) as error:
+            out[name] = f"not sent because {' '.join(str(error).split())}"
+            if isinstance(error, ConnectionError | PermissionError):  # it would be so with the others too
+                out |= {other: f"not sent, as {name} was not" for other, _ in folders if other not in out}
+                break
+    return out
+
+
+def _import_one(flags: ImportFlags, out: Path) -> int:
+    from vkd.models import checkpoint
+
+    if (out / "config.json").exists():
+        raise ValueError(f"{out} holds a checkpoint already: choose another folder.")
+    checkpoint.convert_authors(flags.folder, out, flags.name, image_size=flags.image_size, half=flags.half)
+    config = checkpoint.read_config(out)
+    dataset = config.dataset or "data set unknown"
+    sent = _send(flags, [(out.resolve().name, out)]).get(out.resolve().name, "")
+    print(f"{out}: {config.backbone}, {config.identities} identities, {dataset}{sent and ', '}{sent}")
+    return int(sent.startswith("not"))
+
+
+def _table(rows: "Sequence[tuple[Listed, str]]", last: str) -> str:
+    head = f"| network | backbone | identities | data set | {last} |\n|---|---|--:|---|---|"
+    lines = [
+        f"| {network.name} | {network.backbone or '?'} | {network.identities or '?'} "
+        f"| {network.dataset or '?'} | {words.replace('|', '/')} |"
+        for network, words in rows
+    ]
+    return "\n".join([head, *lines])
+
+
+def _list(networks: "Sequence[Listed]") -> int:
+    from vkd.io import archives
+
+    rows = [
+        (network, f"refused because {network.reason}" if network.reason else
+         f"{archives.label(network.weights)}, {network.size / 2**20:.1f} MiB")
+        for network in networks
+    ]  # fmt: skip
+    print(_table(rows, "weights"))
+    return 0
+
+
+def _report(report: "Sequence[Converted]", sent: dict[str, str]) -> int:
+    rows = []
+    for line in report:
+        words = f"converted to {line.folder}" if line.folder else f"refused because {line.reason}"
+        pushed = sent.get(line.network.name)
+        rows.append((line.network, f"{words}, {pushed}" if pushed else words))
+    print(_table(rows, "what became of it"))
+    done = sum(line.folder is not None for line in report)
+    left = sum(words.startswith("not") for words in sent.values())
+    print(f"{done} of {len(report)} converted{f', {left} not sent' if left else ''}.")
+    return 0 if done == len(report) and not left else 1
+
+
+class ExportFlags(pydantic.BaseModel):
+    checkpoint: Path = argument("Checkpoint folder.")
+    out: Path = argument("File (.onnx, .pt2) or, for authors, folder to write; must not exist.")
+    to: Annotated[str, Choice(_formats)] = flag(
+        "onnx", "ONNX, a program of torch.export, or a folder in the layout of the authors' code."
+    )
+    weights: Weights = flag("auto", WEIGHTS)
+
+
+def export(argv: Sequence[str]) -> int:
+    about = (
+        "Write a network for other programs; what is written is run and compared before it takes its name. "
+        "ONNX and torch.export take images (tracklets, views, 3, height, width) and give embeddings."
+    )
+    (flags,) = parse("vkd export", about, argv, [ExportFlags])
+    from vkd.models import checkpoint
+    from vkd.models.export import export
+
+    found = checkpoint.load(flags.checkpoint, weights=flags.weights)
+    print(f"{export(found, flags.out, flags.to)}: {found.config.backbone}, compared with {found.name}")
+    return 0

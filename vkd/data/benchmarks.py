@@ -1,0 +1,250 @@
+"""Readers of the published benchmarks, from the files of their official archives. No torch here.
+
+Each reader takes the data set's folder and returns `Splits`; none of them touches a picture file, so half a
+million frame names are read in a second or two. Whether the pictures exist is asked separately
+(`datasets.read`).
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from vkd.data.tracklets import Splits, Tracklet, first_frames
+
+_DUKE_FRAME = re.compile(r"(\d+)_C(\d+)")
+_COMMON = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif")
+PICTURES = (*_COMMON, ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+"""Extensions (lower case) by which a file counts as a picture."""
+
+
+def read_mars(root: Path, *, queries_in_gallery: bool = True) -> Splits:
+    """MARS: `bbox_train`, `bbox_test` and the five files of `info`.
+
+    Track rows are (start, end, identity, camera), 1-based and inclusive, cameras from 1. Identity -1 is
+    junk and dropped; identity 0 is a distractor and stays in the gallery. The query picture is the first
+    frame of the query tracklet. The published protocol counts query tracklets as gallery items too (without
+    them 140 of the 1980 queries have no match), which `queries_in_gallery=False` turns off.
+    """
+    info = root / "info"
+    train = _mars_tracks(root, "bbox_train", info / "train_name.txt", info / "tracks_train_info.mat")
+    test = _mars_tracks(root, "bbox_test", info / "test_name.txt", info / "tracks_test_info.mat")
+    chosen = _matrix(info / "query_IDX.mat").ravel() - 1
+    for index in chosen:
+        if not (0 <= index < len(test)) or test[index] is None:
+            raise ValueError(
+                f"{info / 'query_IDX.mat'} names track {index + 1}, which tracks_test_info.mat does not have "
+                "or marks as junk."
+            )
+    queries = tuple(track for index in chosen if (track := test[index]) is not None)
+    asked = set(chosen.tolist())
+    gallery = tuple(track for index, track in enumerate(test) if track is not None and index not in asked)
+    return Splits(
+        name="mars",
+        root=root,
+        train=tuple(track for track in train if track is not None),
+        query=queries,
+        gallery=gallery,
+        query_images=first_frames(queries),
+        gallery_images=first_frames(gallery),
+        queries_in_gallery=queries_in_gallery,
+    )
+
+
+def _mars_tracks(root: Path, folder: str, names_file: Path, rows_file: Path) -> list[Tracklet | None]:
+    """One entry per row of the track table; None for junk (identity -1)."""
+    names = _lines(names_file)
+    rows = _matrix(rows_file)
+    if rows.ndim != 2 or rows.shape[1] != 4:
+        raise ValueError(
+            f"{rows_file} holds a table of shape {rows.shape}; expected rows of start, end, identity, camera."
+        )
+    prefix = f"{root.as_posix()}/{folder}/"
+    tracks: list[Tracklet | None] = []
+    for number, (start, end, identity, camera) in enumerate(rows.tolist(), 1):
+        if not 1 <= start <= end <= len(names):
+            raise ValueError(
+                f"{rows_file} row {number} asks for frames {start} to {end}, "
+                f"but {names_file} has {len(names)} names."
+            )
+        if identity == -1:
+            tracks.append(None)
+            continue
+        chosen = names[start - 1 : end]
+        for name in (chosen[0], chosen[-1]):
+            if name[:4].isdigit() and int(name[:4]) != identity:
+                raise ValueError(
+                    f"{rows_file} row {number} is identity {identity}, but {names_file} has {name} there: "
+                    "the two files do not belong together."
+                )
+        frames = tuple([f"{prefix}{name[:4]}/{name}" for name in chosen])
+        tracks.append(Tracklet(frames, identity, camera - 1))
+    return tracks
+
+
+def read_duke(root: Path, *, grouping: str = "adjacent") -> Splits:
+    """Duke-Video-ReID: `train`, `query` and `gallery`, each
+    `<identity>/<tracklet>/<identity>_C<camera>_….jpg`.
+
+    grouping "adjacent" joins neighbouring tracklets of one identity and camera in path order, as the
+    published numbers were made; "folder" keeps each folder a tracklet of its own.
+    """
+    if grouping not in ("adjacent", "folder"):
+        raise ValueError(f"Unknown grouping {grouping!r} for Duke-Video-ReID: choose 'adjacent' or 'folder'.")
+    train, query, gallery = (
+        tuple(_duke_tracks(root / part, grouping)) for part in ("train", "query", "gallery")
+    )
+    return Splits(
+        name="duke",
+        root=root,
+        train=train,
+        query=query,
+        gallery=gallery,
+        query_images=first_frames(query),
+        gallery_images=first_frames(gallery),
+    )
+
+
+def is_duke_frame(file: str) -> bool:
+    """Whether a file is named as Duke-Video-ReID names its frames."""
+    return _DUKE_FRAME.match(file) is not None
+
+
+def _duke_tracks(folder: Path, grouping: str) -> Iterator[Tracklet]:
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is missing: Duke-Video-ReID needs the folders train, query and gallery."
+        )
+    # Paths are ordered part by part, not as strings: "0001/a" and "0001-b" must not interleave.
+    frames = [(directory, file) for directory, files in walk(folder) for file in files]
+    labelled = []
+    for directory, file in sorted(frames, key=lambda frame: [*frame[0].split("/"), frame[1]]):
+        found = _DUKE_FRAME.match(file)
+        if found is None:
+            raise ValueError(
+                f"{directory}/{file} does not look like a Duke-Video-ReID frame (<identity>_C<camera>_….jpg)."
+            )
+        where = directory if grouping == "folder" else ""
+        labelled.append(((where, int(found[1]), int(found[2]) - 1), f"{directory}/{file}"))
+    for (_, identity, camera), group in groupby(labelled, key=lambda entry: entry[0]):
+        yield Tracklet(tuple([path for _, path in group]), identity, camera)
+
+
+def read_veri(root: Path) -> Splits:
+    """VeRi-776: `name_train.txt`, `name_query.txt`, `test_track.txt` and the three picture folders.
+
+    A training tracklet is all pictures of one vehicle under one camera. A line of `test_track.txt` begins
+    with the track's name (`0002_c002_1.jpg` or the name of its first picture; only identity and camera are
+    taken from it), then its pictures. The query tracklet of a query picture is the first gallery track of
+    that vehicle and camera; a picture without one is a query of the image protocols only.
+    """
+    names = sorted(_lines(root / "name_train.txt"))
+    train = tuple(
+        Tracklet(tuple([_inside(root, "image_train", file) for file in files]), *key)
+        for key, files in groupby(names, key=lambda file: _vehicle(file, root / "name_train.txt"))
+    )
+    gallery = tuple(_veri_tracks(root))
+    queries = [(file, _vehicle(file, root / "name_query.txt")) for file in _lines(root / "name_query.txt")]
+    first: dict[tuple[int, int], Tracklet] = {}
+    for track in gallery:
+        first.setdefault((track.identity, track.camera), track)
+    return Splits(
+        name="veri",
+        root=root,
+        train=train,
+        query=tuple(first[key] for _, key in queries if key in first),
+        gallery=gallery,
+        query_images=tuple(Tracklet((_inside(root, "image_query", file),), *key) for file, key in queries),
+        gallery_images=tuple(Tracklet((frame,), t.identity, t.camera) for t in gallery for frame in t.frames),
+    )
+
+
+def _veri_tracks(root: Path) -> Iterator[Tracklet]:
+    tracks = root / "test_track.txt"
+    for number, line in enumerate(_lines(tracks), 1):
+        # Some copies of the file end each line with a space and some do not; split() takes both.
+        track, *files = line.split()
+        if not files:
+            raise ValueError(f"{tracks} line {number} names the track {track} but none of its pictures.")
+        yield Tracklet(tuple([_inside(root, "image_test", file) for file in files]), *_vehicle(track, tracks))
+
+
+def _vehicle(file: str, source: Path) -> tuple[int, int]:
+    found = re.match(r"(\d+)_c(\d+)_", file)
+    if found is None:
+        raise ValueError(f"{source} has the entry {file!r}; expected <vehicle>_c<camera>_….jpg.")
+    return int(found[1]), int(found[2]) - 1
+
+
+def read_street(root: Path) -> Splits:
+    """The synthetic street, in whichever benchmark's layout `street.json` says it was written."""
+    layout = "mars"
+    description = root / "street.json"
+    if description.is_file():
+        try:
+            layout = json.loads(description.read_text())["layout"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{description} is damaged ({error}): write the street again.") from error
+    readers: dict[str, Callable[[Path], Splits]] = {"mars": read_mars, "duke": read_duke, "veri": read_veri}
+    if layout not in readers:
+        raise ValueError(f"{description} gives the layout {layout!r}; expected mars, duke or veri.")
+    return replace(readers[layout](root), name="street")
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each directory below `folder` that has pictures, with their names. One listing per directory, no stat
+    per file."""
+    waiting = [folder.as_posix()]
+    while waiting:
+        directory = waiting.pop()
+        files: list[str] = []
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.startswith((".", "__MACOSX")):
+                    continue
+                if entry.name.lower().endswith(PICTURES):
+                    files.append(entry.name)
+                elif entry.is_dir():
+                    waiting.append(f"{directory}/{entry.name}")
+        if files:
+            yield directory, files
+
+
+def _inside(root: Path, folder: str, file: str) -> str:
+    return f"{root.as_posix()}/{folder}/{file}"
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a name list, stripped, without empty ones."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: it belongs to the data set's archive.")
+    try:
+        lines = [line for line in map(str.strip, path.read_text(encoding="utf-8-sig").split("\n")) if line]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file ({error.reason} at byte {error.start}).") from error
+    if not lines:
+        raise ValueError(f"{path} is empty.")
+    return lines
+
+
+def _matrix(path: Path) -> np.ndarray:
+    """The one numeric table of a MATLAB file, as integers."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: it belongs to the data set's archive.")
+    from scipy.io import loadmat  # takes a fifth of a second to import
+
+    try:
+        content = loadmat(path)
+    except Exception as error:  # scipy raises a different type for each way in which a file can be broken
+        raise ValueError(f"{path} cannot be read as a MATLAB file ({error}).") from error
+    tables = [value for key, value in content.items() if not key.startswith("__")]
+    if len(tables) != 1 or not np.issubdtype(tables[0].dtype, np.number) or tables[0].size == 0:
+        raise ValueError(f"{path} should hold one table of numbers; it holds {len(tables)} variables.")
+    if not np.isfinite(tables[0]).all():
+        raise ValueError(f"{path} holds values that are not numbers.")
+    return tables[0].astype(np.int64)

@@ -1,0 +1,225 @@
+"""A checkpoint is a folder: `config.json` says what the network is, `*.safetensors` are its weights.
+
+Reading is safe whatever the folder holds: nothing is unpickled, names and shapes are compared with what the
+config promises before any memory is taken, and what does not fit is refused in one sentence.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vkd.io import archives
+from vkd.models import reference
+from vkd.models.config import MEAN, STD, VERSION, Config, own_numbers, read_config, to_json, with_own_numbers
+from vkd.models.network import Net, empty, fit
+from vkd.models.reference import from_authors, to_authors
+
+__all__ = [
+    "MEAN",
+    "STD",
+    "VERSION",
+    "Checkpoint",
+    "Config",
+    "convert_authors",
+    "find",
+    "from_authors",
+    "load",
+    "load_authors",
+    "read_config",
+    "save",
+    "to_authors",
+    "weights_file",
+]
+
+_HALF_MAX = torch.finfo(torch.float16).max
+_DTYPES = {"F16", "BF16", "F32", "F64", "I64"}
+
+
+class Checkpoint(NamedTuple):
+    """A network in evaluation mode, what it is, and where it came from."""
+
+    net: Net
+    config: Config
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+
+def save(folder: str | Path, net: Net, config: Config, weights: str = "model", half: bool = False) -> None:
+    """Write `<weights>.safetensors` and `config.json` into `folder`, each under a temporary name and renamed.
+
+    With `half` the convolution and linear weights are stored as float16 (normalisation layers, and values
+    that float16 cannot hold, stay float32): half the size, and float32 again when loaded. The weights file
+    carries its epoch and scores too: `best.safetensors` keeps its own when `config.json` moves on to the
+    last epoch. Raises ValueError if `config` does not describe `net`.
+    """
+    if (config.backbone, config.identities) != (net.backbone_name, net.identities):
+        raise ValueError(
+            f"The config says {config.backbone} with {config.identities} identities, the network is "
+            f"{net.backbone_name} with {net.identities}."
+        )
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: _stored(tensor, half) for name, tensor in net.state_dict().items()}
+    metadata = {"format": "pt", "vkd": own_numbers(config)}
+    _write(folder / f"{weights}.safetensors", lambda path: save_file(state, path, metadata))
+    _write(folder / "config.json", lambda path: path.write_text(to_json(config), encoding="utf-8"))
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.is_floating_point():
+        fits = half and tensor.ndim > 1 and bool((tensor.abs() <= _HALF_MAX).all())
+        tensor = tensor.to(torch.float16 if fits else torch.float32)
+    return tensor
+
+
+def _write(path: Path, how: Callable[[Path], Any]) -> None:
+    """Write through a temporary file beside `path`: a reader sees the old file or the new one, never half."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        how(temporary)
+        temporary.chmod(mode)  # safetensors lets only the owner read, whatever the umask says
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path} could not be written ({error}): make room on the disk.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(
+    folder: str | Path,
+    *,
+    weights: Literal["auto", "model", "best"] = "auto",
+    strict: bool = True,
+    device: str | torch.device = "cpu",
+) -> Checkpoint:
+    """Load a checkpoint in evaluation mode, weights in float32 on `device`.
+
+    `weights`: 'model' is the last epoch, 'best' the best by validation, 'auto' the best where there is one.
+    The config's epoch and scores are those of the weights loaded. Not `strict`: what the file lacks, or has
+    in another shape, is drawn anew and a warning names it. Raises FileNotFoundError for a missing file,
+    ValueError for one that is damaged or does not fit the config.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    path = weights_file(folder, weights)
+    net = empty(config.backbone, config.identities) if strict else Net(config.backbone, config.identities)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            shapes = {name: part.get_shape() for name, part in parts.items()}
+            if strict:
+                fit(shapes, net, path)
+            else:
+                parts = {name: parts[name] for name in _fitting(shapes, net, path)}
+            for name, part in parts.items():
+                if part.get_dtype() not in _DTYPES:
+                    raise ValueError(
+                        f"{path}: '{name}' holds {part.get_dtype()} numbers; no network here does."
+                    )
+            own = (file.metadata() or {}).get("vkd", "")
+            state = {name: _loaded(file.get_tensor(name)) for name in parts}
+    except SafetensorError as error:
+        words = archives.label(" ".join(str(error).split())[:200])
+        raise ValueError(f"{path} is damaged or not a safetensors file: {words}.") from None
+    net.load_state_dict(state, strict=strict, assign=True)
+    net.config = with_own_numbers(config, own)
+    return Checkpoint(net.to(device).eval(), net.config, folder)
+
+
+def _fitting(shapes: Mapping[str, Sequence[int]], net: Net, path: Path) -> list[str]:
+    """The names that fit `net`; a warning says what is left as it was drawn. ValueError if nothing fits."""
+    wanted = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
+    fitting = [name for name, shape in shapes.items() if list(shape) == wanted.get(name)]
+    if not fitting:
+        raise ValueError(f"{path} holds no weights of {net.backbone_name}.")
+    if drawn := sorted(wanted.keys() - {*fitting}):
+        warnings.warn(
+            f"{path} lacks {len(drawn)} weights, such as '{drawn[0]}': they are random.", stacklevel=3
+        )
+    return fitting
+
+
+def weights_file(folder: str | Path, weights: str = "auto") -> Path:
+    """The file that `load` would read. Raises FileNotFoundError if it is not there."""
+    names = ("best", "model") if weights == "auto" else (weights,)
+    for name in names:
+        path = Path(folder) / f"{name}.safetensors"
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"{folder} has no {' or '.join(f'{name}.safetensors' for name in names)}.")
+
+
+def _loaded(tensor: Tensor) -> Tensor:
+    # A copy, because safetensors maps the file into memory and training may replace or a user shorten it.
+    return tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+
+
+def find(root: str | Path = "checkpoints") -> list[Path]:
+    """The checkpoints directly inside `root`, newest weights first; folders that are not one are left out."""
+    found: list[tuple[float, str, Path]] = []
+    for folder in Path(root).iterdir() if Path(root).is_dir() else ():
+        try:
+            read_config(folder)
+            found.append((weights_file(folder).stat().st_mtime, folder.name, folder))
+        except (OSError, ValueError):
+            continue
+    return [folder for _, _, folder in sorted(found, reverse=True)]
+
+
+def load_authors(
+    folder: str | Path,
+    name: str | None = None,
+    *,
+    image_size: tuple[int, int] | None = None,
+    device: str | torch.device = "cpu",
+) -> Checkpoint:
+    """Load a folder of the authors' public code (params/, chk/): teachers and students, in evaluation mode.
+
+    `name` picks a file of `chk/`; without it the last one is taken. The data set comes from `params.json`
+    or the folder's name, the picture size from the data set (VeRi 224×224, else 256×128) unless
+    `image_size` says it. Raises FileNotFoundError for a missing file, ValueError for one that is damaged,
+    unsafe or does not fit.
+    """
+    folder = Path(folder)
+    found = reference.describe(folder, name)
+    config = imported(found.backbone, found.identities, found.dataset, image_size)
+    net = empty(config.backbone, config.identities)
+    net.load_state_dict(reference.read_weights(found.weights, net), assign=True)
+    return Checkpoint(net.to(device).eval(), config, folder)
+
+
+def imported(
+    backbone: str, identities: int, dataset: str, image_size: tuple[int, int] | None = None
+) -> Config:
+    """The config of a network of the authors. Raises ValueError for values that no network has."""
+    size = image_size or ((224, 224) if dataset == "veri" else (256, 128))
+    return Config(backbone, identities, size, stage="imported", dataset=dataset)
+
+
+def convert_authors(
+    folder: str | Path,
+    out: str | Path,
+    name: str | None = None,
+    *,
+    image_size: tuple[int, int] | None = None,
+    half: bool = False,
+) -> Path:
+    """Turn a folder of the authors' code into a checkpoint at `out`. → `out`. Raises as `load_authors`."""
+    imported = load_authors(folder, name, image_size=image_size)
+    save(out, imported.net, imported.config, half=half)
+    return Path(out)

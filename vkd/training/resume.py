@@ -1,0 +1,98 @@
+"""Everything needed to go on training, in one file that is replaced in one step: training.pt.
+
+It holds the weights too, although model.safetensors has them: a kill between the writing of two files could
+leave weights of one epoch beside an optimiser of another.
+"""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+from vkd.jobs import events
+
+NAME = "training.pt"
+_VERSION = 1
+
+
+def check(folder: Path) -> None:
+    """Whether a run may begin or go on in the folder.
+
+    Raises ValueError for one whose weights training would replace: a checkpoint that is no run, and a
+    finished run whose training.pt stayed elsewhere.
+    """
+    if (folder / NAME).is_file() or not (folder / "config.json").exists():
+        return
+    if not (folder / "settings.json").exists():
+        raise ValueError(
+            f"{folder} holds a checkpoint that is no run, and training would replace it: train in another "
+            "folder."
+        )
+    found, _ = events.read(folder)
+    if found and found[-1]["kind"] == "finished":
+        raise ValueError(
+            f"{folder} is a finished run without its {NAME}: it cannot go on, and training anew would "
+            "replace its weights. Train in another folder."
+        )
+
+
+def save(folder: Path, state: dict[str, Any]) -> Path:
+    """Write the state (tensors, numbers, texts, in dicts and lists) under a temporary name, then rename it.
+
+    Raises OSError with a sentence if it cannot be written; the file that was there is untouched then.
+    """
+    import torch  # here and below, so that looking at runs needs no torch
+
+    path, part = folder / NAME, folder / f".{NAME}.part"
+    try:
+        with part.open("wb") as file:
+            torch.save({"version": _VERSION, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
+        raise OSError(
+            f"{path} could not be written ({error}): make room on the disk and go on from the last save."
+        ) from error
+    return path
+
+
+def load(folder: Path) -> dict[str, Any] | None:
+    """The state that was saved last, on the CPU, or None for a folder without one.
+
+    Raises ValueError with a sentence for a file that is damaged or of another version.
+    """
+    import torch
+
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}): delete it to start the run anew."
+        ) from error
+    if not isinstance(state, dict) or state.get("version") != _VERSION:
+        raise ValueError(
+            f"{path} was written by another version of vkd: finish that run there, or delete the file."
+        )
+    return state
+
+
+def random_state() -> dict[str, Any]:
+    """Torch's own random states, for trunks with dropout; batches and new weights have their generators."""
+    import torch
+
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Put them back, as far as this machine has the same devices."""
+    import torch
+
+    torch.set_rng_state(state["cpu"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

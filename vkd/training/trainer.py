@@ -1,0 +1,349 @@
+"""What a run holds while it trains: networks, optimiser, batches, and how far it is.
+
+Shapes: B tracklets of this process, V views, P × K samples in the group of all processes.
+"""
+
+import dataclasses
+import itertools
+import resource
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from vkd.data.datasets import DATASETS, Splits, Tracklet, valid_queries
+from vkd.data.loaders import TrainLoader, train_loader
+from vkd.evaluation import protocols as evaluation_protocols
+from vkd.models import checkpoint
+from vkd.models.backbones import NoImageNetWeights
+from vkd.models.network import Net, batch_statistics, student_of
+from vkd.training import resume
+from vkd.training.distributed import accelerator, forget_device, gathered, memory_enough, rank, world
+from vkd.training.objectives import choose_views, learn, of_all, pick_views, teach, total
+from vkd.training.settings import (
+    Settings,
+    StudentSettings,
+    TeacherSettings,
+    conflicts,
+    generation_rate,
+    learning_rate,
+)
+
+_SMOKE_IDENTITIES = 4  # enough to run every part of an evaluation once
+
+
+@dataclass
+class Progress:
+    """How far a run is. `epoch` whole epochs are done, and `step` groups of the next one."""
+
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)  # each loss over the steps of this epoch
+    seconds: float = 0.0  # training time of this epoch
+    best: float | None = None  # highest mAP of the first protocol
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)  # of the last evaluation
+
+
+class Trainer:
+    """Everything that changes in a run. ValueError or FileNotFoundError for settings that do not fit."""
+
+    def __init__(self, settings: Settings, folder: Path, splits: Splits) -> None:
+        self.settings, self.folder, self.splits = settings, folder, splits
+        labels = splits.labels()
+        self.labels = sorted(labels, key=labels.__getitem__)
+        self.notes: list[str] = []
+        self.parent: str | None = None
+        self.accelerator = accelerator(settings.device, settings.precision, settings.samples)
+        self.device = self.accelerator.device
+        self.loader = _loader(settings, splits, self.device.type == "cuda")
+        self.teacher: Net | None = None
+        with memory_enough(
+            self.device,
+            "while the networks were loaded",
+            "choose a smaller backbone, or let other programs end",
+        ):
+            self.net = self._networks()
+        if settings.channels_last:
+            self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        model = torch.compile(self.net) if settings.compile else self.net
+        trained = [weight for weight in self.net.parameters() if weight.requires_grad]
+        adam = torch.optim.Adam(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.model, self.optimizer = self.accelerator.prepare(model, adam)
+        self.progress = Progress()
+        self.resumed = self._restore()
+
+    # --- beginning ---
+
+    def _networks(self) -> Net:
+        """The network to train, on the device; a student's teacher too."""
+        settings, count = self.settings, len(self.labels)
+        generator = torch.Generator().manual_seed(settings.seed)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", NoImageNetWeights)
+            if isinstance(settings, StudentSettings):
+                self.teacher, origin = self._teachers(settings)
+                net = student_of(origin, count, pretrained=settings.pretrained, generator=generator)
+            else:
+                assert isinstance(settings, TeacherSettings)
+                net = Net(settings.backbone, count, pretrained=settings.pretrained, generator=generator)
+        for warning in caught:
+            if issubclass(warning.category, NoImageNetWeights):
+                self.notes.append(str(warning.message))
+            else:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        if self.teacher is not None:
+            self.teacher.to(self.device).requires_grad_(False)
+        return net.to(self.device)
+
+    def _teachers(self, settings: StudentSettings) -> tuple[Net | None, Net]:
+        """The frozen teacher (None if nothing is learned from it) and what the student starts from."""
+        if settings.teacher is None:
+            raise ValueError("A student needs a teacher: give the folder of its checkpoint.")
+        known = checkpoint.load(settings.teacher)
+        self.parent = known.name
+        if known.config.image_size != settings.image_size:
+            self.notes.append(
+                "The teacher learned from pictures of {} × {} pixels and now sees {} × {}.".format(
+                    *known.config.image_size, *settings.image_size
+                )
+            )
+        if settings.kd_weight and known.net.identities != len(self.labels):
+            raise ValueError(
+                f"{settings.teacher} knows {known.net.identities} identities and {self.splits.root} has "
+                f"{len(self.labels)} to train with: logits cannot be compared; give the teacher's own data "
+                "set, or a kd weight of 0."
+            )
+        if settings.kd_weight and known.config.labels not in (None, self.labels):
+            raise ValueError(
+                f"{settings.teacher} learned other identities than those of {self.splits.root}: give the "
+                "teacher's own data set, or a kd weight of 0."
+            )
+        origin = checkpoint.load(settings.start).net if settings.start else known.net
+        return (known.net if settings.kd_weight or settings.dp_weight else None), origin
+
+    def _restore(self) -> bool:
+        """Go on from training.pt, if there is one."""
+        state = resume.load(self.folder)
+        if state is None:
+            resume.check(self.folder)
+            return False
+        old = (
+            type(self.settings).model_validate(state["settings"])
+            if state["stage"] == self.settings.stage
+            else None
+        )
+        differing = conflicts(old, self.settings) if old else ["stage"]
+        if differing:
+            raise ValueError(
+                f"{self.folder} was begun with other settings ({', '.join(differing)}): give those again, or "
+                "train in another folder."
+            )
+        if state["identities"] != self.labels:
+            raise ValueError(
+                f"{self.folder} was begun with other identities than those of {self.splits.root}: give that "
+                "data set, or train in another folder."
+            )
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        resume.restore_random_state(state["random"])
+        self.progress = Progress(**state["progress"])
+        return True
+
+    # --- steps ---
+
+    @property
+    def steps(self) -> int:
+        """P×K groups in an epoch."""
+        return len(self.loader)
+
+    @property
+    def images_per_step(self) -> int:
+        """Pictures read for a group, in all processes."""
+        settings = self.settings
+        return settings.samples * settings.views
+
+    def rate(self) -> float:
+        """Learning rate of the epoch that is next."""
+        base = self.settings.learning_rate
+        if isinstance(self.settings, StudentSettings):
+            base = generation_rate(self.settings.generation, base)
+        return learning_rate(self.progress.epoch, base, self.settings.milestones, self.settings.gamma)
+
+    def begin_epoch(self) -> None:
+        """Set the networks' modes and the learning rate."""
+        self.model.train()
+        if self.settings.freeze_batch_norm:
+            for module in self.net.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        if self.teacher is not None:
+            self.teacher.eval()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+
+    def losses(self, images: Tensor, labels: Tensor, step: int) -> dict[str, Tensor]:
+        """Named losses of the whole group, from this process's images (B, V, 3, H, W) and labels (B,)."""
+        settings = self.settings
+        images, labels = self._moved(images), labels.to(self.device, non_blocking=True)
+        if not isinstance(settings, StudentSettings):
+            return teach(of_all(self.model(images)), gathered(labels), margin=settings.margin)
+        taught = None
+        if self.teacher is not None:
+            rule = torch.no_grad() if settings.freeze_batch_norm else batch_statistics(self.teacher)
+            with rule, self.accelerator.autocast():
+                taught = of_all(self.teacher(images))
+        seed = (settings.seed, self.progress.epoch, step)
+        chosen = choose_views(len(images) * world(), images.shape[1], settings.student_views, seed)
+        own = chosen[rank() * len(images) : (rank() + 1) * len(images)]
+        return learn(
+            of_all(self.model(pick_views(images, own))),
+            taught,
+            gathered(labels),
+            margin=settings.margin,
+            logits=settings.logits if settings.kd_weight else None,
+            temperature=settings.temperature,
+        )
+
+    def _moved(self, images: Tensor) -> Tensor:
+        images = images.to(self.device, non_blocking=True)
+        if self.settings.channels_last:
+            flat = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            images = flat.unflatten(0, images.shape[:2])
+        return images
+
+    def ends_window(self, step: int) -> bool:
+        """Whether the group at `step` completes those that share one update of the weights."""
+        return (step + 1) % self.settings.accumulate == 0 or step + 1 == self.steps
+
+    def step(self, images: Tensor, labels: Tensor, step: int) -> dict[str, Tensor]:
+        """Gradients of one group, and an update of the weights where a window of groups ends.
+
+        → the losses and their weighted sum ('total'), detached, still on the device.
+        """
+        start = step - step % self.settings.accumulate
+        window = min(self.settings.accumulate, self.steps - start)
+        last = self.ends_window(step)
+        with nullcontext() if last else self.accelerator.no_sync(self.model):
+            found = self.losses(images, labels, step)
+            loss = total(found, self.settings.weights)
+            self.accelerator.backward(loss * (world() / window))
+        if last:
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        return {name: value.detach() for name, value in {**found, "total": loss}.items()}
+
+    # --- scores ---
+
+    def evaluate(self, splits: Splits | None = None) -> dict[str, dict[str, float]]:
+        """Scores of every protocol asked for, as numbers. Leaves the network in evaluation mode."""
+        settings = self.settings
+        self.net.eval()
+        found = evaluation_protocols.evaluate(
+            self.net,
+            splits or self.splits,
+            protocols=settings.protocols,
+            image_size=settings.image_size,
+            views=settings.test_views,
+            workers=settings.workers,
+            device=self.device,
+        )
+        return {protocol: scores.numbers() for protocol, scores in found.items()}
+
+    def smoke(self) -> dict[str, dict[str, float]]:
+        """A whole evaluation of very few queries: what would fail after the first epochs fails now."""
+        return self.evaluate(few_queries(self.splits, self.settings.protocols))
+
+    # --- saving ---
+
+    def state(self) -> dict[str, Any]:
+        scaler = self.accelerator.scaler
+        return {
+            "stage": self.settings.stage,
+            "settings": self.settings.model_dump(mode="json"),
+            "identities": self.labels,
+            "progress": dataclasses.asdict(self.progress),
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else {},
+            "random": resume.random_state(),
+        }
+
+    def save(self) -> None:
+        """training.pt first, which alone decides how the run goes on, then the checkpoint made from it."""
+        if rank() == 0:
+            resume.save(self.folder, self.state())
+            self.export("model")
+        self.accelerator.wait_for_everyone()
+
+    def export(self, weights: str) -> None:
+        """Write the checkpoint: `weights` is 'model' (the last) or 'best'."""
+        config = checkpoint.Config(
+            backbone=self.net.backbone_name,
+            identities=len(self.labels),
+            image_size=self.settings.image_size,
+            stage=self.settings.stage,
+            dataset=self.settings.dataset,
+            epoch=self.progress.epoch,
+            scores=self.progress.scores,
+            parent=self.parent,
+            labels=self.labels,
+        )
+        checkpoint.save(self.folder, self.net, config, weights)
+
+    def memory_mb(self) -> float:
+        """Most memory held so far, in MiB: of the GPU where there is one, else of the process."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+    def close(self) -> None:
+        """Let the memory go; a later run in this process may use another precision or device."""
+        self.accelerator.free_memory()
+        forget_device()
+
+
+def few_queries(splits: Splits, protocols: Sequence[str], count: int = _SMOKE_IDENTITIES) -> Splits:
+    """The same data set with `count` identities in query and gallery that have a match in each protocol."""
+    kept: set[int] = set()
+    for protocol in protocols:
+        queries, gallery = splits.sides(protocol)
+        items: dict[int, list[Tracklet]] = {}
+        for item in gallery:
+            items.setdefault(item.identity, []).append(item)
+        valid = (q.identity for q in queries if valid_queries([q], items.get(q.identity, [])))
+        kept |= set(itertools.islice(dict.fromkeys(valid), count))
+    parts = ("query", "gallery", "query_images", "gallery_images")
+    return dataclasses.replace(
+        splits, **{part: tuple(t for t in getattr(splits, part) if t.identity in kept) for part in parts}
+    )
+
+
+def _loader(settings: Settings, splits: Splits, cuda: bool) -> TrainLoader:
+    """This process's share of the P×K groups."""
+    return train_loader(
+        splits,
+        image_size=settings.image_size,
+        views=settings.views,
+        rule=settings.views_from,
+        frames=settings.frames,
+        identities_per_batch=settings.identities_per_batch,
+        samples_per_identity=settings.samples_per_identity,
+        seed=settings.seed,
+        workers=settings.workers,
+        rank=rank(),
+        world=world(),
+        aspect=DATASETS[settings.dataset].aspect,
+        pad=settings.pad,
+        erase=settings.erase,
+        pin_memory=cuda,
+    )

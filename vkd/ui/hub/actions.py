@@ -1,0 +1,235 @@
+"""What the Hub tab does to send checkpoints: preview, push of what was previewed, the card as a file.
+
+A public demo pushes with the visitor's own login and nothing else.
+"""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from vkd.hub import card, pull
+from vkd.ui import limits, save, state
+from vkd.ui.hub import hub_jobs, views
+from vkd.ui.hub.hub_jobs import Job
+from vkd.ui.state import Places
+
+# ---- preview
+
+
+class Wanted(NamedTuple):
+    """What is asked for: a checkpoint's plain name, where it goes, how."""
+
+    checkpoint: str
+    repo: str
+    teacher: str | None
+    private: bool
+    revision: str | None
+    pull_request: bool
+
+    @classmethod
+    def of(
+        cls, checkpoint: str, repo: str, teacher: str, private: bool, revision: str, pull_request: bool
+    ) -> "Wanted":
+        """As typed. Raises ValueError without a repository."""
+        named = hub_jobs.given(repo)
+        if not named:
+            raise ValueError("No repository is given: write it as user/name.")
+        given = hub_jobs.given
+        return cls(checkpoint, named, given(teacher), bool(private), given(revision), bool(pull_request))
+
+    def terms(self) -> str:
+        """How it would go, in sentences."""
+        how = "As a pull request" if self.pull_request else "In one commit"
+        where = f" on the branch {self.revision}" if self.revision else ""
+        new = "" if self.pull_request else f" A new repository is {'private' if self.private else 'public'}."
+        return f"{how}{where}.{new}"
+
+
+def _mark(planned: pull.Plan, wanted: Wanted) -> str:
+    """What a push must repeat, so that it sends what was seen: made of every choice, file and letter."""
+    return hashlib.sha256(json.dumps([wanted, planned]).encode()).hexdigest()[:32]
+
+
+def _plan(places: Places, wanted: Wanted) -> tuple[Path, pull.Plan, str]:
+    """The checkpoint's folder, what a push of it would send, and the mark of that."""
+    folder = state.checkpoint_folder(places, wanted.checkpoint)
+    planned = pull.plan(folder, wanted.repo, teacher=wanted.teacher)
+    return folder, planned, _mark(planned, wanted)
+
+
+@limits.limited
+@state.kindly
+def preview(
+    places: Places,
+    checkpoint: str,
+    repo: str,
+    teacher: str = "",
+    private: bool = True,
+    revision: str = "",
+    pull_request: bool = False,
+) -> tuple[str, dict[str, Any]]:
+    """What a push would send: files with their sizes, what stays here, the card. Sends nothing.
+
+    `checkpoint` is a folder's name, `repo` and `teacher` (of a student, may be empty) are user/name. The
+    answer's `previewed` is what `hub_push` asks for.
+    """
+    wanted = Wanted.of(checkpoint, repo, teacher, private, revision, pull_request)
+    folder, planned, mark = _plan(places, wanted)
+    pictures = {}
+    if any(each.path.endswith(".png") for each in planned.files):
+        going = card.travelling(folder).items()
+        pictures = {name: held for name, held in going if isinstance(held, bytes) and name.endswith(".png")}
+    shown = views.plan_html(planned, wanted.terms(), pictures)
+    return shown, views.plan_data(planned, mark)
+
+
+def preview_now(places: Places, *asked: Any) -> tuple[Any, str, Any]:
+    """`preview` for the page: what went wrong stands where the answer would be."""
+    try:
+        shown, data = preview(places, *asked)
+    except gr.Error as wrong:
+        return "", views.refusal(wrong.message), None
+    return shown, "", data
+
+
+# ---- push
+
+
+def can_log_in(given: Mapping[str, str]) -> bool:
+    """Whether visitors can log in here: on a Space whose card asks for it, with the packages it takes."""
+    there = given.get("SYSTEM") == "spaces" and given.get("SPACE_ID") and given.get("OAUTH_CLIENT_ID")
+    return bool(there) and all(importlib.util.find_spec(name) for name in ("authlib", "itsdangerous"))
+
+
+def _token_for_push(token: str, login: gr.OAuthToken | None) -> str | None:
+    """Whose right a push uses: in a public demo the visitor's login alone, never the Space's own."""
+    if state.DEMO:
+        if login is None:
+            raise ValueError("Log in with Hugging Face first: a demo pushes to your own account only.")
+        return login.token
+    return hub_jobs.given(token) or (login.token if login else None)
+
+
+@limits.limited
+@state.kindly
+def _begin_push(
+    places: Places,
+    asked: Sequence[Any],
+    token: str,
+    previewed: str,
+    visitor: str,
+    login: gr.OAuthToken | None,
+) -> Job:
+    secret = _token_for_push(token, login)
+    wanted = Wanted.of(*asked)
+    folder, _, mark = _plan(places, wanted)
+    if not previewed:
+        raise ValueError("Nothing was previewed yet: look at what would be sent, then push.")
+    if previewed != mark:
+        raise ValueError("This is not what was previewed: look at what would be sent now, then push.")
+
+    def work(job: Job) -> None:
+        job.url = pull.push(
+            folder,
+            wanted.repo,
+            private=wanted.private,
+            revision=wanted.revision,
+            pull_request=wanted.pull_request,
+            teacher=wanted.teacher,
+            token=secret,
+            endpoint=hub_jobs.ENDPOINT,
+            progress=job.progress,
+        )
+
+    return hub_jobs.start(places, Job("push", wanted.repo), work, visitor, secret)
+
+
+def push(
+    places: Places,
+    checkpoint: str,
+    repo: str,
+    teacher: str = "",
+    private: bool = True,
+    revision: str = "",
+    pull_request: bool = False,
+    token: str = "",
+    previewed: str = "",
+    request: gr.Request | None = None,
+    login: gr.OAuthToken | None = None,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Send a checkpoint to the Hub in one commit, exactly as `hub_preview` showed it.
+
+    The first six arguments as there, `previewed` from its answer. `token` may write to the repository and is
+    kept nowhere; empty: the login of the app's machine. A missing repository is made, private unless told
+    otherwise. Answers again and again with state, done and total (bytes), at last with the `url` of the
+    commit or pull request. Leaving does not end the work, `hub_cancel` does.
+    """
+    asked = (checkpoint, repo, teacher, private, revision, pull_request)
+    job = _begin_push(places, asked, token, previewed, hub_jobs.visitor(request), login)
+    for _ in job.ticks():
+        yield views.progress_html(job), job.as_data()
+    hub_jobs.raise_wrong(job)
+    yield views.ended_html(job), job.as_data() | {"url": job.url}
+
+
+def push_now(
+    places: Places,
+    checkpoint: str,
+    repo: str,
+    teacher: str,
+    private: bool,
+    revision: str,
+    pull_request: bool,
+    token: str,
+    previewed: str,
+    request: gr.Request | None = None,
+    login: gr.OAuthToken | None = None,
+) -> Iterator[tuple[Any, Any]]:
+    """`push` for the page: what went wrong stands where the answer would be, and what was sent is no longer
+    previewed.
+    """
+    asked = (checkpoint, repo, teacher, private, revision, pull_request)
+    try:
+        job = _begin_push(places, asked, token, previewed, hub_jobs.visitor(request), login)
+    except gr.Error as wrong:
+        yield views.refusal(wrong.message), gr.skip()
+        return
+    for told in _watch_push(job):
+        yield told, gr.skip()
+    if job.state == "done":
+        yield views.ended_html(job), ""
+
+
+def watch_push(places: Places, request: gr.Request | None = None) -> Iterator[Any]:
+    """A page that is opened while something is pushed shows how far it is."""
+    job = hub_jobs.current(places, "push", hub_jobs.visitor(request))
+    if job is None or job.state != "working":
+        yield gr.skip()
+        return
+    yield from _watch_push(job)
+
+
+def _watch_push(job: Job) -> Iterator[str]:
+    for _ in job.ticks():
+        yield views.progress_html(job)
+    yield views.ended_html(job)
+
+
+# ---- the card alone
+
+
+@limits.limited
+@state.kindly
+def card_file(places: Places, checkpoint: str, repo: str = "", teacher: str = "") -> str:
+    """The model card of a checkpoint as a file, README.md, as `hub_preview` shows it; nothing is sent.
+
+    `checkpoint` is a folder's name; `repo` and `teacher` (user/name) may be empty.
+    """
+    folder = state.checkpoint_folder(places, checkpoint)
+    text = pull.card_of(folder, hub_jobs.given(repo), teacher=hub_jobs.given(teacher))
+    return save.keep(text.encode("utf-8"), "README.md")
