@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mutations import Draw
 
 from tests.support import mutations
+from tests.support.mutations import Draw
 
 COUNTS = {"zoo": 160, "state dicts": 220, "safetensors": 140, "config": 120, "gallery": 140}
 MEMORY = 600 * 2**20
@@ -319,7 +319,11 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     done = subprocess.run(
-        [sys.executable, __file__, str(root)], env=environment, capture_output=True, text=True, timeout=600
+        [sys.executable, "-m", "tests.security.test_fuzz", str(root)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert around(root) == before

@@ -451,7 +451,7 @@ def test_a_public_demo_trains_nothing_whoever_asks(
 def test_a_run_whose_process_was_killed_is_told_and_resumed(client: Client, root: Path):
     folder = write(root, "killed", started(), epoch(1))
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import sys, time\nfrom vkd import runs\nwith runs.lock(sys.argv[1]):\n"
+        [sys.executable, "-c", "import sys, time\nfrom vkd.jobs import runs\nwith runs.lock(sys.argv[1]):\n"
          "    print('held', flush=True)\n    time.sleep(600)", str(folder)],
         stdout=subprocess.PIPE,
     )  # fmt: skip

@@ -113,9 +113,9 @@ def _use(found: Facts, repo: str) -> str:
     other = "" if (config.mean, config.std) == (MEAN, STD) else f", mean={config.mean}, std={config.std}"
     lines = [
         f"With VKD {__version__} installed, in Python:",
-        f'```python\nfrom vkd.model import Net\nnet = Net.from_pretrained("{repo}")\n```',
+        f'```python\nfrom vkd.models.network import Net\nnet = Net.from_pretrained("{repo}")\n```',
         "and then, for pictures of one tracklet:",
-        "```python\nfrom vkd.pictures import prepare\n"
+        "```python\nfrom vkd.data.transforms import prepare\n"
         f'clip = prepare(["first.jpg", "second.jpg"], size=({height}, {width}){other})[None]\n'
         f"embedding = net.embed(clip)  # (1, {BACKBONES[config.backbone].width}); compare by cosine\n```",
         "Or as a folder, for the command line and the app:",

@@ -1,7 +1,7 @@
 """The folders of the authors' public code: their names for our weights, and their pickled files read safely.
 
 Such a folder holds `params/params.json`, `params/hparams.json` (backbone_type, num_classes) and
-`chk/<name>`, a pickled state dict. That file is read twice: first what it claims to hold (`vkd.pickled`),
+`chk/<name>`, a pickled state dict. That file is read twice: first what it claims to hold (`pickled.py`),
 then, if that fits the network and the file, the weights themselves with ``torch.load(weights_only=True)``.
 """
 

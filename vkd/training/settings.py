@@ -2,7 +2,7 @@
 
 `TeacherSettings` and `StudentSettings` hold every field with its default, its bounds and one sentence of
 help. A choice is the key of the library's own table (`Choice`), so a new row of that table is offered
-everywhere at once. Recipes of settings are in `vkd.presets`.
+everywhere at once. Recipes of settings are in `vkd.training.presets`.
 """
 
 import json

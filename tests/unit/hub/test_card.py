@@ -154,7 +154,7 @@ def test_every_data_set_has_its_words_and_every_protocol_its_name():
 
 def test_the_text_says_how_to_use_it_in_two_lines_and_in_one(student: Path):
     text = card.card(student, "jane/street")
-    assert 'from vkd.model import Net\nnet = Net.from_pretrained("jane/street")\n' in text
+    assert 'from vkd.models.network import Net\nnet = Net.from_pretrained("jane/street")\n' in text
     assert "vkd hub pull jane/street\n" in text
 
 
@@ -355,6 +355,6 @@ def test_the_page_can_open_without_what_only_a_card_needs():
     import sys
 
     heavy = {"matplotlib", "huggingface_hub", "torchvision", "cv2", "faiss", "scipy"}
-    code = f"import sys, vkd.card; print(sorted({heavy} & sys.modules.keys()))"
+    code = f"import sys, vkd.hub.card; print(sorted({heavy} & sys.modules.keys()))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

@@ -25,7 +25,7 @@ def run(tmp_path: Path, tiny_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Pat
     from vkd.training import settings
 
     # Drawing takes longer than all the rest, and what is drawn is the matter of sketches.py.
-    monkeypatch.setattr("vkd.hub.pull.figures.curves", lambda folder: b"\x89PNG of " + folder.name.encode())
+    monkeypatch.setattr("vkd.hub.figures.curves", lambda folder: b"\x89PNG of " + folder.name.encode())
     folder = tmp_path / "runs" / "my-student"
     shutil.copytree(tiny_pair[1], folder)
     found = checkpoint.load(tiny_pair[0])

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_unpack import jpeg
-from test_zoo import below, run
 
+from tests.unit.io.test_unpack import jpeg
+from tests.unit.models.test_zoo import below, run
 from vkd.io import archives
 from vkd.io.unpack import unpack
 from vkd.models.pickled import claims

@@ -13,7 +13,7 @@ from vkd.io.files import workplace
 HOLD = """
 import sys, time
 from pathlib import Path
-from vkd.unfinished import workplace
+from vkd.io.files import workplace
 with workplace(Path(sys.argv[1]), ".thing.unfinished-") as work:
     (work / "half").write_text("half")
     print(work.name, flush=True)

@@ -86,7 +86,7 @@ def test_a_lock_needs_its_folder(tmp_path: Path):
 
 
 def test_a_look_never_costs_a_trainer_its_lock(tmp_path: Path):
-    looker = "import sys; from vkd import runs\nprint('looking', flush=True)\n"
+    looker = "import sys; from vkd.jobs import runs\nprint('looking', flush=True)\n"
     looker += "while True: runs.alive(sys.argv[1])"
     (tmp_path / "lock").touch()
     child = subprocess.Popen([sys.executable, "-c", looker, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -117,7 +117,7 @@ def test_a_forked_reader_does_not_keep_the_lock(tmp_path: Path):
 
 
 def test_a_dead_trainer_holds_nothing(tmp_path: Path):
-    hold = "import sys, time; from vkd import runs\n"
+    hold = "import sys, time; from vkd.jobs import runs\n"
     hold += "with runs.lock(sys.argv[1]):\n print('held', flush=True)\n time.sleep(60)"
     child = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None

@@ -90,7 +90,7 @@ def test_an_error_of_the_training_lets_go_of_the_device(tmp_path: Path):
 
 def test_a_killed_trainer_lets_go_of_the_device(tmp_path: Path):
     script = (
-        "import sys, time\nfrom vkd import turns\n"
+        "import sys, time\nfrom vkd.jobs import turns\n"
         "def events():\n    yield {'kind': 'started'}\n    time.sleep(600)\n"
         "for event in turns.in_turn(events(), sys.argv[1], 'cpu', bool):\n    print('on', flush=True)\n"
     )

@@ -168,7 +168,7 @@ def test_an_unknown_preset_is_answered_with_the_known_ones():
 
 
 def test_settings_and_presets_load_without_torch():
-    code = "import sys, vkd.presets; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
+    code = "import sys, vkd.training.presets; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -29,7 +29,7 @@ def compute(
     method: str,
     layer: str | int | None = None,
 ) -> Maps:
-    """Heatmaps of one subject's pictures; `target` as `vkd.heat.heatmaps` takes it."""
+    """Heatmaps of one subject's pictures; `target` as `vkd.explain.gradcam.heatmaps` takes it."""
     heat = heatmaps(net.net, inputs.clip(net, pictures), target=target, method=method, layer=layer)
     return Maps(heat.maps[0], float(heat.values[0]), int(heat.classes[0]))
 
