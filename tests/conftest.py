@@ -42,12 +42,12 @@ def small_street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Folders of an untrained `tiny` teacher and student with different weights: not for scores."""
     from vkd.models import checkpoint
-    from vkd.models.network import Net
+    from vkd.models.network import ReIDNet
 
     root = tmp_path_factory.mktemp("checkpoints")
     folders = []
     for seed, stage in enumerate(("teacher", "student")):
-        net = Net("tiny", 12, generator=torch.Generator().manual_seed(seed))
+        net = ReIDNet("tiny", 12, generator=torch.Generator().manual_seed(seed))
         config = checkpoint.Config(
             backbone="tiny",
             identities=12,

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vkd.io.errors import VKDError
+
 
 def triplet(embedding: Tensor, labels: Tensor, margin: float | None = None) -> Tensor:
     """Batch-hard triplet loss (L_TR of the paper): embedding (B, D), labels (B,) → mean over the B anchors.
@@ -50,7 +52,7 @@ def distil(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 
     Raises ValueError if the shapes differ or the temperature is not positive.
     """
     if temperature <= 0:
-        raise ValueError(f"The temperature of distillation must be positive; it is {temperature}.")
+        raise VKDError(f"The temperature of distillation must be positive; it is {temperature}.")
     student, teacher = _logits_of_both(student_logits, teacher_logits)
     student = F.log_softmax(student / temperature, dim=1)
     teacher = F.log_softmax(teacher / temperature, dim=1)
@@ -99,7 +101,7 @@ def _logits_of_both(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """The two logits (B, K) in one precision, the teacher's without gradient."""
     _check_rows("student logits", student, "teacher logits", teacher, dimensions=(2, 2))
     if student.shape != teacher.shape:
-        raise ValueError(
+        raise VKDError(
             f"Student and teacher must classify the same identities to be compared: the logits have shapes "
             f"{tuple(student.shape)} and {tuple(teacher.shape)}."
         )
@@ -118,7 +120,7 @@ def _check_rows(
     """One row of each for every tracklet of the batch, or a ValueError naming both shapes."""
     if (tensor.dim(), other.dim()) != dimensions or len(tensor) != len(other) or len(tensor) == 0:
         shapes = f"{tuple(tensor.shape)} and {tuple(other.shape)}"
-        raise ValueError(
+        raise VKDError(
             f"The {name} and the {other_name} must have {dimensions[0]} and {dimensions[1]} dimensions "
             f"and one row for each tracklet of the batch; their shapes are {shapes}."
         )

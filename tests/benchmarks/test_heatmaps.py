@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from vkd.explain.gradcam import METHODS, heatmaps
-from vkd.models.network import Net
+from vkd.models.network import ReIDNet
 from vkd.retrieval import index
 from vkd.retrieval.rerank import rerank
 
 SIZES = {"mobilenet": (128, 64), "resnet50": (256, 128)}
 
 
-def network(backbone: str) -> tuple[Net, torch.Tensor]:
+def network(backbone: str) -> tuple[ReIDNet, torch.Tensor]:
     """An untrained network and one tracklet of eight views at the size it is used with."""
-    net = Net(backbone, 625, generator=torch.Generator().manual_seed(0)).eval()
+    net = ReIDNet(backbone, 625, generator=torch.Generator().manual_seed(0)).eval()
     return net, torch.randn(1, 8, 3, *SIZES[backbone], generator=torch.Generator().manual_seed(1))
 
 

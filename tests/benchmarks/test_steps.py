@@ -7,7 +7,7 @@ import torch
 
 from vkd.data.datasets import Splits, Tracklet, first_frames
 from vkd.models import checkpoint
-from vkd.models.network import Net
+from vkd.models.network import ReIDNet
 from vkd.training.settings import Settings, StudentSettings, TeacherSettings
 from vkd.training.trainer import Trainer
 
@@ -25,7 +25,7 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teacher")
-    net = Net("mobilenet", 8, generator=torch.Generator().manual_seed(0))
+    net = ReIDNet("mobilenet", 8, generator=torch.Generator().manual_seed(0))
     checkpoint.save(folder, net, checkpoint.Config("mobilenet", 8, (128, 64)))
     return folder
 

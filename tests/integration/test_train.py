@@ -375,10 +375,10 @@ def test_what_does_not_fit_is_refused_before_the_first_step(
 
 
 def test_a_teacher_of_other_people_cannot_distil_logits(small_street: Path, tiny_pair: Any, tmp_path: Path):
-    from vkd.models.network import Net
+    from vkd.models.network import ReIDNet
 
     folder = tmp_path / "five"
-    checkpoint.save(folder, Net("tiny", 5), checkpoint.Config("tiny", 5, (64, 32), dataset="street"))
+    checkpoint.save(folder, ReIDNet("tiny", 5), checkpoint.Config("tiny", 5, (64, 32), dataset="street"))
     settings = student_settings(small_street, folder)
     assert "knows 5 identities" in refused(settings, tmp_path / "run")
     events = list(train(settings.changed(kd_weight=0, epochs=1), tmp_path / "run"))

@@ -25,11 +25,12 @@ import pytest
 
 from tests.support import mutations
 from tests.support.mutations import Draw
+from vkd.io.errors import MissingFileError, VKDError
 
 COUNTS = {"zoo": 160, "state dicts": 220, "safetensors": 140, "config": 120, "gallery": 140}
 MEMORY = 600 * 2**20
 SECONDS = 5  # of computing
-SENTENCES = (ValueError, FileNotFoundError, FileExistsError, OSError)
+SENTENCES = (VKDError, MissingFileError, FileExistsError, OSError)
 
 
 # The readers: each gives (changed bytes, what reads them in a folder)
@@ -40,11 +41,11 @@ Case = tuple[bytes, Callable[[Path], None]]
 def state_dict(old: bool) -> bytes:
     import torch
 
-    from vkd.models.network import Net
+    from vkd.models.network import ReIDNet
     from vkd.models.reference import to_authors
 
     file = io.BytesIO()
-    net = Net("tiny", 2, generator=torch.Generator().manual_seed(1))
+    net = ReIDNet("tiny", 2, generator=torch.Generator().manual_seed(1))
     torch.save(to_authors(net), file, _use_new_zipfile_serialization=not old)
     return file.getvalue()
 
@@ -116,13 +117,13 @@ def gallery_cases(folder: str) -> Iterator[Callable[[Draw], bytes]]:
 def trained() -> tuple[bytes, bytes]:
     """config.json and model.safetensors of a tiny network."""
     from vkd.models import checkpoint
-    from vkd.models.network import Net
+    from vkd.models.network import ReIDNet
 
     with tempfile.TemporaryDirectory() as folder:
         config = checkpoint.Config(
             "tiny", 2, (64, 32), scores={"i2v": {"map": 0.5}}, labels=[3, 7], parent="t"
         )
-        checkpoint.save(folder, Net("tiny", 2), config)
+        checkpoint.save(folder, ReIDNet("tiny", 2), config)
         return Path(folder, "config.json").read_bytes(), Path(folder, "model.safetensors").read_bytes()
 
 

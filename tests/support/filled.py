@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vkd.models.network import Net, empty
+from vkd.models.network import ReIDNet, empty
 from vkd.models.reference import from_authors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -32,7 +32,7 @@ def filled_state(backbone: str) -> dict[str, Tensor]:
 
 def filled_net(
     backbone: str, dtype: torch.dtype = torch.float64, state: dict[str, Tensor] | None = None
-) -> Net:
+) -> ReIDNet:
     """A network with those weights (drawn unless `state` holds them) and ten identities, evaluating."""
     net = empty(backbone, 10)
     net.load_state_dict(from_authors(state or filled_state(backbone), backbone), assign=True)

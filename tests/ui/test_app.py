@@ -1,6 +1,5 @@
 """The app as programs see it: every action a named endpoint with plain-text ids, every refusal a sentence."""
 
-import importlib.util
 import json
 import socket
 import urllib.error
@@ -24,13 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def load_app() -> Any:
-    """The module `app.py`, wherever pytest was started."""
-    spec = importlib.util.spec_from_file_location("app", ROOT / "app.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    from vkd.ui import app
+
+    return app
 
 
 def free_port() -> int:

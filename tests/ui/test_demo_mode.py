@@ -22,40 +22,95 @@ from vkd.ui.train import actions, form, presets
 __all__ = ["checkpoints"]  # a fixture
 
 CHANGES = {
-    "answers.cancel", "answers.show_data", "answers.start", "answers.write_small_street",
-    "arrivals.pull", "arrivals.pull_now",
-    "browse.list_folders",
-    "deeds.delete", "deeds.render_street", "deeds.resume", "deeds.show_data", "deeds.start", "deeds.stop",
-    "galleries.build_gallery", "galleries.cancel_gallery",
-    "recipe.save_settings",
-}  # fmt: skip
+    "evaluate.actions.cancel",
+    "evaluate.actions.show_data",
+    "evaluate.actions.start",
+    "evaluate.actions.write_small_street",
+    "hub.arrivals.pull",
+    "hub.arrivals.pull_now",
+    "components.list_folders",
+    "train.actions.delete",
+    "train.actions.render_street",
+    "train.actions.resume",
+    "train.actions.show_data",
+    "train.actions.start",
+    "train.actions.stop",
+    "retrieve.build.build_gallery",
+    "retrieve.build.cancel_gallery",
+    "train.presets.save_settings",
+}
 """Handlers that write, start or stop something, or look at a path of the server: a demo refuses them."""
 
-OWN = {"arrivals.cancel", "departures.push", "departures.push_now"}
+OWN = {"hub.arrivals.cancel", "hub.actions.push", "hub.actions.push_now"}
 """Handlers that change something of the visitor's own: their push, with their login, and its end."""
 
 READS = {
-    "answers.download", "answers.list_jobs", "answers.show_order", "answers.show_pair", "answers.show_query",
-    "answers.show_threshold",
-    "arrivals.watch_pull",
-    "browse.clicked",
-    "departures.card_file", "departures.preview", "departures.preview_now", "departures.watch_push",
-    "evaluate.apart", "evaluate.choices_of", "evaluate.clicked", "evaluate.draw", "evaluate.look",
-    "evaluate.newest", "evaluate.orders", "evaluate.same", "evaluate.show_started",
-    "explain.cancelled", "explain.explain", "explain.explain_again", "explain.explain_now",
-    "explain.look_again", "explain.save_heat", "explain.show_asked", "explain.show_example",
-    "galleries.built_name", "galleries.watch_again",
-    "hub.forget", "hub.forget_sent", "hub.look_again", "hub.remember", "hub.teacher_field",
-    "queries.example_pictures",
-    "recipe.choose_preset", "recipe.choose_stage", "recipe.load_run", "recipe.load_settings",
-    "recipe.preset_settings", "recipe.read_form", "recipe.require_right", "recipe.restore",
-    "request.look_again",
-    "retrieve.follow", "retrieve.look_again", "retrieve.save_picture", "retrieve.save_table",
-    "retrieve.search", "retrieve.search_again", "retrieve.search_now",
-    "train.ask_delete", "train.choose_run", "train.first", "train.hide", "train.list_runs", "train.look",
-    "train.run_log", "train.run_points", "train.show_started",
-    "why.clicked", "why.explain_match", "why.refused",
-}  # fmt: skip
+    "evaluate.actions.download",
+    "evaluate.actions.list_jobs",
+    "evaluate.actions.show_order",
+    "evaluate.actions.show_pair",
+    "evaluate.actions.show_query",
+    "evaluate.actions.show_threshold",
+    "hub.arrivals.watch_pull",
+    "components.clicked",
+    "hub.actions.card_file",
+    "hub.actions.preview",
+    "hub.actions.preview_now",
+    "hub.actions.watch_push",
+    "evaluate.tab.apart",
+    "evaluate.tab.choices_of",
+    "evaluate.tab.clicked",
+    "evaluate.tab.draw",
+    "evaluate.tab.look",
+    "evaluate.tab.newest",
+    "evaluate.tab.orders",
+    "evaluate.tab.same",
+    "evaluate.tab.show_started",
+    "explain.tab.cancelled",
+    "explain.tab.explain",
+    "explain.tab.explain_again",
+    "explain.tab.explain_now",
+    "explain.tab.look_again",
+    "explain.tab.save_heat",
+    "explain.tab.show_asked",
+    "explain.tab.show_example",
+    "retrieve.build.built_name",
+    "retrieve.build.watch_again",
+    "hub.tab.forget",
+    "hub.tab.forget_sent",
+    "hub.tab.look_again",
+    "hub.tab.remember",
+    "hub.tab.teacher_field",
+    "inputs.example_pictures",
+    "train.presets.choose_preset",
+    "train.presets.choose_stage",
+    "train.presets.load_run",
+    "train.presets.load_settings",
+    "train.presets.preset_settings",
+    "train.presets.read_form",
+    "train.presets.require_right",
+    "train.presets.restore",
+    "evaluate.request.look_again",
+    "retrieve.tab.follow",
+    "retrieve.tab.look_again",
+    "retrieve.tab.save_picture",
+    "retrieve.tab.save_table",
+    "retrieve.tab.search",
+    "retrieve.tab.search_again",
+    "retrieve.tab.search_now",
+    "train.tab.ask_delete",
+    "train.tab.choose_run",
+    "train.tab.first",
+    "train.tab.hide",
+    "train.tab.list_runs",
+    "train.tab.look",
+    "train.tab.run_log",
+    "train.tab.run_points",
+    "train.tab.show_started",
+    "retrieve.why.clicked",
+    "retrieve.why.explain_match",
+    "retrieve.why.refused",
+}
 """Handlers that a demo answers: they read what ships, or what the visitor sent."""
 
 
@@ -128,13 +183,13 @@ def test_what_changes_something_refuses_whoever_asks(
 def test_a_path_of_the_server_is_no_upload(demo: tuple[gr.Blocks, str]) -> None:
     page, address = demo
     stolen = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
-    for number in handlers(page)["recipe.load_settings"]:
+    for number in handlers(page)["train.presets.load_settings"]:
         answer = raw(address, number, [None, stolen])
         assert '"success":false' in answer.replace(" ", "")
         assert "root:" not in answer
 
 
-@pytest.mark.parametrize("name", sorted(OWN - {"arrivals.cancel"}))
+@pytest.mark.parametrize("name", sorted(OWN - {"hub.arrivals.cancel"}))
 def test_a_visitor_pushes_with_their_own_login_only(
     demo: tuple[gr.Blocks, str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

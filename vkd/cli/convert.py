@@ -9,6 +9,7 @@ import pydantic
 from vkd.cli.evaluate import WEIGHTS, Weights
 from vkd.cli.hub import ENDPOINT, quiet_client
 from vkd.cli.options import argument, bar, flag, parse, refuse
+from vkd.io.errors import VKDError
 from vkd.training.settings import Choice
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _import_one(flags: ImportFlags, out: Path) -> int:
     from vkd.models import checkpoint
 
     if (out / "config.json").exists():
-        raise ValueError(f"{out} holds a checkpoint already: choose another folder.")
+        raise VKDError(f"{out} holds a checkpoint already: choose another folder.")
     checkpoint.convert_authors(flags.folder, out, flags.name, image_size=flags.image_size, half=flags.half)
     config = checkpoint.read_config(out)
     dataset = config.dataset or "data set unknown"

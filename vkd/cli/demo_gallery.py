@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from vkd.data.datasets import mask_path, read
 from vkd.data.tracklets import Tracklet
-from vkd.io.files import workplace
+from vkd.io.errors import VKDError
+from vkd.io.unfinished import workplace
 from vkd.models import checkpoint
 from vkd.retrieval import storage
 from vkd.retrieval.gallery import Gallery
@@ -77,9 +78,7 @@ def choose_queries(tracklets: Sequence[Tracklet], groups: dict[int, int], count:
         by_person.setdefault(tracklet.identity, []).append(tracklet)
     people = sorted(by_person)
     if not people:
-        raise ValueError(
-            "The street has no query tracklets of the people in the gallery: write a larger one."
-        )
+        raise VKDError("The street has no query tracklets of the people in the gallery: write a larger one.")
     count = min(count, len(people))
     chosen = []
     for place in range(count):
@@ -96,7 +95,7 @@ def write_queries(folder: Path, shown: Sequence[Shown], street: Path | None = No
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists() and not (folder / "queries.json").is_file():
-        raise ValueError(
+        raise VKDError(
             f"{folder} holds something that is not a set of queries; choose another folder, or empty it."
         )
     with workplace(folder.parent, f".{folder.name}.building-") as work:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import pydantic
 
 from vkd.cli.options import argument, bar, flag, parse, refuse
+from vkd.io.errors import VKDError
 from vkd.training.settings import Choice
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def device_of(name: str) -> str:
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("There is no CUDA device here: choose device auto or cpu.")
+        raise VKDError("There is no CUDA device here: choose device auto or cpu.")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
@@ -146,9 +147,7 @@ def load_all(folders: Sequence[Path], weights: Weights, device: str) -> "dict[st
     found = [checkpoint.load(folder, weights=weights, device=device) for folder in folders]
     named = {each.name: each for each in found}
     if len(named) < len(found):
-        raise ValueError(
-            "The checkpoint folders need different names: they name the networks in the results."
-        )
+        raise VKDError("The checkpoint folders need different names: they name the networks in the results.")
     return named
 
 
@@ -159,7 +158,7 @@ def read_data(dataset: str, root: Path | None, cameras: Cameras, config_dataset:
     if root is None:
         name = dataset if dataset != "auto" else config_dataset
         if not name:
-            raise ValueError("The checkpoint does not say its data set: give --root.")
+            raise VKDError("The checkpoint does not say its data set: give --root.")
         root = Path("data") / name
     options = {} if cameras == "auto" else {"cameras": cameras}
     return datasets.read(dataset, root, **options)  # pyright: ignore[reportArgumentType]

@@ -22,6 +22,7 @@ from vkd.cli.evaluate import (
 )
 from vkd.cli.options import argument, bar, flag, parse
 from vkd.data.sources import Part, part_of
+from vkd.io.errors import MissingFileError, VKDError
 from vkd.training.settings import Choice
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def index(argv: Sequence[str]) -> int:
 
     networks = load_all(flags.checkpoints, flags.weights, device_of(flags.device))
     if not flags.root.exists():
-        raise FileNotFoundError(f"{flags.root} does not exist: give a data set or a folder of pictures.")
+        raise MissingFileError(f"{flags.root} does not exist: give a data set or a folder of pictures.")
     name = datasets.guess(flags.root) if flags.dataset == "auto" else flags.dataset
     if name == "folder":
         tracklets, names = datasets.labelled_tracklets(flags.root, cameras=flags.cameras)
@@ -118,14 +119,12 @@ def search(argv: Sequence[str]) -> int:
     gallery = Gallery.load(flags.gallery)
     if flags.cameras and not set(flags.cameras) & set(gallery.cameras):
         there = ", ".join(map(str, gallery.cameras)) or "none that is known"
-        raise ValueError(f"{flags.gallery} has no item of these cameras; its cameras are {there}.")
+        raise VKDError(f"{flags.gallery} has no item of these cameras; its cameras are {there}.")
     device = device_of(flags.device)
     found: dict[str, list[Hit]] = {}
     for name in flags.networks or gallery.networks:
         if name not in gallery.networks:
-            raise ValueError(
-                f"{flags.gallery} knows the networks {', '.join(gallery.networks)}, not '{name}'."
-            )
+            raise VKDError(f"{flags.gallery} knows the networks {', '.join(gallery.networks)}, not '{name}'.")
         (known,) = load_all([flags.checkpoints / name], flags.weights, device).values()
         gallery.check(name, known.net)
         clip = prepare(flags.pictures, known.config.image_size, known.config.mean, known.config.std)

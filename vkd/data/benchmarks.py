@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from vkd.data.tracklets import Splits, Tracklet, first_frames
+from vkd.io.errors import MissingFileError, VKDError
 
 _DUKE_FRAME = re.compile(r"(\d+)_C(\d+)")
 _COMMON = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif")
@@ -37,7 +38,7 @@ def read_mars(root: Path, *, queries_in_gallery: bool = True) -> Splits:
     chosen = _matrix(info / "query_IDX.mat").ravel() - 1
     for index in chosen:
         if not (0 <= index < len(test)) or test[index] is None:
-            raise ValueError(
+            raise VKDError(
                 f"{info / 'query_IDX.mat'} names track {index + 1}, which tracks_test_info.mat does not have "
                 "or marks as junk."
             )
@@ -61,14 +62,14 @@ def _mars_tracks(root: Path, folder: str, names_file: Path, rows_file: Path) -> 
     names = _lines(names_file)
     rows = _matrix(rows_file)
     if rows.ndim != 2 or rows.shape[1] != 4:
-        raise ValueError(
+        raise VKDError(
             f"{rows_file} holds a table of shape {rows.shape}; expected rows of start, end, identity, camera."
         )
     prefix = f"{root.as_posix()}/{folder}/"
     tracks: list[Tracklet | None] = []
     for number, (start, end, identity, camera) in enumerate(rows.tolist(), 1):
         if not 1 <= start <= end <= len(names):
-            raise ValueError(
+            raise VKDError(
                 f"{rows_file} row {number} asks for frames {start} to {end}, "
                 f"but {names_file} has {len(names)} names."
             )
@@ -78,7 +79,7 @@ def _mars_tracks(root: Path, folder: str, names_file: Path, rows_file: Path) -> 
         chosen = names[start - 1 : end]
         for name in (chosen[0], chosen[-1]):
             if name[:4].isdigit() and int(name[:4]) != identity:
-                raise ValueError(
+                raise VKDError(
                     f"{rows_file} row {number} is identity {identity}, but {names_file} has {name} there: "
                     "the two files do not belong together."
                 )
@@ -95,7 +96,7 @@ def read_duke(root: Path, *, grouping: str = "adjacent") -> Splits:
     published numbers were made; "folder" keeps each folder a tracklet of its own.
     """
     if grouping not in ("adjacent", "folder"):
-        raise ValueError(f"Unknown grouping {grouping!r} for Duke-Video-ReID: choose 'adjacent' or 'folder'.")
+        raise VKDError(f"Unknown grouping {grouping!r} for Duke-Video-ReID: choose 'adjacent' or 'folder'.")
     train, query, gallery = (
         tuple(_duke_tracks(root / part, grouping)) for part in ("train", "query", "gallery")
     )
@@ -117,7 +118,7 @@ def is_duke_frame(file: str) -> bool:
 
 def _duke_tracks(folder: Path, grouping: str) -> Iterator[Tracklet]:
     if not folder.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{folder} is missing: Duke-Video-ReID needs the folders train, query and gallery."
         )
     # Paths are ordered part by part, not as strings: "0001/a" and "0001-b" must not interleave.
@@ -126,7 +127,7 @@ def _duke_tracks(folder: Path, grouping: str) -> Iterator[Tracklet]:
     for directory, file in sorted(frames, key=lambda frame: [*frame[0].split("/"), frame[1]]):
         found = _DUKE_FRAME.match(file)
         if found is None:
-            raise ValueError(
+            raise VKDError(
                 f"{directory}/{file} does not look like a Duke-Video-ReID frame (<identity>_C<camera>_….jpg)."
             )
         where = directory if grouping == "folder" else ""
@@ -170,14 +171,14 @@ def _veri_tracks(root: Path) -> Iterator[Tracklet]:
         # Some copies of the file end each line with a space and some do not; split() takes both.
         track, *files = line.split()
         if not files:
-            raise ValueError(f"{tracks} line {number} names the track {track} but none of its pictures.")
+            raise VKDError(f"{tracks} line {number} names the track {track} but none of its pictures.")
         yield Tracklet(tuple([_inside(root, "image_test", file) for file in files]), *_vehicle(track, tracks))
 
 
 def _vehicle(file: str, source: Path) -> tuple[int, int]:
     found = re.match(r"(\d+)_c(\d+)_", file)
     if found is None:
-        raise ValueError(f"{source} has the entry {file!r}; expected <vehicle>_c<camera>_….jpg.")
+        raise VKDError(f"{source} has the entry {file!r}; expected <vehicle>_c<camera>_….jpg.")
     return int(found[1]), int(found[2]) - 1
 
 
@@ -189,10 +190,10 @@ def read_street(root: Path) -> Splits:
         try:
             layout = json.loads(description.read_text())["layout"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{description} is damaged ({error}): write the street again.") from error
+            raise VKDError(f"{description} is damaged ({error}): write the street again.") from error
     readers: dict[str, Callable[[Path], Splits]] = {"mars": read_mars, "duke": read_duke, "veri": read_veri}
     if layout not in readers:
-        raise ValueError(f"{description} gives the layout {layout!r}; expected mars, duke or veri.")
+        raise VKDError(f"{description} gives the layout {layout!r}; expected mars, duke or veri.")
     return replace(readers[layout](root), name="street")
 
 
@@ -222,29 +223,29 @@ def _inside(root: Path, folder: str, file: str) -> str:
 def _lines(path: Path) -> list[str]:
     """The lines of a name list, stripped, without empty ones."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: it belongs to the data set's archive.")
+        raise MissingFileError(f"{path} is missing: it belongs to the data set's archive.")
     try:
         lines = [line for line in map(str.strip, path.read_text(encoding="utf-8-sig").split("\n")) if line]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file ({error.reason} at byte {error.start}).") from error
+        raise VKDError(f"{path} is not a text file ({error.reason} at byte {error.start}).") from error
     if not lines:
-        raise ValueError(f"{path} is empty.")
+        raise VKDError(f"{path} is empty.")
     return lines
 
 
 def _matrix(path: Path) -> np.ndarray:
     """The one numeric table of a MATLAB file, as integers."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: it belongs to the data set's archive.")
+        raise MissingFileError(f"{path} is missing: it belongs to the data set's archive.")
     from scipy.io import loadmat  # takes a fifth of a second to import
 
     try:
         content = loadmat(path)
     except Exception as error:  # scipy raises a different type for each way in which a file can be broken
-        raise ValueError(f"{path} cannot be read as a MATLAB file ({error}).") from error
+        raise VKDError(f"{path} cannot be read as a MATLAB file ({error}).") from error
     tables = [value for key, value in content.items() if not key.startswith("__")]
     if len(tables) != 1 or not np.issubdtype(tables[0].dtype, np.number) or tables[0].size == 0:
-        raise ValueError(f"{path} should hold one table of numbers; it holds {len(tables)} variables.")
+        raise VKDError(f"{path} should hold one table of numbers; it holds {len(tables)} variables.")
     if not np.isfinite(tables[0]).all():
-        raise ValueError(f"{path} holds values that are not numbers.")
+        raise VKDError(f"{path} holds values that are not numbers.")
     return tables[0].astype(np.int64)

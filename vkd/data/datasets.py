@@ -23,6 +23,7 @@ from vkd.data.tracklets import (
     valid_queries,
     why_no_query,
 )
+from vkd.io.errors import MissingFileError, VKDError
 
 __all__ = [
     "DATASETS",
@@ -117,20 +118,20 @@ def read(name: str, root: str | Path, *, check: bool = True, **options: object) 
     """
     base = Path(root).expanduser().absolute()
     if not base.exists():
-        raise FileNotFoundError(f"{base} does not exist: give the folder of the data set.")
+        raise MissingFileError(f"{base} does not exist: give the folder of the data set.")
     name = guess(base) if name == "auto" else name
     if name not in DATASETS:
-        raise ValueError(f"Unknown data set {name!r}: choose from auto, {', '.join(DATASETS)}.")
+        raise VKDError(f"Unknown data set {name!r}: choose from auto, {', '.join(DATASETS)}.")
     dataset = DATASETS[name]
     taken = [key for key in inspect.signature(dataset.read).parameters if key != "root"]
     unknown = sorted(set(options) - set(taken))
     if unknown == ["cameras"]:
-        raise ValueError(
+        raise VKDError(
             f"{dataset.title} tells its cameras in its own files: 'cameras' is a choice for plain folders "
             "only, leave it at auto."
         )
     if unknown:
-        raise ValueError(
+        raise VKDError(
             f"Unknown option {unknown[0]!r} for {dataset.title}: it takes {', '.join(taken) or 'no options'}."
         )
     splits = dataset.read(_inside(base, dataset), **options)
@@ -169,14 +170,14 @@ def _inside(base: Path, dataset: Dataset) -> Path:
     for place in (base, *named):
         if any((place / mark).exists() for mark in dataset.marks):
             return place
-    raise ValueError(f"{base} does not look like {dataset.title}: expected {dataset.layout}.")
+    raise VKDError(f"{base} does not look like {dataset.title}: expected {dataset.layout}.")
 
 
 def _require_queries(splits: Splits) -> None:
     reason = why_no_query(splits, "v2v")
     reason = reason and why_no_query(splits, "i2v")
     if reason:
-        raise ValueError(f"{splits.root} has 0 valid queries because {reason}; {remedy(splits, reason)}.")
+        raise VKDError(f"{splits.root} has 0 valid queries because {reason}; {remedy(splits, reason)}.")
 
 
 def check_listed(splits: Splits) -> None:
@@ -197,7 +198,7 @@ def check_listed(splits: Splits) -> None:
         if file not in listing:
             missing.append(path)
     if missing:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{missing[0]} is listed but missing ({len(missing)} of {total} pictures of {splits.root} are): "
             "unpack the archive again, correct the list, or pass check=False to read the lists alone."
         )
@@ -224,7 +225,7 @@ def check_pictures(
     for path in paths:
         fault = _fault(path, decode)
         if fault:
-            raise ValueError(f"{path} {fault}: replace it or take it off the list.")
+            raise VKDError(f"{path} {fault}: replace it or take it off the list.")
     return len(paths)
 
 
@@ -245,7 +246,7 @@ def _fault(path: str, decode: bool) -> str:
                 if decode:
                     picture.load()
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing.") from None
+        raise MissingFileError(f"{path} is missing.") from None
     except UnidentifiedImageError:
         return "is not a picture"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from vkd.data.benchmarks import walk
 from vkd.data.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Splits, Tracklet, first_frames
+from vkd.io.errors import MissingFileError, VKDError
 
 PARTS = ("train", "query", "gallery", "test")
 """Sub-folders (or values of the CSV column `split`) that fix the splits; `test` is divided into query and
@@ -52,7 +53,7 @@ def read_folder(root: Path, *, cameras: str = "auto", held_out: float = 0.5, see
     """
     pictures = [picture for picture in labelled_pictures(root) if picture.identity]
     if not pictures:
-        raise ValueError(
+        raise VKDError(
             f"{root} has no labelled pictures: put them in <identity>/<camera>/ or <identity>/ folders, "
             "or list them in a CSV."
         )
@@ -64,7 +65,7 @@ def read_folder(root: Path, *, cameras: str = "auto", held_out: float = 0.5, see
     query, gallery = parts.get("query", []), parts.get("gallery", [])
     if bool(query) != bool(gallery):
         there, absent = ("query", "gallery") if query else ("gallery", "query")
-        raise ValueError(
+        raise VKDError(
             f"{root} has a {there} part but no {absent} part: add it, or put both together in test."
         )
     returning = False
@@ -135,7 +136,7 @@ def _held_out(
 ) -> dict[str, list[Tracklet]]:
     """Train and test tracklets; identities that can be found again and the others are divided separately."""
     if not 0 < share <= 1:
-        raise ValueError(
+        raise VKDError(
             f"held_out is {share}; it is the share of identities kept for testing: above 0, at most 1."
         )
     cameras = _cameras_of(tracklets)
@@ -153,7 +154,7 @@ def _held_out(
 def _tracklets(pictures: list[Picture], cameras: str) -> tuple[dict[str, list[Tracklet]], dict[int, str]]:
     """Part → tracklets, and identity → name. Numbers are shared by all parts."""
     if cameras not in ("auto", "none"):
-        raise ValueError(f"Unknown camera mode {cameras!r} for a folder: choose 'auto' or 'none'.")
+        raise VKDError(f"Unknown camera mode {cameras!r} for a folder: choose 'auto' or 'none'.")
     identities = numbered({p.identity for p in pictures if p.identity}, first=1)
     seen = numbered({p.camera for p in pictures if p.camera}, first=0)
     groups: dict[tuple[str, int, int, str], list[str]] = {}
@@ -187,17 +188,17 @@ def labelled_pictures(root: Path) -> list[Picture]:
     """Every picture of a folder or CSV with its labels, in natural order of path (a CSV: in its own
     order)."""
     if not root.exists():
-        raise FileNotFoundError(f"{root} does not exist.")
+        raise MissingFileError(f"{root} does not exist.")
     if root.is_file():
         if root.suffix.lower() not in (".csv", ".tsv"):
-            raise ValueError(f"{root} is neither a folder nor a CSV file.")
+            raise VKDError(f"{root} is neither a folder nor a CSV file.")
         return list(_table(root))
     tables = sorted(path for path in root.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
     if len(tables) > 1:
-        raise ValueError(f"{root} has {len(tables)} CSV files: give the path of the one to read.")
+        raise VKDError(f"{root} has {len(tables)} CSV files: give the path of the one to read.")
     pictures = list(_table(tables[0]) if tables else _tree(root))
     if not pictures:
-        raise ValueError(f"{root} has no pictures (jpg, png, webp, bmp, tif, gif) in it or below it.")
+        raise VKDError(f"{root} has no pictures (jpg, png, webp, bmp, tif, gif) in it or below it.")
     return pictures
 
 
@@ -221,7 +222,7 @@ def _table(table: Path) -> Iterator[Picture]:
     try:
         lines = table.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{table} is not a UTF-8 text file ({error.reason}).") from error
+        raise VKDError(f"{table} is not a UTF-8 text file ({error.reason}).") from error
     header = lines[0] if lines else ""
     rows = csv.DictReader(lines, delimiter=next((mark for mark in "\t;" if mark in header), ","))
     columns = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
@@ -229,7 +230,7 @@ def _table(table: Path) -> Iterator[Picture]:
         key: columns[word] for key, words in COLUMNS.items() for word in reversed(words) if word in columns
     }
     if "path" not in known or "identity" not in known:
-        raise ValueError(
+        raise VKDError(
             f"{table} has the columns {', '.join(columns) or '(none)'}; it needs path and identity, "
             "and may have camera, tracklet and split."
         )
@@ -238,7 +239,7 @@ def _table(table: Path) -> Iterator[Picture]:
         split = values.get("split", "").lower()
         if not values["path"] or split not in ("", *PARTS):
             what = f"the split {split!r} (train, query, gallery or test)" if values["path"] else "no path"
-            raise ValueError(f"{table} line {number} has {what}.")
+            raise VKDError(f"{table} line {number} has {what}.")
         path = (table.parent / values["path"]).as_posix()
         camera, tracklet = values.get("camera", ""), values.get("tracklet", "")
         group = tracklet or (camera and "one tracklet for each camera") or path

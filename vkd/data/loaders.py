@@ -25,6 +25,7 @@ from vkd.data.transforms import (
     read_picture,
     resize,
 )
+from vkd.io.errors import VKDError
 
 __all__ = [
     "FRAMES",
@@ -69,7 +70,7 @@ class PKSampler(Sampler[list[int]]):
     ) -> None:
         size = identities_per_batch * samples_per_identity
         if size < 1 or size % world or not 0 <= rank < world:
-            raise ValueError(
+            raise VKDError(
                 f"A batch of {identities_per_batch} × {samples_per_identity} samples cannot be shared by "
                 f"{world} processes (this one is number {rank}): make it a multiple of the processes."
             )
@@ -197,7 +198,7 @@ def _pictures(paths: Sequence[str]) -> list[Tensor]:
 
 def _row(table: dict[str, Rule], name: str) -> Rule:
     if name not in table:
-        raise ValueError(f"Unknown rule {name!r}: choose from {', '.join(table)}.")
+        raise VKDError(f"Unknown rule {name!r}: choose from {', '.join(table)}.")
     return table[name]
 
 
@@ -254,7 +255,7 @@ def train_loader(
     """
     found = len(splits.labels())
     if found < max(identities_per_batch, 2):
-        raise ValueError(
+        raise VKDError(
             f"{splits.root} has {found} training identities, but a batch takes {identities_per_batch} "
             "and training needs at least 2: lower identities_per_batch or add identities."
         )

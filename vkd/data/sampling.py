@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from vkd.data.tracklets import Tracklet
+from vkd.io.errors import VKDError
 
 FrameRule = Callable[[int, int, torch.Generator | None], list[int]]
 ViewRule = Callable[[Sequence[Tracklet], int, int, FrameRule, torch.Generator], list[tuple[int, int]]]
@@ -16,7 +17,7 @@ ViewRule = Callable[[Sequence[Tracklet], int, int, FrameRule, torch.Generator], 
 
 def _strip(frames: int, count: int) -> int:
     if frames < 1 or count < 1:
-        raise ValueError(f"Cannot choose {count} frames out of {frames}: both must be at least 1.")
+        raise VKDError(f"Cannot choose {count} frames out of {frames}: both must be at least 1.")
     return -(-frames // count)
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from vkd.data import datasets
 from vkd.data.tracklets import Splits, Tracklet
+from vkd.io.errors import MissingFileError
 
 Part = Literal["gallery", "query", "train", "gallery_images", "query_images"]
 
@@ -24,7 +25,7 @@ def gallery_items(root: str | Path, *, cameras: str = "auto") -> tuple[Sequence[
     """
     base = Path(root).expanduser()
     if not base.exists():
-        raise FileNotFoundError(f"{base} does not exist: give a data set or a folder of pictures.")
+        raise MissingFileError(f"{base} does not exist: give a data set or a folder of pictures.")
     name = datasets.guess(base)
     if name == "folder":
         return datasets.labelled_tracklets(base, cameras=cameras)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from vkd.io.errors import VKDError
+
 UNKNOWN_CAMERA = -1
 """No camera label. Such an item is never junk."""
 
@@ -59,7 +61,7 @@ class Splits:
         galleries = {"i": self.gallery_images, "v": self.gallery}
         kinds = protocol.lower().split("2")
         if len(kinds) != 2 or kinds[0] not in queries or kinds[1] not in galleries:
-            raise ValueError(f"Unknown protocol {protocol!r}: choose from i2v, v2v, i2i, v2i.")
+            raise VKDError(f"Unknown protocol {protocol!r}: choose from i2v, v2v, i2i, v2i.")
         gallery = galleries[kinds[1]]
         if self.queries_in_gallery:
             gallery = queries[kinds[1]] + gallery

@@ -16,6 +16,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from vkd.io.errors import MissingFileError, VKDError
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_PIXELS = 64_000_000
@@ -39,23 +41,21 @@ def read_picture(path: str | Path) -> Tensor:
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(f"The picture {path} is missing.") from None
+        raise MissingFileError(f"The picture {path} is missing.") from None
     except OSError as error:
-        raise ValueError(f"The picture {path} cannot be read ({error.strerror}).") from error
+        raise VKDError(f"The picture {path} cannot be read ({error.strerror}).") from error
     if not data:
-        raise ValueError(f"The picture {path} is an empty file: choose another one.")
+        raise VKDError(f"The picture {path} is an empty file: choose another one.")
     try:
         if _is_plain_jpeg(data) and (decode := _jpeg_decoder()) is not None:
             return decode(torch.frombuffer(bytearray(data), dtype=torch.uint8))
         with Image.open(io.BytesIO(data)) as picture:
             return _from_pillow(picture)
     except Image.UnidentifiedImageError:
-        raise ValueError(
-            f"{path} is not a picture: choose a JPEG, PNG, WebP, GIF, BMP or TIFF file."
-        ) from None
+        raise VKDError(f"{path} is not a picture: choose a JPEG, PNG, WebP, GIF, BMP or TIFF file.") from None
     except (OSError, RuntimeError, SyntaxError, ValueError, EOFError, *_BOMBS) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"The picture {path} cannot be decoded ({reason}).") from error
+        raise VKDError(f"The picture {path} cannot be decoded ({reason}).") from error
 
 
 @cache
@@ -94,7 +94,7 @@ def _is_plain_jpeg(data: bytes) -> bool:
 
 def _from_pillow(picture: Image.Image) -> Tensor:
     if picture.width * picture.height > MAX_PIXELS:
-        raise ValueError(
+        raise VKDError(
             f"{picture.width} × {picture.height} pixels are more than {MAX_PIXELS // 10**6} million: "
             "make it smaller"
         )
@@ -130,12 +130,12 @@ def as_picture(picture: Picture) -> Tensor:
         if picture.dtype != np.uint8 or not (
             picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (3, 4))
         ):
-            raise ValueError(
+            raise VKDError(
                 f"An array of shape {picture.shape} and type {picture.dtype} is not a picture (H, W, 3)."
             )
         return _from_pillow(Image.fromarray(picture))
     if picture.ndim != 3 or picture.shape[0] != 3:
-        raise ValueError(f"A tensor of shape {tuple(picture.shape)} is not a picture (3, H, W).")
+        raise VKDError(f"A tensor of shape {tuple(picture.shape)} is not a picture (3, H, W).")
     return (picture * 255).round().clamp(0, 255).to(torch.uint8) if picture.is_floating_point() else picture
 
 
@@ -146,7 +146,7 @@ def resize(pictures: Sequence[Tensor] | Tensor, size: tuple[int, int], fit: str 
     with black, the odd pixel at the top or left.
     """
     if fit not in ("stretch", "pad"):
-        raise ValueError(f"Unknown fit {fit!r}: choose 'stretch' or 'pad'.")
+        raise VKDError(f"Unknown fit {fit!r}: choose 'stretch' or 'pad'.")
     if len({picture.shape for picture in pictures}) == 1:
         return _resize(pictures if isinstance(pictures, Tensor) else torch.stack(list(pictures)), size, fit)
     return torch.stack([_resize(picture, size, fit) for picture in pictures])
@@ -191,7 +191,7 @@ def prepare(
     """The test transform: V pictures → float32 (V, 3, H, W), resized to `size` (height, width) and
     normalised."""
     if not len(pictures):
-        raise ValueError("No picture was given.")
+        raise VKDError("No picture was given.")
     return normalise(resize([as_picture(picture) for picture in pictures], size, fit), mean, std)
 
 

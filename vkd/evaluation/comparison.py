@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vkd.data.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Splits, Tracklet
 from vkd.evaluation.protocols import Results
 from vkd.evaluation.sides import Curves, Sides
+from vkd.io.errors import VKDError
 from vkd.metrics.bootstrap import Interval, difference
 from vkd.metrics.retrieval import Scores, distances
 from vkd.metrics.verification import PairScores
@@ -69,7 +70,7 @@ class Comparison:
     def network(self, name: str) -> str:
         """The name itself; raises ValueError for a network that was not evaluated."""
         if name not in self.networks:
-            raise ValueError(f"'{name}' was not evaluated here: choose from {', '.join(self.networks)}.")
+            raise VKDError(f"'{name}' was not evaluated here: choose from {', '.join(self.networks)}.")
         return name
 
     def pair(self, base: str | None = None, other: str | None = None) -> tuple[str, str]:
@@ -84,13 +85,13 @@ class Comparison:
         base = self.network(base) if base else next(name for name in names if name != other)
         other = self.network(other) if other else next(name for name in names if name != base)
         if base == other:
-            raise ValueError(f"{base} cannot be compared with itself: choose two different networks.")
+            raise VKDError(f"{base} cannot be compared with itself: choose two different networks.")
         return base, other
 
     def protocol(self, name: str) -> str:
         """The name itself; raises ValueError for a protocol that was not evaluated."""
         if name not in self.sides:
-            raise ValueError(f"'{name}' was not evaluated here: choose from {', '.join(self.sides)}.")
+            raise VKDError(f"'{name}' was not evaluated here: choose from {', '.join(self.sides)}.")
         return name
 
     def gains(self, base: str) -> dict[str, dict[str, dict[str, Interval]]]:
@@ -126,7 +127,7 @@ class Comparison:
         """
         queries, _ = self.sides[self.protocol(protocol)]
         if not 0 <= query < len(queries):
-            raise ValueError(
+            raise VKDError(
                 f"{protocol.upper()} has queries 0 to {len(queries) - 1}; {query} is none of them."
             )
         own = self.items[int(queries[query])]
@@ -158,7 +159,7 @@ class Comparison:
         first, second = (self.ap(name, protocol) for name in self.pair(base, other))
         keys = {"worst": ap.mean(0), "loses": second - first, "gains": first - second}
         if by not in keys:
-            raise ValueError(f"'{by}' is no order of queries: choose from {', '.join(keys)}.")
+            raise VKDError(f"'{by}' is no order of queries: choose from {', '.join(keys)}.")
         return [int(query) for query in np.argsort(keys[by], kind="stable") if not np.isnan(ap[0, query])]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vkd.evaluation.comparison import Comparison, Ranked
+from vkd.io.errors import VKDError
 
 DEPTH = 24
 """Matches of each query that are kept, junk not counted."""
@@ -30,7 +31,7 @@ class Digest(Comparison):
     def ranked(self, network: str, protocol: str, query: int, k: int = 10) -> list[Ranked]:
         """As in `Comparison`; raises ValueError, too, for more matches than were kept."""
         if k > DEPTH:
-            raise ValueError(f"{DEPTH} matches of a query are kept here, not {k}: ask for fewer.")
+            raise VKDError(f"{DEPTH} matches of a query are kept here, not {k}: ask for fewer.")
         return super().ranked(network, protocol, query, k)
 
 

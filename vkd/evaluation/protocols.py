@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from vkd.data.loaders import IMAGENET_MEAN, IMAGENET_STD, eval_loader
 from vkd.data.tracklets import Splits, Tracklet, remedy, why_no_query
+from vkd.io.errors import VKDError
 from vkd.metrics.bootstrap import Interval, bootstrap
 from vkd.metrics.retrieval import CHUNK_BYTES, Scores, distances, score, score_features
 from vkd.metrics.tables import Results, export, latex, markdown, rows
-from vkd.models.network import Net
+from vkd.models.network import ReIDNet
 
 __all__ = [
     "PROTOCOLS",
@@ -67,7 +68,7 @@ class Embedding(TypedDict, total=False):
 
 
 def embed(
-    net: Net,
+    net: ReIDNet,
     tracklets: Sequence[Tracklet],
     *,
     image_size: tuple[int, int],
@@ -118,7 +119,7 @@ def embed(
 
 
 @torch.inference_mode()
-def _embed(net: Net, clips: torch.Tensor) -> NDArray[np.float32]:
+def _embed(net: ReIDNet, clips: torch.Tensor) -> NDArray[np.float32]:
     """Clips (B, V, 3, H, W) → (B, D), with the pictures in the network's precision and in the layout that
     convolutions are fastest in.
     """
@@ -127,7 +128,7 @@ def _embed(net: Net, clips: torch.Tensor) -> NDArray[np.float32]:
 
 
 def evaluate(
-    net: Net,
+    net: ReIDNet,
     splits: Splits,
     *,
     protocols: Iterable[str] = ("i2v", "v2v"),
@@ -170,4 +171,4 @@ def require_queries(splits: Splits, protocols: Iterable[str]) -> None:
     for protocol in protocols:
         if reason := why_no_query(splits, protocol):
             told = f"no valid query for {protocol.upper()}: {reason}; {remedy(splits, reason)}"
-            raise ValueError(f"{splits.root} has {told}.")
+            raise VKDError(f"{splits.root} has {told}.")

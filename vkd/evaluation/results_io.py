@@ -15,6 +15,7 @@ import numpy as np
 from vkd.data.tracklets import Tracklet
 from vkd.evaluation.comparison import Comparison, Known
 from vkd.evaluation.digest import Digest
+from vkd.io.errors import VKDError
 from vkd.metrics.bootstrap import Interval
 from vkd.metrics.retrieval import Scores
 from vkd.metrics.verification import PairScores
@@ -82,11 +83,11 @@ def load(folder: Path) -> Comparison:
     Raises ValueError for an evaluation that is not finished or whose files are damaged.
     """
     if not (folder / "comparison.json").is_file():
-        raise ValueError(f"The evaluation {folder.name} has no results: it is not finished, or ended early.")
+        raise VKDError(f"The evaluation {folder.name} has no results: it is not finished, or ended early.")
     try:
         return _load(folder)
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise ValueError(f"The results in {folder} are damaged ({error}): evaluate again.") from None
+        raise VKDError(f"The results in {folder} are damaged ({error}): evaluate again.") from None
 
 
 def _lists(folder: Path, names: list[str], protocols: list[str]) -> dict[str, Any]:

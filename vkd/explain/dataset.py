@@ -17,7 +17,8 @@ from vkd.data.loaders import FRAMES, prepare, read_picture
 from vkd.evaluation import protocols
 from vkd.explain.gradcam import METHODS, Heat, heatmaps
 from vkd.explain.overlay import COLOURS, Strip, on_subject, overlay, sheet
-from vkd.io.files import workplace
+from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.unfinished import workplace
 from vkd.models.checkpoint import Checkpoint
 
 __all__ = [
@@ -82,7 +83,7 @@ def explain_split(
         }
     chosen = [number for number in _spread(len(tracklets), limit) if _explainable(references, number)]
     if not chosen:
-        raise ValueError("No identity has two tracklets here, so there is no similarity to explain.")
+        raise VKDError("No identity has two tracklets here, so there is no similarity to explain.")
     with _whole(Path(folder)) as work:
         rows: list[dict[str, Any]] = []
         for number in progress(chosen):
@@ -169,13 +170,13 @@ def _check(
     limit: int | None,
 ) -> None:
     if not networks or not tracklets:
-        raise ValueError("There is nothing to explain: give at least one network and one tracklet.")
+        raise VKDError("There is nothing to explain: give at least one network and one tracklet.")
     if target not in TARGETS:
-        raise ValueError(f"There is no target '{target}'; choose one of {', '.join(TARGETS)}.")
+        raise VKDError(f"There is no target '{target}'; choose one of {', '.join(TARGETS)}.")
     if frames not in FRAMES:
-        raise ValueError(f"There is no frame rule '{frames}'; choose one of {', '.join(FRAMES)}.")
+        raise VKDError(f"There is no frame rule '{frames}'; choose one of {', '.join(FRAMES)}.")
     if views < 1 or (limit is not None and limit < 1):
-        raise ValueError(f"views and limit must be at least 1, not {views} and {limit}.")
+        raise VKDError(f"views and limit must be at least 1, not {views} and {limit}.")
 
 
 def _spread(count: int, limit: int | None) -> list[int]:
@@ -228,7 +229,7 @@ def _heat(
 
 def _mask(path: Path) -> NDArray[np.uint8]:
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"The subject mask {path} is missing; leave the masks out to explain without them."
         )
     return read_picture(path)[0].numpy()

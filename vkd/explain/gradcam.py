@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vkd.models.network import Net, Output
+from vkd.io.errors import VKDError
+from vkd.models.network import Output, ReIDNet
 
 _LOCK = threading.Lock()
 
@@ -69,7 +70,7 @@ class Heat(NamedTuple):
 
 
 def heatmaps(
-    net: Net,
+    net: ReIDNet,
     clips: Tensor,
     *,
     target: int | Sequence[int] | Tensor | NDArray | None = None,
@@ -112,7 +113,7 @@ def heatmaps(
         with _tap(where) as taps:
             output = net(images.to(parameter.device, parameter.dtype))
         if len(taps) != 1 or taps[0].ndim != 4 or len(taps[0]) != views.numel():
-            raise ValueError(
+            raise VKDError(
                 f"Layer {layer!r} gives no map of each picture, so there is nothing to explain: choose a "
                 f"stage ({', '.join(name for name, _ in net.trunk.stages.named_children())})."
             )
@@ -125,16 +126,16 @@ def heatmaps(
     return Heat(maps, values.detach().double().cpu().numpy(), coarse, classes.cpu().numpy())
 
 
-def _check(net: Net, clips: Tensor, method: str, scale: str) -> None:
+def _check(net: ReIDNet, clips: Tensor, method: str, scale: str) -> None:
     if method not in METHODS:
-        raise ValueError(f"There is no heatmap method '{method}'; choose one of {', '.join(METHODS)}.")
+        raise VKDError(f"There is no heatmap method '{method}'; choose one of {', '.join(METHODS)}.")
     if scale not in ("view", "clip"):
-        raise ValueError(f"scale is '{scale}'; it must be 'view' or 'clip'.")
+        raise VKDError(f"scale is '{scale}'; it must be 'view' or 'clip'.")
     if clips.ndim != 5 or clips.shape[2] != 3 or not clips.numel():
-        raise ValueError(f"Clips must be (tracklets, views, 3, height, width), not {tuple(clips.shape)}.")
+        raise VKDError(f"Clips must be (tracklets, views, 3, height, width), not {tuple(clips.shape)}.")
 
 
-def _layer(net: Net, layer: str | int | None) -> nn.Module:
+def _layer(net: ReIDNet, layer: str | int | None) -> nn.Module:
     if layer is None:
         return net.trunk
     stages = net.trunk.stages
@@ -148,7 +149,7 @@ def _layer(net: Net, layer: str | int | None) -> nn.Module:
                 return root.get_submodule(layer)
             except AttributeError:
                 continue
-    raise ValueError(
+    raise VKDError(
         f"There is no layer {layer!r} in {net.backbone_name}: choose 0 to {len(names) - 1}, or one of "
         f"{', '.join(names)}."
     )
@@ -196,12 +197,12 @@ def _targets(output: Output, target: int | Sequence[int] | Tensor | NDArray | No
     wanted = torch.as_tensor(target).detach().to(logits.device)
     if not wanted.is_floating_point():
         if wanted.ndim > 1 or (wanted.ndim == 1 and len(wanted) != count):
-            raise ValueError(
+            raise VKDError(
                 f"Give one class, or one for each of the {count} clips, not {tuple(wanted.shape)}."
             )
         wanted = wanted.long().expand(count)
         if int(wanted.min()) < 0 or int(wanted.max()) >= logits.shape[1]:
-            raise ValueError(
+            raise VKDError(
                 f"The network knows the classes 0 to {logits.shape[1] - 1}, not all of {wanted.tolist()}."
             )
         return logits.gather(1, wanted[:, None])[:, 0], wanted
@@ -210,7 +211,7 @@ def _targets(output: Output, target: int | Sequence[int] | Tensor | NDArray | No
         or wanted.shape[-1] != embedding.shape[1]
         or (wanted.ndim == 2 and len(wanted) != count)
     ):
-        raise ValueError(
+        raise VKDError(
             f"The reference embedding must be ({embedding.shape[1]},) or ({count}, {embedding.shape[1]}), "
             f"not {tuple(wanted.shape)}."
         )

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from vkd.io.errors import VKDError
+
 COLOURS: dict[str, int] = {
     "turbo": cv2.COLORMAP_TURBO,
     "inferno": cv2.COLORMAP_INFERNO,
@@ -30,11 +32,11 @@ def overlay(
     """
     picture, heat = np.asarray(picture), np.asarray(heat, np.float32)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f"The picture must be uint8 (H, W, 3), not {picture.dtype} {picture.shape}.")
+        raise VKDError(f"The picture must be uint8 (H, W, 3), not {picture.dtype} {picture.shape}.")
     if heat.ndim != 2:
-        raise ValueError(f"The heatmap must be a matrix, not of shape {heat.shape}.")
+        raise VKDError(f"The heatmap must be a matrix, not of shape {heat.shape}.")
     if colours not in COLOURS:
-        raise ValueError(f"There is no colour map '{colours}'; choose one of {', '.join(COLOURS)}.")
+        raise VKDError(f"There is no colour map '{colours}'; choose one of {', '.join(COLOURS)}.")
     height, width = picture.shape[:2]
     heat = np.clip(cv2.resize(np.nan_to_num(heat), (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
     coloured = cv2.applyColorMap((255 * heat).astype(np.uint8), COLOURS[colours])[
@@ -52,7 +54,7 @@ def on_subject(heat: NDArray | Tensor, mask: NDArray | Tensor) -> float:
     """
     heat, mask = np.asarray(heat, np.float64), np.asarray(mask)
     if heat.ndim < 2 or heat.shape[:-2] != mask.shape[:-2]:
-        raise ValueError(f"Heat {heat.shape} and mask {mask.shape} do not belong together.")
+        raise VKDError(f"Heat {heat.shape} and mask {mask.shape} do not belong together.")
     subject = (mask > 0).astype(np.float64)
     if heat.shape != mask.shape:
         # The mask follows the heat's size, by area: a cell half covered counts half.

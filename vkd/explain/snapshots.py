@@ -30,6 +30,7 @@ from vkd.data.transforms import prepare, read_picture
 from vkd.evaluation import protocols
 from vkd.explain.gradcam import heatmaps
 from vkd.explain.overlay import overlay
+from vkd.io.errors import VKDError
 from vkd.models import checkpoint
 from vkd.models.checkpoint import Checkpoint
 from vkd.training.settings import Settings
@@ -80,7 +81,7 @@ def choose(splits: Splits) -> tuple[list[Tracklet], list[int], list[Tracklet]]:
 
     people = {query.identity: query for query in reversed(queries) if elsewhere(query)}
     if not people:
-        raise ValueError("No query has a match under another camera, so there is nothing to watch.")
+        raise VKDError("No query has a match under another camera, so there is nothing to watch.")
     probes = [people[identity] for identity in _spread(sorted(people), PROBES)]
     kept = list(dict.fromkeys(item for probe in probes for item in elsewhere(probe)[:2]))
     places = [kept.index(elsewhere(probe)[0]) for probe in probes]

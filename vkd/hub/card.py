@@ -12,6 +12,7 @@ from vkd.hub.card_text import METRICS, scores_of, sections, source_of, title_of,
 from vkd.hub.dataset_terms import Source
 from vkd.hub.files import staying, travelling
 from vkd.hub.summary import Facts, facts
+from vkd.io.errors import VKDError
 from vkd.metrics import tables
 from vkd.models.config import Config
 
@@ -41,7 +42,7 @@ def card(
     for name in filter(None, (repo, teacher)):
         _check_repo(name)
     if teacher and found.config.stage == "teacher":
-        raise ValueError(f"{folder} is a teacher and has no teacher of its own: leave '{teacher}' out.")
+        raise VKDError(f"{folder} is a teacher and has no teacher of its own: leave '{teacher}' out.")
     data = metadata(found, repo, teacher).to_yaml()
     text = "\n\n".join(part.strip() for part in sections(found, repo, teacher, set(pictures)))
     return f"---\n{data}\n---\n\n{text}\n"
@@ -54,7 +55,7 @@ def _check_repo(name: str) -> None:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise ValueError(f"'{name}' is no name of a repository on the Hub: {error}") from None
+        raise VKDError(f"'{name}' is no name of a repository on the Hub: {error}") from None
 
 
 def metadata(found: Facts, repo: str | None = None, teacher: str | None = None) -> "ModelCardData":

@@ -113,7 +113,7 @@ def _use(found: Facts, repo: str) -> str:
     other = "" if (config.mean, config.std) == (MEAN, STD) else f", mean={config.mean}, std={config.std}"
     lines = [
         f"With VKD {__version__} installed, in Python:",
-        f'```python\nfrom vkd.models.network import Net\nnet = Net.from_pretrained("{repo}")\n```',
+        f'```python\nfrom vkd.models.network import ReIDNet\nnet = ReIDNet.from_pretrained("{repo}")\n```',
         "and then, for pictures of one tracklet:",
         "```python\nfrom vkd.data.transforms import prepare\n"
         f'clip = prepare(["first.jpg", "second.jpg"], size=({height}, {width}){other})[None]\n'

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vkd.hub.client import Progress, told
 from vkd.hub.listings import WEIGHTS, File, Listing, patiently
+from vkd.io.errors import MissingFileError, VKDError
 from vkd.models.config import read_config
 from vkd.models.network import empty
 
@@ -33,7 +34,7 @@ def fetch(
             wrong = fault(path, found.files[name])
         if wrong:
             where, how = ("in the cache", " with a connection") if found.offline else ("as it arrived", "")
-            raise ValueError(f"{found.repo}: {name} {where} {wrong}: pull again{how}.")
+            raise VKDError(f"{found.repo}: {name} {where} {wrong}: pull again{how}.")
         if name == "config.json":
             _check_sizes(found, path)
         done += size
@@ -67,7 +68,7 @@ def _one(api: "HfApi", found: Listing, name: str, meter: type, again: bool = Fal
             return Path(call())
         except LocalEntryNotFoundError:
             pass
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"{found.repo}: the Hub is out of reach, and {name} of commit {found.commit[:8]} is not in the "
         "cache: pull again with a connection."
     )
@@ -98,7 +99,7 @@ def _check_sizes(found: Listing, path: Path) -> None:
     for name in WEIGHTS:
         size = found.files[name].size if name in found.files else None
         if (size or 0) > most:
-            raise ValueError(
+            raise VKDError(
                 f"{found.repo}: {name} has {size} bytes, and a {config.backbone} with {config.identities} "
                 f"identities at most {most}: it is not what its config.json says."
             )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
 from vkd.hub.client import out_of_reach, redact, told
+from vkd.io.errors import VKDError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -99,7 +100,7 @@ def client(endpoint: str | None, token: str | bool | None) -> "HfApi":
     if endpoint is not None:
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise ValueError(
+            raise VKDError(
                 f"'{redact(endpoint)}' is no address of a Hub: write https://host, without user or password."
             )
     return HfApi(
@@ -117,7 +118,7 @@ def check_repo(repo: str) -> str:
     with told(str(repo)):
         validate_repo_id(repo)
     if repo.count("/") != 1:
-        raise ValueError(f"'{repo}' names no repository: write it as user/name.")
+        raise VKDError(f"'{repo}' names no repository: write it as user/name.")
     return repo
 
 
@@ -131,7 +132,7 @@ def check_revision(revision: str | None) -> str | None:
         or "//" in revision
         or revision.endswith((".", "/"))
     ):
-        raise ValueError(f"'{revision}' is no revision: give a branch, a tag or a commit.")
+        raise VKDError(f"'{revision}' is no revision: give a branch, a tag or a commit.")
     return revision
 
 
@@ -181,13 +182,13 @@ def _check_complete(found: Listing) -> None:
     if not any(name in found.files for name in WEIGHTS):
         pickles = sorted(name for name in found.files if name.endswith(_PICKLES))
         if pickles:
-            raise ValueError(
+            raise VKDError(
                 f"{where} has its weights in {pickles[0]} only: reading such a pickle can run a stranger's "
                 "code, so vkd does not; ask for safetensors."
             )
-        raise ValueError(f"{where} has neither model.safetensors nor best.safetensors: it is no checkpoint.")
+        raise VKDError(f"{where} has neither model.safetensors nor best.safetensors: it is no checkpoint.")
     if "config.json" not in found.files:
-        raise ValueError(f"{where} has no config.json: it is no checkpoint of vkd.")
+        raise VKDError(f"{where} has no config.json: it is no checkpoint of vkd.")
 
 
 def _record(repo: str, revision: str | None) -> Path:

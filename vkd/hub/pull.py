@@ -27,7 +27,8 @@ from vkd.hub.listings import (
     origin,
 )
 from vkd.hub.push import Plan, Planned, card_of, plan, push, push_net
-from vkd.io.files import workplace
+from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.unfinished import workplace
 from vkd.jobs.runs import NAME
 from vkd.models import checkpoint
 
@@ -92,9 +93,7 @@ def pull(
         found.insert(0, listing(api, teacher, None))
         names.insert(0, _name(teacher, None))
         if names[0] == names[1]:
-            raise ValueError(
-                f"Teacher and student would both be named '{names[0]}': give the student a name."
-            )
+            raise VKDError(f"Teacher and student would both be named '{names[0]}': give the student a name.")
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     there = [_is_there(root / folder, each) for folder, each in zip(names, found, strict=True)]
@@ -130,7 +129,7 @@ def load(
         return checkpoint.load(folder, strict=strict, device=device)
     api = client(endpoint, token)
     if isinstance(where, Path) or not re.fullmatch(r"[^/]+/[^/]+", str(where)):
-        raise FileNotFoundError(f"{where} is neither a folder nor a repository's name (user/name).")
+        raise MissingFileError(f"{where} is neither a folder nor a repository's name (user/name).")
     found = listing(api, check_repo(str(where)), check_revision(revision))
     names = [name for name in found.wanted if name == "config.json" or name in WEIGHTS]
     cached = fetch(api, found, names)["config.json"].parent
@@ -144,7 +143,7 @@ def _name(repo: str, name: str | None) -> str:
     """The folder's name: given, or the repository's own made plain."""
     if name:
         if not NAME.fullmatch(name):
-            raise ValueError(
+            raise VKDError(
                 f"'{name}' is no name for a folder: 1 to 64 small letters, digits, - and _, no - or _ first."
             )
         return name
@@ -157,9 +156,9 @@ def _teacher(api: "HfApi", student: Listing) -> str:
     card = "README.md"
     base = base_model(fetch(api, student, [card])[card]) if card in student.wanted else None
     if base is None:
-        raise ValueError(f"{student.repo} names no teacher (base_model of its card): pull it alone.")
+        raise VKDError(f"{student.repo} names no teacher (base_model of its card): pull it alone.")
     if base == student.repo:
-        raise ValueError(f"{student.repo} names itself as its teacher: pull it alone.")
+        raise VKDError(f"{student.repo} names itself as its teacher: pull it alone.")
     return base
 
 
@@ -167,18 +166,18 @@ def _is_there(target: Path, found: Listing) -> bool:
     """Whether `target` holds that very commit. Raises ValueError if the name is taken by something else."""
     if not target.is_dir():
         if target.exists() or target.is_symlink():
-            raise ValueError(f"{target} is a file: choose another name.")
+            raise VKDError(f"{target} is a file: choose another name.")
         return False
     held = {path.name for path in target.iterdir()}
     if not held:
         return False
     came = origin(target)
     if came is None:
-        raise ValueError(f"{target} holds something that was not pulled: choose another name.")
+        raise VKDError(f"{target} holds something that was not pulled: choose another name.")
     if (came["repo"], came["endpoint"]) != (found.repo, found.endpoint):
-        raise ValueError(f"{target} was pulled from {came['repo']}: choose another name.")
+        raise VKDError(f"{target} was pulled from {came['repo']}: choose another name.")
     if own := sorted(held - {*PULLED, ORIGIN}):
-        raise ValueError(f"{target} has files of its own, such as {own[0]}: choose another name.")
+        raise VKDError(f"{target} has files of its own, such as {own[0]}: choose another name.")
     return came["commit"] == found.commit and all(
         (target / name).is_file() and not fault(target / name, found.files[name]) for name in found.wanted
     )

@@ -22,9 +22,10 @@ from vkd.hub.listings import (
     origin,
     patiently,
 )
+from vkd.io.errors import VKDError
 from vkd.models import checkpoint
 from vkd.models.config import Config
-from vkd.models.network import Net
+from vkd.models.network import ReIDNet
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -102,11 +103,11 @@ def push(
         )
 
 
-def push_net(net: Net, repo: str, *, config: Config | None = None, **options: Any) -> str:
+def push_net(net: ReIDNet, repo: str, *, config: Config | None = None, **options: Any) -> str:
     """Push a network that lies in no folder; `options` as in `push`. Raises ValueError without a config."""
     config = config or net.config
     if config is None:
-        raise ValueError("Say what this network is: push_to_hub(repo, config=Config(...)).")
+        raise VKDError("Say what this network is: push_to_hub(repo, config=Config(...)).")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / check_repo(repo).split("/")[1]
         checkpoint.save(folder, net, config)
@@ -179,13 +180,13 @@ def _repository(api: "HfApi", repo: str, private: bool, proposal: bool) -> "Mode
     if info is None:
         return None
     if private and info.private is False:
-        raise ValueError(
+        raise VKDError(
             f"{repo} exists and is public, and this push is meant to be private: allow that (--public), or "
             "choose another repository."
         )
     names = {each.rfilename for each in info.siblings or ()}
     if names & {"config.json", *WEIGHTS} and "vkd" not in (info.library_name, *(info.tags or ())):
-        raise ValueError(f"{repo} exists and holds another kind of model: choose another repository.")
+        raise VKDError(f"{repo} exists and holds another kind of model: choose another repository.")
     return info
 
 

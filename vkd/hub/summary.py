@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vkd.io.errors import MissingFileError, VKDError
 from vkd.jobs import events
 from vkd.models.config import Config, read_config, with_own_numbers
 from vkd.training import settings as asked
@@ -44,7 +45,7 @@ def facts(folder: str | Path) -> Facts:
     config = read_config(folder)
     there = [name for name in WEIGHTS if (folder / name).is_file()]
     if not there:
-        raise FileNotFoundError(f"{folder} holds no weights: it has neither {' nor '.join(WEIGHTS)}.")
+        raise MissingFileError(f"{folder} holds no weights: it has neither {' nor '.join(WEIGHTS)}.")
     headers = {name: header(folder / name) for name in there}
     if len(there) == 2 and _same(*(folder / name for name in there)):
         there = there[1:]  # the last weights are the best: one file is enough, and 'auto' finds it
@@ -62,12 +63,12 @@ def header(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             if not 2 <= size <= min(_MOST_HEADER, path.stat().st_size - 8):
-                raise ValueError("its header is as long as no header can be")
+                raise VKDError("its header is as long as no header can be")
             found = json.loads(file.read(size))
         if not isinstance(found, dict):
-            raise ValueError("its header is no object")
+            raise VKDError("its header is no object")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged or not a safetensors file: {error}.") from None
+        raise VKDError(f"{path} is damaged or not a safetensors file: {error}.") from None
     return found
 
 

@@ -1,59 +1,141 @@
-"""Hidden folders where something is made before it appears under its name; what a kill left of them is swept.
+"""Atomic writing of files and folders, names of folders, and evenly spaced choices.
 
-Whoever works in one holds a lock on it, which dies with the process, whatever ended it: what nobody holds is
-a leftover, and the next one to make something of the same kind in the same place removes it.
+A file or a folder is made under a temporary name beside its place and renamed: it appears whole or not at
+all. Temporary names tell which process they belong to, so that what a killed process left can be removed.
 """
 
-import fcntl
+import hashlib
 import os
+import platform
+import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
-from vkd.io import locks
+import psutil
+
+from vkd.io.errors import VKDError
+
+T = TypeVar("T")
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+_OWNER = re.compile(r"\.([0-9a-f]{6})-(\d+)-(\d+)-[0-9a-f]{8}\.tmp$")
+
+
+def process_token() -> str:
+    """Identifies this process: host, process id and start time, since an id alone is used again."""
+    return f"{_HOST}-{os.getpid()}-{_started(psutil.Process())}"
+
+
+def _started(process: psutil.Process) -> int:
+    return round(process.create_time() * 100)
+
+
+def is_running(pid: int, started: int) -> bool:
+    """True while the process with this id and start time (hundredths of a second) lives on this machine."""
+    try:
+        process = psutil.Process(pid)
+        return abs(_started(process) - started) <= 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _temporary_name(name: str) -> str:
+    return f".{name}.{process_token()}-{secrets.token_hex(4)}.tmp"
 
 
 @contextmanager
-def workplace(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder `<parent>/<prefix>…`, held while it is worked in; gone at the end unless it was renamed.
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; renamed to `path` at the end, removed if the body raises."""
+    path = Path(path)
+    temporary = path.with_name(_temporary_name(path.name))
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
-    Leftovers with that prefix go first. It is readable as any other folder, not private.
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Writes a UTF-8 text file, line ends as given; returns `path`."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Writes a file; returns `path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+    return Path(path)
+
+
+@contextmanager
+def staging_dir(target: str | Path) -> Iterator[Path]:
+    """Yields an empty folder beside `target`, to be filled and then renamed or handed to `replace_dir`.
+
+    Removed at the end unless it was renamed. What killed processes left beside `target` is removed first.
     """
-    folder = _open(parent)
+    target = Path(target)
+    remove_leftovers(target.parent)
+    folder = target.with_name(_temporary_name(target.name))
+    folder.mkdir(parents=True)
     try:
-        with suppress(OSError):  # a file system without locks: nothing is held, and nothing is swept
-            fcntl.flock(folder, fcntl.LOCK_EX)  # nobody sweeps between the making of a folder and its lock
-            _sweep(parent, prefix)
-        work = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        descriptor = _open(work)
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder
     finally:
-        os.close(folder)
-    locks.keep(descriptor)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_dir(folder: Path, target: Path) -> None:
+    """Renames `folder` to `target`; an older `target` is moved aside and comes back if that fails."""
+    if not target.exists():
+        folder.rename(target)
+        return
+    aside = target.with_name(_temporary_name(target.name))
+    target.rename(aside)
     try:
-        work.chmod(0o755)  # temporary folders are made private
-        yield work
-    finally:
-        locks.close(descriptor)
-        shutil.rmtree(work, ignore_errors=True)
+        folder.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
-def _open(folder: Path) -> int:
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _sweep(parent: Path, prefix: str) -> None:
-    """Remove the folders of that prefix that nobody holds."""
-    for path in parent.iterdir():
-        if not path.name.startswith(prefix) or path.is_symlink() or not path.is_dir():
-            continue
-        with suppress(OSError):
-            descriptor = _open(path)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held: BlockingIOError, an OSError
+def remove_leftovers(folder: str | Path) -> None:
+    """Removes temporary files and folders whose process no longer runs on this machine."""
+    with suppress(FileNotFoundError):
+        for path in Path(folder).iterdir():
+            owner = _OWNER.search(path.name)
+            if owner is None or owner[1] != _HOST or is_running(int(owner[2]), int(owner[3])):
+                continue
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(descriptor)
+            else:
+                with suppress(OSError):
+                    path.unlink()
+
+
+def check_name(name: str, kind: str) -> str:
+    """Returns `name` if it is a valid name of a folder (`NAME`). Raises VKDError otherwise."""
+    if not NAME.fullmatch(name or ""):
+        raise VKDError(
+            f"'{name[:80]}' is not a valid name of a {kind}: use 1 to 64 lowercase letters, digits, '-' and "
+            "'_', starting with a letter or digit."
+        )
+    return name
+
+
+def slug(text: str, most: int = 64) -> str:
+    """Turns free text into a valid name (`NAME`); '' where no letter or digit is left."""
+    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-_")[:most].rstrip("-_")
+
+
+def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
+    """Chooses at most `count` items, evenly spread from the first on."""
+    count = min(count, len(items))
+    return [items[index * len(items) // count] for index in range(count)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from vkd.io import archives
 from vkd.io.archives import MOST_RATIO
+from vkd.io.errors import VKDError
 
 KEPT = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".csv", ".tsv")
 MOST_FILES = 50_000
@@ -36,9 +37,9 @@ def unpack(
                 with target.open("xb") as picture:
                     total += archives.copy(content, entry, picture, MOST_BYTES - total)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{name} is not a zip file that can be read ({error}).") from None
+        raise VKDError(f"{name} is not a zip file that can be read ({error}).") from None
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise ValueError(f"{name} has two files or folders of one name: pack it again.") from None
+        raise VKDError(f"{name} has two files or folders of one name: pack it again.") from None
     return _top(folder)
 
 
@@ -48,25 +49,25 @@ def _check(content: zipfile.ZipFile, name: str) -> list[tuple[zipfile.ZipInfo, t
     for entry in content.infolist():
         parts = archives.parts(entry.filename)
         if parts is None:
-            raise ValueError(f"{name} holds a file name that leads out of its folder: pack it again.")
+            raise VKDError(f"{name} holds a file name that leads out of its folder: pack it again.")
         kind = PurePosixPath(parts[-1]).suffix.lower()
         if entry.is_dir() or archives.hidden(parts) or kind not in KEPT:
             continue
         if flaw := archives.flaw(entry):
-            raise ValueError(
+            raise VKDError(
                 f"{name}: {archives.label(parts[-1])} {flaw}; pack plain files, without a password."
             )
         kept.append((entry, parts))
     unpacked = sum(entry.file_size for entry, _ in kept)
     packed = sum(entry.compress_size for entry, _ in kept)
     if unpacked > MOST_BYTES:
-        raise ValueError(f"{name} unpacks to more than {MOST_BYTES >> 30} GB.")
+        raise VKDError(f"{name} unpacks to more than {MOST_BYTES >> 30} GB.")
     if unpacked > archives.SMALL and unpacked > MOST_RATIO * packed:
-        raise ValueError(
+        raise VKDError(
             f"{name} unpacks to more than {MOST_RATIO} times its size: that is no set of pictures."
         )
     if not kept:
-        raise ValueError(f"{name} holds no pictures (jpg, png, webp, bmp, tif, gif).")
+        raise VKDError(f"{name} holds no pictures (jpg, png, webp, bmp, tif, gif).")
     return kept
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vkd.data.transforms import MAX_PIXELS
+from vkd.io.errors import MissingFileError, VKDError
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv")
 MOST_FRAMES = 3600
@@ -28,11 +29,11 @@ def read_video(path: str | Path, frames: int = 8) -> list[Tensor]:
         ValueError: not a video of a known container, nothing in it can be decoded, too long, too large.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"The video {path} is missing.")
+        raise MissingFileError(f"The video {path} is missing.")
     # FFmpeg also opens playlists, which name other files: only real containers reach it.
     with Path(path).open("rb") as file:
         if not _is_container(file.read(12)):
-            raise ValueError(f"{path} is not a video (mp4, mov, webm, mkv, avi or mpeg).")
+            raise VKDError(f"{path} is not a video (mp4, mov, webm, mkv, avi or mpeg).")
     total = _count(path)
     wanted = {(2 * part + 1) * total // (2 * min(frames, total)) for part in range(min(frames, total))}
     found: list[Tensor] = []
@@ -49,7 +50,7 @@ def read_video(path: str | Path, frames: int = 8) -> list[Tensor]:
     finally:
         clip.release()
     if not found:
-        raise ValueError(f"The video {path} has no frame that can be decoded.")
+        raise VKDError(f"The video {path} has no frame that can be decoded.")
     return found
 
 
@@ -64,11 +65,11 @@ def _is_container(head: bytes) -> bool:
 def _open(path: str | Path) -> cv2.VideoCapture:
     clip = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not clip.isOpened():
-        raise ValueError(f"The video {path} cannot be decoded: save it once more as MP4 or WebM.")
+        raise VKDError(f"The video {path} cannot be decoded: save it once more as MP4 or WebM.")
     width, height = clip.get(cv2.CAP_PROP_FRAME_WIDTH), clip.get(cv2.CAP_PROP_FRAME_HEIGHT)
     if width * height > MAX_PIXELS:
         clip.release()
-        raise ValueError(
+        raise VKDError(
             f"The frames of {path} have more than {MAX_PIXELS // 10**6} million pixels: make them smaller."
         )
     return clip
@@ -83,5 +84,5 @@ def _count(path: str | Path) -> int:
     finally:
         clip.release()
     if total > MOST_FRAMES:
-        raise ValueError(f"{path} has more than {MOST_FRAMES} frames: cut out the seconds that matter.")
+        raise VKDError(f"{path} has more than {MOST_FRAMES} frames: cut out the seconds that matter.")
     return total

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from vkd.evaluation.comparison import Progress
 from vkd.evaluation.results_io import load, save, write_json
+from vkd.io.errors import VKDError
 from vkd.jobs import runs, turns
 from vkd.retrieval.thumbnails import QUALITY, small
 
@@ -128,7 +129,7 @@ def folder_of(checkpoints: Path, name: str) -> Path:
         if (folder / "asked.json").is_file():
             return folder
     known = ", ".join(names(checkpoints)) or "none yet"
-    raise ValueError(f"There is no evaluation called '{name}'. Known: {known}.")
+    raise VKDError(f"There is no evaluation called '{name}'. Known: {known}.")
 
 
 def asked_of(folder: Path) -> Asked:
@@ -138,7 +139,7 @@ def asked_of(folder: Path) -> Asked:
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in text.items()}
         return Asked(**values)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder / 'asked.json'} is damaged: {error}.") from None
+        raise VKDError(f"{folder / 'asked.json'} is damaged: {error}.") from None
 
 
 def status(folder: Path) -> Status:
@@ -172,7 +173,7 @@ def _last_line(folder: Path) -> str:
 def cancel(folder: Path) -> None:
     """Ask the work to stop after its current batch. Raises ValueError when nothing is at work."""
     if not runs.alive(folder):
-        raise ValueError(f"The evaluation {folder.name} is not at work: there is nothing to cancel.")
+        raise VKDError(f"The evaluation {folder.name} is not at work: there is nothing to cancel.")
     runs.ask_to_stop(folder)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vkd.io import locks
+from vkd.io.errors import MissingFileError, VKDError
 from vkd.jobs.events import LAST_WORDS, numbers, read, record
 from vkd.training import resume
 from vkd.training import settings as asked
@@ -56,7 +57,7 @@ _INHERITED = "VKD_LOCK"
 def check_name(name: str) -> str:
     """The name itself; raises ValueError for one that is no run name (`NAME`)."""
     if not NAME.fullmatch(name):
-        raise ValueError(
+        raise VKDError(
             f"'{name}' is no name for a run: 1 to 64 small letters, digits, - and _, no - or _ first."
         )
     return name
@@ -84,7 +85,7 @@ def create(root: str | Path, settings: Settings, name: str | None = None) -> Pat
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            raise ValueError(f"{folder} is taken: choose another name, or go on with that run.") from None
+            raise VKDError(f"{folder} is taken: choose another name, or go on with that run.") from None
     else:
         folder = fresh(root, f"{datetime.now():%Y%m%d-%H%M%S}-{label(settings)}")
     asked.save(settings, folder / "settings.json")
@@ -103,7 +104,7 @@ def fresh(root: Path, base: str) -> Path:
         except FileExistsError:
             continue
         return folder
-    raise ValueError(f"{root / base} and 98 more are taken: choose another name")
+    raise VKDError(f"{root / base} and 98 more are taken: choose another name")
 
 
 def _take(descriptor: int, patience: float) -> bool:
@@ -152,7 +153,7 @@ def lock(folder: str | Path) -> Iterator[None]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing: there is no such run.")
+        raise MissingFileError(f"{folder} is missing: there is no such run.")
     path = folder / "lock"
     descriptor = _adopted(path)
     handed = descriptor is not None
@@ -161,7 +162,7 @@ def lock(folder: str | Path) -> Iterator[None]:
     try:
         if not handed and not _take(descriptor, _RETRY_SECONDS):
             holder = pid(folder)
-            raise ValueError(
+            raise VKDError(
                 f"{folder} is being trained by another process{f' ({holder})' if holder else ''}: "
                 "stop that one first, or train in another folder."
             )
@@ -222,7 +223,7 @@ def start(
     """
     if folder is None:
         if settings is None:
-            raise ValueError("Say what to train: settings for a new run, or the folder of an old one.")
+            raise VKDError("Say what to train: settings for a new run, or the folder of an old one.")
         folder = create(root, settings, name)
     folder = Path(folder).resolve()
     resume.check(folder)
@@ -241,7 +242,7 @@ def launch(folder: Path, arguments: Sequence[str]) -> None:
     try:
         if not _take(descriptor, _RETRY_SECONDS):
             holder = pid(folder)
-            raise ValueError(
+            raise VKDError(
                 f"{folder} is at work already{f' in process {holder}' if holder else ''}: "
                 "let it end, or stop it first."
             )

@@ -13,7 +13,8 @@ from vkd.evaluation import results_io
 from vkd.evaluation.comparison import Comparison
 from vkd.evaluation.digest import digest
 from vkd.explain.snapshots import FOLDER as PROBES
-from vkd.io.files import workplace
+from vkd.io.errors import VKDError
+from vkd.io.unfinished import workplace
 from vkd.jobs import evaluations, events
 from vkd.jobs.evaluations import Asked
 from vkd.training import settings as asked
@@ -37,7 +38,7 @@ def keep_run(run: Path, folder: Path, settings: Settings, words: Mapping[str, st
     """
     found, _ = events.read(run)
     if not found or found[-1]["kind"] != "finished":
-        raise ValueError(f"{run} is not finished: there is nothing to keep yet.")
+        raise VKDError(f"{run} is not finished: there is nothing to keep yet.")
     lines = [json.dumps(_told(event, words), separators=(",", ":")) for event in _sittings(found)]
     (folder / "events.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     asked.save(settings, folder / "settings.json")
@@ -86,9 +87,7 @@ def keep_evaluation(found: Comparison, folder: Path, told: Asked, above: Path) -
     raises ValueError for a folder of something else.
     """
     if folder.exists() and not (folder / "asked.json").is_file():
-        raise ValueError(
-            f"{folder} holds something that is no evaluation: choose another folder, or empty it."
-        )
+        raise VKDError(f"{folder} holds something that is no evaluation: choose another folder, or empty it.")
     small = digest(found, above)
     with workplace(folder.parent, f".{folder.name}.building-") as work:
         for frame in dict.fromkeys(frame for item in small.items for frame in item.frames):

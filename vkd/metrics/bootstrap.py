@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vkd.io.errors import VKDError
 from vkd.metrics.retrieval import CHUNK_BYTES, Scores, rows_within
 
 METRICS = ("map", "top1", "top5", "top10", "minp")
@@ -92,7 +93,7 @@ def _paired(
     valid = [~np.isnan(each).any(-1) for each in (ours, theirs)]
     if ours.ndim != 2 or ours.shape != theirs.shape or np.any(valid[0] != valid[1]):
         told = [f"{np.count_nonzero(each)} of {each.size}" for each in valid]
-        raise ValueError(
+        raise VKDError(
             "Student and teacher must be scored on the same queries to be compared in pairs; "
             f"theirs are valid for {told[0]} and {told[1]}."
         )
@@ -103,7 +104,7 @@ def _intervals(values: NDArray[np.float64], resamples: int, generator: np.random
     """Valid queries (Q, n) → an interval for each column; every column sees the same draws."""
     queries = len(values)
     if not queries or resamples < 1:
-        raise ValueError("A bootstrap needs at least one valid query and one resample.")
+        raise VKDError("A bootstrap needs at least one valid query and one resample.")
     most, means = rows_within(CHUNK_BYTES // 8, 8 * queries), []
     for done in range(0, resamples, most):
         rows = min(most, resamples - done)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vkd.data.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY
+from vkd.io.errors import VKDError
 
 FEW_MATCHES = 48  # up to here counting beats sorting the row (measured at 11 thousand items)
 
@@ -102,7 +103,7 @@ def labels_of(
         strict=True,
     ):
         if array.shape != (size,):
-            raise ValueError(
+            raise VKDError(
                 f"The {name} must be {size} numbers, as the distances; their shape is {array.shape}."
             )
     return labels

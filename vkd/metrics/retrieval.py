@@ -11,6 +11,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vkd.io.errors import VKDError
 from vkd.metrics.ranking import Labels, ap_standard, ap_trapezoid, labels_of, match_ranks, pairs, why_no_query
 
 CONVENTIONS = ("trapezoid", "standard")
@@ -76,7 +77,7 @@ class Scores:
     def top(self, k: int) -> float:
         """Share of valid queries with a match among the first k items; a smaller gallery is taken whole."""
         if k < 1:
-            raise ValueError(f"Ranks start at 1: top({k}) does not exist.")
+            raise VKDError(f"Ranks start at 1: top({k}) does not exist.")
         return float(self.cmc[min(k, len(self.cmc)) - 1])
 
     def numbers(self) -> dict[str, float]:
@@ -131,7 +132,7 @@ def score(
     """
     distmat = np.asarray(distmat)
     if distmat.ndim != 2:
-        raise ValueError(f"Distances must be a matrix of queries × gallery; their shape is {distmat.shape}.")
+        raise VKDError(f"Distances must be a matrix of queries × gallery; their shape is {distmat.shape}.")
     labels = labels_of(q_ids, g_ids, q_cams, g_cams, distmat.shape)
 
     def chunks() -> Iterator[tuple[int, NDArray[Any]]]:
@@ -142,7 +143,7 @@ def score(
                 chunk = chunk.astype(np.float64)  # junk is put at infinity, which whole numbers do not have
             if not np.isfinite(chunk).all():
                 row = start + int(np.argmin(np.isfinite(chunk).all(axis=1)))
-                raise ValueError(f"The distances of query {row} are not all finite: a ranking needs numbers.")
+                raise VKDError(f"The distances of query {row} are not all finite: a ranking needs numbers.")
             yield start, chunk
 
     return _score(chunks(), labels, **terms)
@@ -190,12 +191,12 @@ def _score(
 ) -> Scores:
     """Chunks (first query, distances (rows, G)) → Scores."""
     if convention not in CONVENTIONS:
-        raise ValueError(f"Unknown AP convention {convention!r}: choose from {', '.join(CONVENTIONS)}.")
+        raise VKDError(f"Unknown AP convention {convention!r}: choose from {', '.join(CONVENTIONS)}.")
     queries, gallery = len(labels.q_ids), len(labels.g_ids)
     trapezoid, standard, inp = np.full((3, queries), np.nan)
     first, nearest = np.zeros(queries, dtype=np.int64), np.full(queries, -1, dtype=np.int64)
     if not any(len(matches) for matches, _ in pairs(labels)):
-        raise ValueError(why_no_query(labels, dataset, protocol))
+        raise VKDError(why_no_query(labels, dataset, protocol))
     found = pairs(labels)
     for start, chunk in chunks:
         for query, row in enumerate(chunk, start):
@@ -233,7 +234,7 @@ def _score(
 def _features(features: ArrayLike, side: str) -> NDArray[np.float32]:
     array = np.asarray(features, dtype=np.float32)
     if array.ndim != 2 or array.shape[1] == 0:
-        raise ValueError(
+        raise VKDError(
             f"The {side} embeddings must be a matrix of items × width; their shape is {array.shape}."
         )
     return array
@@ -241,7 +242,7 @@ def _features(features: ArrayLike, side: str) -> NDArray[np.float32]:
 
 def _check_width(query: NDArray[np.float32], gallery: NDArray[np.float32]) -> None:
     if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
+        raise VKDError(
             f"Query and gallery embeddings have widths {query.shape[1]} and {gallery.shape[1]}: "
             "both must come from the same network."
         )
@@ -253,7 +254,7 @@ def _scales(features: NDArray[np.float32], side: str, start: int = 0) -> NDArray
         lengths = np.linalg.norm(features, axis=1)
     if not np.isfinite(lengths).all():
         item = start + int(np.argmin(np.isfinite(lengths)))
-        raise ValueError(
+        raise VKDError(
             f"The embedding of {side} item {item} holds NaN or infinite numbers (or overflows); "
             "it cannot be ranked."
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vkd.io.errors import VKDError
 from vkd.metrics.retrieval import Scores
 
 CMC_SHOWN = 50  # ranks of the curve that go into a JSON file
@@ -104,7 +105,7 @@ def export(results: Results, path: str | Path) -> Path:
     """
     path = Path(path)
     if path.suffix.lower() not in WRITERS:
-        raise ValueError(f"Results cannot be written to {path}: choose a name in {', '.join(WRITERS)}.")
+        raise VKDError(f"Results cannot be written to {path}: choose a name in {', '.join(WRITERS)}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(WRITERS[path.suffix.lower()](results), encoding="utf-8", newline="")

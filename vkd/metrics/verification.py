@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vkd.data.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY
+from vkd.io.errors import VKDError
 from vkd.metrics.ranking import labels_of
 from vkd.metrics.retrieval import distances
 
@@ -40,7 +41,7 @@ class PairScores:
         Raises ValueError for a rate outside 0..1.
         """
         if not 0 <= rate <= 1:
-            raise ValueError(f"A false-positive rate lies between 0 and 1; {rate} does not.")
+            raise VKDError(f"A false-positive rate lies between 0 and 1; {rate} does not.")
         passing = _passing(self.false)
         place = int(np.argmax(passing <= rate))
         return Threshold(-1 + 2 * place / BINS, float(passing[place]), float(_passing(self.true)[place]))

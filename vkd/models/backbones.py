@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from vkd.io.errors import VKDError
 from vkd.models.bam import add_gates
 
 if TYPE_CHECKING:  # torchvision takes 1.8 s to import: only who builds a network waits for it
@@ -139,7 +140,7 @@ BACKBONES: dict[str, Backbone] = {
 def row(backbone: str) -> Backbone:
     """The BACKBONES row of a name. Raises ValueError that lists the names."""
     if backbone not in BACKBONES:
-        raise ValueError(f"There is no backbone {backbone[:80]!r}; choose one of {', '.join(BACKBONES)}.")
+        raise VKDError(f"There is no backbone {backbone[:80]!r}; choose one of {', '.join(BACKBONES)}.")
     return BACKBONES[backbone]
 
 

@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vkd.io import archives
+from vkd.io.errors import MissingFileError, VKDError
 from vkd.models import reference
 from vkd.models.config import MEAN, STD, VERSION, Config, own_numbers, read_config, to_json, with_own_numbers
-from vkd.models.network import Net, empty, fit
+from vkd.models.network import ReIDNet, empty, fit
 from vkd.models.reference import from_authors, to_authors
 
 __all__ = [
@@ -45,7 +46,7 @@ _DTYPES = {"F16", "BF16", "F32", "F64", "I64"}
 class Checkpoint(NamedTuple):
     """A network in evaluation mode, what it is, and where it came from."""
 
-    net: Net
+    net: ReIDNet
     config: Config
     folder: Path
 
@@ -54,7 +55,9 @@ class Checkpoint(NamedTuple):
         return self.folder.name
 
 
-def save(folder: str | Path, net: Net, config: Config, weights: str = "model", half: bool = False) -> None:
+def save(
+    folder: str | Path, net: ReIDNet, config: Config, weights: str = "model", half: bool = False
+) -> None:
     """Write `<weights>.safetensors` and `config.json` into `folder`, each under a temporary name and renamed.
 
     With `half` the convolution and linear weights are stored as float16 (normalisation layers, and values
@@ -63,7 +66,7 @@ def save(folder: str | Path, net: Net, config: Config, weights: str = "model", h
     last epoch. Raises ValueError if `config` does not describe `net`.
     """
     if (config.backbone, config.identities) != (net.backbone_name, net.identities):
-        raise ValueError(
+        raise VKDError(
             f"The config says {config.backbone} with {config.identities} identities, the network is "
             f"{net.backbone_name} with {net.identities}."
         )
@@ -117,7 +120,7 @@ def load(
     folder = Path(folder)
     config = read_config(folder)
     path = weights_file(folder, weights)
-    net = empty(config.backbone, config.identities) if strict else Net(config.backbone, config.identities)
+    net = empty(config.backbone, config.identities) if strict else ReIDNet(config.backbone, config.identities)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
@@ -128,25 +131,25 @@ def load(
                 parts = {name: parts[name] for name in _fitting(shapes, net, path)}
             for name, part in parts.items():
                 if part.get_dtype() not in _DTYPES:
-                    raise ValueError(
+                    raise VKDError(
                         f"{path}: '{name}' holds {part.get_dtype()} numbers; no network here does."
                     )
             own = (file.metadata() or {}).get("vkd", "")
             state = {name: _loaded(file.get_tensor(name)) for name in parts}
     except SafetensorError as error:
         words = archives.label(" ".join(str(error).split())[:200])
-        raise ValueError(f"{path} is damaged or not a safetensors file: {words}.") from None
+        raise VKDError(f"{path} is damaged or not a safetensors file: {words}.") from None
     net.load_state_dict(state, strict=strict, assign=True)
     net.config = with_own_numbers(config, own)
     return Checkpoint(net.to(device).eval(), net.config, folder)
 
 
-def _fitting(shapes: Mapping[str, Sequence[int]], net: Net, path: Path) -> list[str]:
+def _fitting(shapes: Mapping[str, Sequence[int]], net: ReIDNet, path: Path) -> list[str]:
     """The names that fit `net`; a warning says what is left as it was drawn. ValueError if nothing fits."""
     wanted = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
     fitting = [name for name, shape in shapes.items() if list(shape) == wanted.get(name)]
     if not fitting:
-        raise ValueError(f"{path} holds no weights of {net.backbone_name}.")
+        raise VKDError(f"{path} holds no weights of {net.backbone_name}.")
     if drawn := sorted(wanted.keys() - {*fitting}):
         warnings.warn(
             f"{path} lacks {len(drawn)} weights, such as '{drawn[0]}': they are random.", stacklevel=3
@@ -161,7 +164,7 @@ def weights_file(folder: str | Path, weights: str = "auto") -> Path:
         path = Path(folder) / f"{name}.safetensors"
         if path.is_file():
             return path
-    raise FileNotFoundError(f"{folder} has no {' or '.join(f'{name}.safetensors' for name in names)}.")
+    raise MissingFileError(f"{folder} has no {' or '.join(f'{name}.safetensors' for name in names)}.")
 
 
 def _loaded(tensor: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from vkd.io.errors import MissingFileError, VKDError
 from vkd.models import backbones
 
 VERSION = 1
@@ -44,22 +45,22 @@ class Config:
     def __post_init__(self) -> None:
         backbones.row(self.backbone)
         if not _is_int(self.identities, 1, _MOST_IDENTITIES):
-            raise ValueError(f"identities is {shown(self.identities)}; it must be 1 to {_MOST_IDENTITIES}.")
+            raise VKDError(f"identities is {shown(self.identities)}; it must be 1 to {_MOST_IDENTITIES}.")
         if self.stage not in STAGES:
-            raise ValueError(f"stage is {shown(self.stage)}; it must be one of {', '.join(STAGES)}.")
+            raise VKDError(f"stage is {shown(self.stage)}; it must be one of {', '.join(STAGES)}.")
         if len(self.image_size) != 2 or not all(_is_int(side, 8, 4096) for side in self.image_size):
-            raise ValueError(
+            raise VKDError(
                 f"image_size is {shown(self.image_size)}; it must be [height, width], 8 to 4096 each."
             )
         for name, values, low in (("mean", self.mean, -math.inf), ("std", self.std, 0.0)):
             if len(values) != 3 or not all(_is_number(v) and low < v < math.inf for v in values):
-                raise ValueError(
+                raise VKDError(
                     f"{name} is {shown(values)}; it must be three numbers{' above 0' * (low == 0)}."
                 )
         if not _is_int(self.epoch, 0, 2**53):
-            raise ValueError(f"epoch is {shown(self.epoch)}; it must be a whole number from 0.")
+            raise VKDError(f"epoch is {shown(self.epoch)}; it must be a whole number from 0.")
         if self.labels is not None and len(self.labels) != self.identities:
-            raise ValueError(f"labels has {len(self.labels)} entries for {self.identities} identities.")
+            raise VKDError(f"labels has {len(self.labels)} entries for {self.identities} identities.")
 
 
 def shown(value: object) -> str:
@@ -109,18 +110,18 @@ def read_config(folder: str | Path) -> Config:
     """Read and check `config.json`. Raises FileNotFoundError without one, ValueError for a wrong one."""
     path = Path(folder) / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} is not a checkpoint: it has no config.json.")
+        raise MissingFileError(f"{folder} is not a checkpoint: it has no config.json.")
     if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"{path} is too large to be a checkpoint's config.")
+        raise VKDError(f"{path} is too large to be a checkpoint's config.")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.") from None
+        raise VKDError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(raw, dict):
-        raise ValueError(f"{path} must hold a JSON object, not a {type(raw).__name__}.")
+        raise VKDError(f"{path} must hold a JSON object, not a {type(raw).__name__}.")
     version = raw.get("version")
     if not _is_int(version, 1, VERSION):
-        raise ValueError(
+        raise VKDError(
             f"{path} has format version {shown(version)}, and this vkd reads versions up to {VERSION}: "
             "update vkd."
         )
@@ -128,12 +129,12 @@ def read_config(folder: str | Path) -> Config:
     try:
         return _from_json({key: value for key, value in raw.items() if key in known})
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(f"{path} does not describe a network: {error}") from None
+        raise VKDError(f"{path} does not describe a network: {error}") from None
 
 
 def _from_json(raw: dict[str, Any]) -> Config:
     for name in {"backbone", "identities", "image_size"} - raw.keys():
-        raise ValueError(f"'{name}' is missing.")
+        raise VKDError(f"'{name}' is missing.")
     for name, kind in {
         "backbone": str,
         "stage": str,
@@ -142,14 +143,14 @@ def _from_json(raw: dict[str, Any]) -> Config:
         "scores": dict,
     }.items():
         if name in raw and not isinstance(raw[name], kind):
-            raise ValueError(f"'{name}' must be a {kind.__name__}, not {shown(raw[name])}.")
+            raise VKDError(f"'{name}' must be a {kind.__name__}, not {shown(raw[name])}.")
     for name in {"image_size", "mean", "std"} & raw.keys():
         raw[name] = tuple(raw[name])
     labels = raw.get("labels")
     if labels is not None and not (isinstance(labels, list) and all(isinstance(i, int) for i in labels)):
-        raise ValueError("'labels' must be a list of whole numbers.")
+        raise VKDError("'labels' must be a list of whole numbers.")
     if not isinstance(raw.get("parent"), str | None):
-        raise ValueError("'parent' must be a name.")
+        raise VKDError("'parent' must be a name.")
     return Config(**{**raw, "scores": _scores(raw.get("scores", {}))})
 
 

@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vkd.io.files import workplace
+from vkd.io.errors import VKDError
+from vkd.io.unfinished import workplace
 from vkd.models import reference
 from vkd.models.checkpoint import Checkpoint, load_authors
-from vkd.models.network import Net
+from vkd.models.network import ReIDNet
 
 TOLERANCE = 1e-4
 """Largest difference to the network's own embeddings, over their largest value."""
@@ -33,9 +34,9 @@ _INPUT, _OUTPUT = "images", "embedding"
 
 
 class _Embed(nn.Module):
-    """What `Net.embed` does, without neck and classifier."""
+    """What `ReIDNet.embed` does, without neck and classifier."""
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: ReIDNet) -> None:
         super().__init__()
         self.trunk = net.trunk
 
@@ -52,17 +53,15 @@ def export(checkpoint: Checkpoint, out: str | Path, to: str) -> Path:
     """
     out = Path(out)
     if to not in FORMATS:
-        raise ValueError(f"There is no format '{to}'; choose one of {', '.join(FORMATS)}.")
+        raise VKDError(f"There is no format '{to}'; choose one of {', '.join(FORMATS)}.")
     form = FORMATS[to]
     if form.ending and out.suffix.lower() != form.ending:
-        raise ValueError(f"{out} must end in {form.ending}.")
+        raise VKDError(f"{out} must end in {form.ending}.")
     if os.path.lexists(out):
         raise FileExistsError(f"{out} is there already: remove it or choose another name.")
     missing = [name for name in form.packages if find_spec(name) is None]
     if missing:
-        raise ValueError(
-            f"Writing {to} needs {' and '.join(missing)}: pip install {' '.join(form.packages)}."
-        )
+        raise VKDError(f"Writing {to} needs {' and '.join(missing)}: pip install {' '.join(form.packages)}.")
     out.parent.mkdir(parents=True, exist_ok=True)
     net = copy.deepcopy(checkpoint.net).cpu().eval().requires_grad_(False)
     for module in net.modules():
@@ -117,13 +116,13 @@ def _compare(checkpoint: Checkpoint, path: Path, run: Callable[[Tensor], np.ndar
             given = run(images)
         except Exception as error:  # whatever the other program provokes
             words = " ".join(str(error).split())[:200]
-            raise ValueError(
+            raise VKDError(
                 f"{path.name} does not run with {batch} tracklets of {views} views: {words}."
             ) from None
         scale = float(np.abs(expected).max()) or 1.0
         off = float(np.abs(given - expected).max()) / scale if given.shape == expected.shape else np.inf
         if not off <= TOLERANCE:
-            raise ValueError(
+            raise VKDError(
                 f"{path.name} was not kept: its embeddings are {off:.1e} off those of the network "
                 f"({batch} tracklets of {views} views, allowed are {TOLERANCE:.0e})."
             )
@@ -207,7 +206,7 @@ def _check_authors(checkpoint: Checkpoint, path: Path) -> None:
     again = load_authors(path).net.state_dict()
     for name, tensor in checkpoint.net.state_dict().items():
         if not torch.equal(again[name], tensor.cpu()):
-            raise ValueError(f"{path.name} was not kept: '{name}' reads back otherwise.")
+            raise VKDError(f"{path.name} was not kept: '{name}' reads back otherwise.")
 
 
 @dataclass(frozen=True)

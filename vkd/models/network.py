@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from vkd.io.errors import VKDError
 from vkd.models import backbones
 
 
@@ -23,7 +24,7 @@ class Output(NamedTuple):
     views: Tensor  # (B, V, D): one embedding for each view
 
 
-class Net(nn.Module):
+class ReIDNet(nn.Module):
     """A re-identification network for any number of views.
 
     `backbone` is a key of BACKBONES, `identities` the number K of training identities. With `pretrained` the
@@ -42,7 +43,7 @@ class Net(nn.Module):
         super().__init__()
         self.config: Any = None  # what `config.json` says, of a network that was loaded
         if identities < 1:
-            raise ValueError(f"A network needs at least one training identity, not {identities}.")
+            raise VKDError(f"A network needs at least one training identity, not {identities}.")
         self.backbone_name = backbone
         self.identities = identities
         self.width = backbones.row(backbone).width
@@ -63,7 +64,7 @@ class Net(nn.Module):
         token: str | bool | None = None,
         endpoint: str | None = None,
         device: str = "cpu",
-    ) -> "Net":
+    ) -> "ReIDNet":
         """The network of a folder, or of a repository ("user/name") on the Hub, in evaluation mode.
 
         Its `config` says what it is. Not `strict`: what the weights lack is drawn anew, with a warning.
@@ -111,9 +112,7 @@ class Net(nn.Module):
     def maps(self, images: Tensor) -> Tensor:
         """Images (B, V, 3, H, W) → maps (B, V, D, h, w)."""
         if images.ndim != 5 or images.shape[2] != 3:
-            raise ValueError(
-                f"Images must be (tracklets, views, 3, height, width), not {tuple(images.shape)}."
-            )
+            raise VKDError(f"Images must be (tracklets, views, 3, height, width), not {tuple(images.shape)}.")
         return self.trunk(images.flatten(0, 1)).unflatten(0, images.shape[:2])
 
     def views(self, images: Tensor) -> Tensor:
@@ -157,13 +156,13 @@ def batch_statistics(net: nn.Module) -> Iterator[None]:
 
 
 def student_of(
-    net: Net,
+    net: ReIDNet,
     identities: int,
     *,
     pretrained: bool,
     generator: torch.Generator | None = None,
     restart: bool = True,
-) -> Net:
+) -> ReIDNet:
     """A student that starts as a copy of `net` (its teacher, or another trained network), on the same device.
 
     Neck and classifier are fresh, for `identities`. The last stage (`Backbone.restart`) goes back to ImageNet
@@ -171,7 +170,9 @@ def student_of(
     """
     again = backbones.row(net.backbone_name).restart if restart else ()
     # The weights are only needed for the stages that restart: MobileNet has none.
-    student = Net(net.backbone_name, identities, pretrained=pretrained and bool(again), generator=generator)
+    student = ReIDNet(
+        net.backbone_name, identities, pretrained=pretrained and bool(again), generator=generator
+    )
     for name, stage in net.trunk.stages.named_children():
         if name not in again:
             student.trunk.stages.get_submodule(name).load_state_dict(stage.state_dict())
@@ -179,13 +180,13 @@ def student_of(
     return student.to(device=weight.device, dtype=weight.dtype)
 
 
-def empty(backbone: str, identities: int) -> Net:
+def empty(backbone: str, identities: int) -> ReIDNet:
     """A network without memory for its weights (on the meta device): to be filled, or to read its shapes."""
     with torch.device("meta"):
-        return Net(backbone, identities)
+        return ReIDNet(backbone, identities)
 
 
-def fit(found: Mapping[str, Sequence[int]], net: Net, path: Path) -> None:
+def fit(found: Mapping[str, Sequence[int]], net: ReIDNet, path: Path) -> None:
     """Raise ValueError unless the names and shapes `found` in the file `path` are those of `net`."""
     expected = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
     kinds = {
@@ -194,10 +195,10 @@ def fit(found: Mapping[str, Sequence[int]], net: Net, path: Path) -> None:
     }
     wrong = [f"{len(names)} {kind} (such as {names[0][:80]!r})" for kind, names in kinds.items() if names]
     if wrong:
-        raise ValueError(f"{path} does not hold the weights of {net.backbone_name}: {' and '.join(wrong)}.")
+        raise VKDError(f"{path} does not hold the weights of {net.backbone_name}: {' and '.join(wrong)}.")
     for name, shape in expected.items():
         if list(found[name]) != shape:
-            raise ValueError(
+            raise VKDError(
                 f"{path}: '{name}' has shape {list(found[name])}, but {net.backbone_name} with "
                 f"{net.identities} identities needs {shape}."
             )

@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 import torch
 
 from vkd.io import archives
+from vkd.io.errors import VKDError
 
 MOST_TENSORS = 10_000
 MOST_BYTES = 4 * 2**30
@@ -71,9 +72,9 @@ def claims(file: IO[bytes], path: Path) -> dict[str, Claim]:
                 raise pickle.UnpicklingError(f"'{archives.label(name[:80])}' is not a tensor")
         return dict(state)
     except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be used: {error}.") from None
+        raise VKDError(f"{path} cannot be used: {error}.") from None
     except Exception:  # bytes that are not a pickle can trip the reader anywhere
-        raise ValueError(f"{path} is damaged or not a state dict saved by PyTorch.") from None
+        raise VKDError(f"{path} is damaged or not a state dict saved by PyTorch.") from None
 
 
 def _archive(file: IO[bytes], size: int) -> Any:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from vkd.io import archives
+from vkd.io.errors import MissingFileError, VKDError
 from vkd.models import backbones, pickled
 from vkd.models.config import shown
-from vkd.models.network import Net, empty, fit
+from vkd.models.network import ReIDNet, empty, fit
 
 MOST_PARAMS_BYTES = 2**20
 _GATE = {
@@ -44,7 +45,7 @@ class Found(NamedTuple):
     weights: Path
 
 
-def names(net: Net) -> dict[str, str]:
+def names(net: ReIDNet) -> dict[str, str]:
     """Our name of each weight → the authors' name, in their order."""
     stages = [name for name, _ in net.trunk.stages.named_children()]
     out: dict[str, str] = {}
@@ -68,7 +69,7 @@ def _names_of(backbone: str) -> dict[str, str]:
     return names(empty(backbone, 1))  # the names do not depend on the identities
 
 
-def to_authors(net: Net) -> dict[str, Tensor]:
+def to_authors(net: ReIDNet) -> dict[str, Tensor]:
     """The weights of `net` under the authors' names, in their order (tensors are not copied)."""
     state = net.state_dict()
     return {theirs: state[ours] for ours, theirs in names(net).items()}
@@ -81,11 +82,11 @@ def from_authors(state: Mapping[str, Tensor], backbone: str | None = None) -> di
     """
     backbone = backbone or guess(state)
     if backbone is None:
-        raise ValueError("These weights are not those of any backbone here.")
+        raise VKDError("These weights are not those of any backbone here.")
     ours = {theirs: mine for mine, theirs in _names_of(backbone).items()}
     wrong = sorted(ours.keys() ^ state.keys())
     if wrong:
-        raise ValueError(
+        raise VKDError(
             f"These are not the weights of {backbone}: {len(wrong)} names differ, as '{wrong[0]}'."
         )
     return {ours[theirs]: tensor for theirs, tensor in state.items()}
@@ -115,12 +116,12 @@ def describe(folder: str | Path, name: str | None = None) -> Found:
 def _text(path: Path, needed: bool = True) -> bytes:
     if not path.is_file():
         if needed:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{path} is missing: this is not a checkpoint folder of the authors' code."
             )
         return b""
     if path.stat().st_size > MOST_PARAMS_BYTES:
-        raise ValueError(f"{path} is too large to be a list of parameters.")
+        raise VKDError(f"{path} is too large to be a list of parameters.")
     return path.read_bytes()
 
 
@@ -136,11 +137,11 @@ def understand(
     told, more = _flat(hparams, path), _flat(params, f"{where}/params.json") if params else {}
     backbone, identities = told.get("backbone_type"), told.get("num_classes")
     if not isinstance(backbone, str) or backbone not in backbones.BACKBONES:
-        raise ValueError(
+        raise VKDError(
             f"{path}: backbone_type is {shown(backbone)}; known are {', '.join(backbones.BACKBONES)}."
         )
     if not isinstance(identities, int) or isinstance(identities, bool) or identities < 1:
-        raise ValueError(f"{path}: num_classes must be a whole number from 1, not {shown(identities)}.")
+        raise VKDError(f"{path}: num_classes must be a whole number from 1, not {shown(identities)}.")
     names = [value for key, value in more.items() if "dataset" in key.lower() and isinstance(value, str)]
     datasets = re.findall(r"mars|duke|veri", " ".join([*names, *places]).lower())
     return backbone, identities, datasets[0] if datasets else ""
@@ -151,9 +152,9 @@ def _flat(text: bytes, path: str) -> dict[str, Any]:
     try:
         raw = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.") from None
+        raise VKDError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(raw, dict):
-        raise ValueError(f"{path} must hold a JSON object.")
+        raise VKDError(f"{path} must hold a JSON object.")
     inner = [item for value in raw.values() if isinstance(value, dict) for item in value.items()]
     return {**dict(inner), **{key: value for key, value in raw.items() if not isinstance(value, dict)}}
 
@@ -161,9 +162,9 @@ def _flat(text: bytes, path: str) -> dict[str, Any]:
 def choose(files: Sequence[str], name: str | None, folder: str | Path) -> str:
     """The file `name` of a chk/ `folder`, or the last. Raises FileNotFoundError if there is none."""
     if not files:
-        raise FileNotFoundError(f"{folder} is missing or empty: the authors keep their weights there.")
+        raise MissingFileError(f"{folder} is missing or empty: the authors keep their weights there.")
     if name is not None and name not in files:
-        raise FileNotFoundError(f"{folder} has no '{name}'; it has {', '.join(sorted(files)[:8])}.")
+        raise MissingFileError(f"{folder} has no '{name}'; it has {', '.join(sorted(files)[:8])}.")
 
     def age(file: str) -> tuple[bool, int, str]:
         numbers = re.findall(r"\d{1,9}", file)
@@ -172,7 +173,7 @@ def choose(files: Sequence[str], name: str | None, folder: str | Path) -> str:
     return name or max(files, key=age)
 
 
-def read_weights(path: Path, net: Net) -> dict[str, Tensor]:
+def read_weights(path: Path, net: ReIDNet) -> dict[str, Tensor]:
     """The pickled state dict at `path` → the weights of `net` (which may be `empty`) in float32, our names.
 
     Raises ValueError if the file is damaged, holds anything but tensors, or does not fit `net`.
@@ -187,7 +188,7 @@ def read_weights(path: Path, net: Net) -> dict[str, Tensor]:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises whatever the file provokes
             words = archives.label(str(error).partition("\n")[0][:200])
-            raise ValueError(f"{path} is damaged: {words}") from None
+            raise VKDError(f"{path} is damaged: {words}") from None
     state = {ours[key]: tensor for key, tensor in state.items() if key in ours}
     fit({key: tensor.shape for key, tensor in state.items()}, net, path)
     floats = {key: tensor.is_floating_point() for key, tensor in net.state_dict().items()}

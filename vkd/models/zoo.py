@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from vkd.io import archives
-from vkd.io.files import workplace
+from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.unfinished import workplace
 from vkd.models import checkpoint, pickled, reference
 from vkd.models.network import empty
 
@@ -92,7 +93,7 @@ class _Zip:
         try:
             archives.copy(self.archive, self.entries[path], target, most)
         except zipfile.BadZipFile as error:
-            raise ValueError(f"{path} cannot be unpacked: {error}.") from None
+            raise VKDError(f"{path} cannot be unpacked: {error}.") from None
 
 
 class _Folder:
@@ -104,7 +105,7 @@ class _Folder:
             inside = Path(folder).relative_to(root)
             self.paths |= {(inside / name).as_posix() for name in files if not name.startswith(".")}
             if len(self.paths) > MOST_FILES:
-                raise ValueError(f"{self.label} holds more than {MOST_FILES:,} files: name a smaller folder.")
+                raise VKDError(f"{self.label} holds more than {MOST_FILES:,} files: name a smaller folder.")
 
     def flaw(self, path: str) -> str | None:
         return None if stat.S_ISREG((self.root / path).lstat().st_mode) else "is a link or a device"
@@ -125,14 +126,14 @@ def _opened(source: str | Path) -> Iterator[_Tree]:
         yield _Folder(source)
         return
     if not source.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{archives.label(source)} does not exist: give a zip or a folder of the authors."
         )
     with source.open("rb") as file:
         try:
             tree = _Zip(file, source)
         except zipfile.BadZipFile as error:
-            raise ValueError(
+            raise VKDError(
                 f"{archives.label(source.name)} is not a zip that can be used ({error})."
             ) from None
         yield tree
@@ -162,16 +163,16 @@ def _survey(tree: _Tree, only: str, file: str | None) -> list[Listed]:
             names = folders.setdefault(found[1] or "", [])
             names += [found[2]] if found[2] else []
     if not folders:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{tree.label} holds no network of the authors: params/hparams.json is missing at every depth."
         )
     if len(folders) > MOST_NETWORKS:
-        raise ValueError(f"{tree.label} holds {len(folders)} networks; at most {MOST_NETWORKS} can be taken.")
+        raise VKDError(f"{tree.label} holds {len(folders)} networks; at most {MOST_NETWORKS} can be taken.")
     named = _names(sorted(folders), tree.stem)
     chosen = [path for path, name in named.items() if fnmatchcase(name, only) or fnmatchcase(path, only)]
     if not chosen:
         some = ", ".join(list(named.values())[:8])
-        raise FileNotFoundError(f"No network of {tree.label} fits '{only}'; it holds {some}.")
+        raise MissingFileError(f"No network of {tree.label} fits '{only}'; it holds {some}.")
     return [_listed(tree, path, named[path], folders[path], file) for path in chosen]
 
 
@@ -207,7 +208,7 @@ def _listed(tree: _Tree, path: str, name: str, files: list[str], file: str | Non
         known = known._replace(backbone=backbone, identities=identities, dataset=dataset)
         weights = f"{base}chk/{reference.choose(files, file, f'{base}chk')}"
         if flaw := tree.flaw(weights):
-            raise ValueError(f"{weights} {flaw}.")
+            raise VKDError(f"{weights} {flaw}.")
         return known._replace(weights=weights, size=tree.size(weights))
     except (ValueError, OSError) as error:
         return known._replace(reason=_sentence(error))
@@ -216,11 +217,11 @@ def _listed(tree: _Tree, path: str, name: str, files: list[str], file: str | Non
 def _small(tree: _Tree, path: str) -> bytes:
     """The content of a file of params/."""
     if path not in tree.paths:
-        raise FileNotFoundError(f"{path} is missing.")
+        raise MissingFileError(f"{path} is missing.")
     if flaw := tree.flaw(path):
-        raise ValueError(f"{path} {flaw}.")
+        raise VKDError(f"{path} {flaw}.")
     if tree.size(path) > reference.MOST_PARAMS_BYTES:
-        raise ValueError(f"{path} is too large to be a list of parameters.")
+        raise VKDError(f"{path} is too large to be a list of parameters.")
     target = io.BytesIO()
     tree.copy(path, target, reference.MOST_PARAMS_BYTES)
     return target.getvalue()
@@ -288,7 +289,7 @@ def _fetch(tree: _Tree, network: Listed, target: Path, numbers: int) -> None:
     """Bring the one file of weights to `target`, if it can be what it should be and there is room for it."""
     most = min(8 * numbers + _MOST_MARGIN, pickled.MOST_BYTES)
     if network.size > most:
-        raise ValueError(
+        raise VKDError(
             f"{network.weights} has {network.size:,} bytes, more than the weights of {network.backbone} with "
             f"{network.identities} identities can have."
         )

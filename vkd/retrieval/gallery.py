@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vkd.data.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Tracklet
+from vkd.io.errors import MissingFileError, VKDError
 from vkd.metrics.verification import PairScores, pair_scores
 from vkd.models.checkpoint import Checkpoint
 from vkd.retrieval import index, indexing, storage, thumbnails
@@ -104,7 +105,7 @@ class Gallery:
     def embedding(self, network: str, number: int) -> NDArray[np.float32]:
         """The embedding (D,) of one item, of length one. Raises ValueError where there is no such item."""
         if not 0 <= number < len(self):
-            raise ValueError(f"The gallery has the items 0 to {len(self) - 1}, and no item {number}.")
+            raise VKDError(f"The gallery has the items 0 to {len(self) - 1}, and no item {number}.")
         return index.rows(self._index(network), np.array([number]))[0]
 
     def pairs(self, network: str) -> PairScores:
@@ -172,7 +173,7 @@ class Gallery:
         for number, views in enumerate(content.views):
             for path in thumbnails.files(pictures, number, views):
                 if path.name not in present:
-                    raise FileNotFoundError(f"The thumbnail {path} is missing; build the gallery again.")
+                    raise MissingFileError(f"The thumbnail {path} is missing; build the gallery again.")
         return Gallery(target, content, {name: _open(target, name, content) for name in content.networks})
 
     def search(
@@ -203,7 +204,7 @@ class Gallery:
         found = self._index(network)
         point = _point(query, found.d, network)
         if k < 1:
-            raise ValueError(f"At least one match must be asked for, not {k}.")
+            raise VKDError(f"At least one match must be asked for, not {k}.")
         among = None if cameras is None else np.flatnonzero(np.isin(self._cameras, list(cameras)))
         known = identity is not None and identity != UNKNOWN_IDENTITY
         junk = np.zeros(len(self), bool)
@@ -232,7 +233,7 @@ class Gallery:
         similarities of other weights (the same run, some epochs later) mean nothing."""
         self._index(network)
         if indexing.fingerprint(net) != self._content.networks[network].weights:
-            raise ValueError(
+            raise VKDError(
                 f"The gallery {self.folder} was embedded by other weights than those '{network}' has now; "
                 "build it again, or add the network again."
             )
@@ -266,7 +267,7 @@ class Gallery:
     def _index(self, network: str) -> Any:
         if network not in self._indexes:
             known = ", ".join(self._indexes)
-            raise ValueError(
+            raise VKDError(
                 f"The gallery {self.folder} was not embedded by '{network}'. It knows {known}; "
                 "build it again with that network, or add it."
             )
@@ -298,8 +299,8 @@ def _point(query: NDArray | torch.Tensor, width: int, network: str) -> NDArray[n
         query = query.detach().cpu().float().numpy()
     rows = np.atleast_2d(np.asarray(query, dtype=np.float32))
     if rows.ndim != 2 or rows.shape[1] != width or not len(rows):
-        raise ValueError(f"'{network}' embeds in {width} numbers; the query has the shape {np.shape(query)}.")
+        raise VKDError(f"'{network}' embeds in {width} numbers; the query has the shape {np.shape(query)}.")
     point = rows.mean(axis=0)
     if not np.isfinite(point).all() or not point.any():
-        raise ValueError("The query's embedding is zero or not finite; check the network's weights.")
+        raise VKDError("The query's embedding is zero or not finite; check the network's weights.")
     return point

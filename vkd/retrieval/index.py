@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vkd.io.errors import MissingFileError, VKDError
+
 _PER_CELL = 39  # FAISS wants at least this many rows to place one IVF cell
 
 
@@ -25,9 +27,9 @@ def normalise(features: NDArray) -> NDArray[np.float32]:
     """
     rows = np.asarray(features, dtype=np.float32)
     if rows.ndim != 2:
-        raise ValueError(f"Embeddings must be a matrix (items, width), not of shape {rows.shape}.")
+        raise VKDError(f"Embeddings must be a matrix (items, width), not of shape {rows.shape}.")
     if not np.isfinite(rows).all():
-        raise ValueError("An embedding holds a value that is not finite; check the network's weights.")
+        raise VKDError("An embedding holds a value that is not finite; check the network's weights.")
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.ascontiguousarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny))
 
@@ -81,7 +83,7 @@ INDEXES: dict[str, Kind] = {
 def make(features: NDArray, kind: str = "exact") -> Any:
     """Embeddings (n, D) → a filled FAISS index of an INDEXES kind. Raises ValueError for an unknown kind."""
     if kind not in INDEXES:
-        raise ValueError(f"There is no index '{kind}'; choose one of {', '.join(INDEXES)}.")
+        raise VKDError(f"There is no index '{kind}'; choose one of {', '.join(INDEXES)}.")
     rows = normalise(features)
     index = INDEXES[kind].make(rows)
     index.add(rows)
@@ -108,16 +110,16 @@ def read(path: Path, *, items: int, width: int, sha256: str) -> Any:
         ValueError: it is damaged, cut off, or not the index that the gallery's table describes.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"The gallery's index {path} is missing; build the gallery again.")
+        raise MissingFileError(f"The gallery's index {path} is missing; build the gallery again.")
     # Before FAISS sees the bytes: its reader is C++ and trusts much of what they say.
     if checksum(path) != sha256:
-        raise ValueError(f"The gallery's index {path} is damaged or was replaced; build the gallery again.")
+        raise VKDError(f"The gallery's index {path} is damaged or was replaced; build the gallery again.")
     try:
         index = _faiss().deserialize_index(np.fromfile(path, np.uint8))
     except Exception as error:  # RuntimeError, MemoryError and others, for bytes that are not an index
-        raise ValueError(f"The gallery's index {path} cannot be read; build the gallery again.") from error
+        raise VKDError(f"The gallery's index {path} cannot be read; build the gallery again.") from error
     if (index.ntotal, index.d) != (items, width) or index.metric_type != _faiss().METRIC_INNER_PRODUCT:
-        raise ValueError(
+        raise VKDError(
             f"The index {path} holds {index.ntotal} rows of {index.d} numbers, the gallery's table describes "
             f"{items} of {width}; build the gallery again."
         )

@@ -10,7 +10,8 @@ from torch import nn
 
 from vkd.data.tracklets import UNKNOWN_IDENTITY, Tracklet
 from vkd.evaluation import protocols
-from vkd.io.files import workplace
+from vkd.io.errors import VKDError
+from vkd.io.unfinished import workplace
 from vkd.models.checkpoint import Checkpoint
 from vkd.retrieval import index as indexes
 from vkd.retrieval import storage, thumbnails
@@ -37,7 +38,7 @@ def build(
         (work / "thumbnails").mkdir()
         kept, counts, skipped = thumbnails.write_all(work / "thumbnails", tracklets, views, progress)
         if not kept:
-            raise ValueError(f"None of the {len(tracklets)} items can be read; the first: {skipped[0][1]}")
+            raise VKDError(f"None of the {len(tracklets)} items can be read; the first: {skipped[0][1]}")
         entries = {
             name: embed(work, name, checkpoint, kept, index, "frames", progress)
             for name, checkpoint in networks.items()
@@ -59,13 +60,13 @@ def _check_request(
     target: Path, tracklets: Sequence[Tracklet], networks: Mapping[str, Checkpoint], kind: str, views: int
 ) -> None:
     if not tracklets:
-        raise ValueError("There is nothing to index: the data set's gallery side or the folder is empty.")
+        raise VKDError("There is nothing to index: the data set's gallery side or the folder is empty.")
     if not networks:
-        raise ValueError("A gallery needs at least one network to embed its pictures.")
+        raise VKDError("A gallery needs at least one network to embed its pictures.")
     if kind not in indexes.INDEXES:
-        raise ValueError(f"There is no index '{kind}'; choose one of {', '.join(indexes.INDEXES)}.")
+        raise VKDError(f"There is no index '{kind}'; choose one of {', '.join(indexes.INDEXES)}.")
     if views < 1:
-        raise ValueError(f"At least one view of each tracklet must be embedded, not {views}.")
+        raise VKDError(f"At least one view of each tracklet must be embedded, not {views}.")
     for name in networks:
         storage.check_name(name)
     _check_replaceable(target)
@@ -74,11 +75,11 @@ def _check_request(
 def _check_replaceable(target: Path) -> None:
     if target.is_dir():
         if any(target.iterdir()) and not (target / "gallery.json").is_file():
-            raise ValueError(
+            raise VKDError(
                 f"{target} holds files that are not a gallery; choose another folder, or empty it."
             )
     elif target.exists():
-        raise ValueError(f"{target} is a file; a gallery is a folder.")
+        raise VKDError(f"{target} is a file; a gallery is a folder.")
 
 
 def _describe(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from vkd.io.errors import VKDError
 from vkd.retrieval.index import normalise
 
 Floats = NDArray[np.float32]
@@ -47,13 +48,13 @@ def rerank(
         ValueError: widths that differ, a parameter out of range.
     """
     if k1 < 1 or k2 < 1 or not 0 <= weight <= 1 or (top is not None and top < 1):
-        raise ValueError(
+        raise VKDError(
             f"Re-ranking needs k1, k2 and top of at least 1 and a weight in 0..1, "
             f"not k1={k1}, k2={k2}, top={top}, weight={weight}."
         )
     query, gallery = normalise(query), normalise(gallery)
     if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
+        raise VKDError(
             f"Query and gallery embeddings differ in width: {query.shape[1]} and {gallery.shape[1]}."
         )
     if top is None:

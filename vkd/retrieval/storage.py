@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vkd.data.tracklets import UNKNOWN_CAMERA
+from vkd.io.errors import MissingFileError, VKDError
 
 VERSION = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -58,7 +59,7 @@ class Table:
 def check_name(name: str) -> str:
     """→ `name`. Raises ValueError if it cannot be the name of a network and of its file."""
     if not NAME.fullmatch(name):
-        raise ValueError(
+        raise VKDError(
             f"'{name}' cannot name a network: use up to 128 letters, digits, '.', '_' and '-', "
             "a letter or digit first."
         )
@@ -96,18 +97,18 @@ def read(path: Path) -> Table:
         ValueError: it is not JSON, of a newer format, or not a table; the sentence says which and where.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path.parent} is not a gallery: it has no {path.name}.")
+        raise MissingFileError(f"{path.parent} is not a gallery: it has no {path.name}.")
     try:
         raw = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); build the gallery again.") from None
+        raise VKDError(f"{path} is damaged ({error}); build the gallery again.") from None
     version = raw.get("version") if isinstance(raw, dict) else None
     if not isinstance(version, int) or not 1 <= version <= VERSION:
-        raise ValueError(f"{path} has format {version!r} and this program reads up to {VERSION}: update vkd.")
+        raise VKDError(f"{path} has format {version!r} and this program reads up to {VERSION}: update vkd.")
     try:
         return _table(raw)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} does not describe a gallery ({error}); build the gallery again.") from None
+        raise VKDError(f"{path} does not describe a gallery ({error}); build the gallery again.") from None
 
 
 def _table(raw: dict[str, Any]) -> Table:
@@ -124,15 +125,15 @@ def _table(raw: dict[str, Any]) -> Table:
     )
     columns = (table.cameras, table.names, table.frames, table.views)
     if not len(table) or any(len(column) != len(table) for column in columns):
-        raise ValueError("its columns are empty or differ in length")
+        raise VKDError("its columns are empty or differ in length")
     if min(table.views) < 1 or not table.networks:
-        raise ValueError("an item without a thumbnail, or no network")
+        raise VKDError("an item without a thumbnail, or no network")
     return table
 
 
 def _typed(name: str, values: Any, kind: type) -> tuple[Any, ...]:
     if not isinstance(values, list) or any(type(value) is not kind for value in values):
-        raise ValueError(f"'{name}' must be a list of {kind.__name__}")
+        raise VKDError(f"'{name}' must be a list of {kind.__name__}")
     return tuple(values)
 
 
@@ -140,5 +141,5 @@ def _indexed(name: str, raw: dict[str, Any]) -> Indexed:
     entry = Indexed(**{item.name: raw[item.name] for item in fields(Indexed)})
     texts = (entry.index, entry.weights, entry.sha256, entry.source)
     if type(entry.width) is not int or entry.width < 1 or any(type(text) is not str for text in texts):
-        raise ValueError(f"network '{name}' is not described rightly")
+        raise VKDError(f"network '{name}' is not described rightly")
     return entry

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vkd.io.files import workplace
+from vkd.io.errors import VKDError
+from vkd.io.unfinished import workplace
 from vkd.synthetic.appearance import Look, look_alikes
 from vkd.synthetic.camera import Camera, Picture, camera_ring
 from vkd.synthetic.layouts import LAYOUTS, Track
@@ -100,7 +101,7 @@ def write_street(
 
 def _check(root: Path, a: dict[str, Any], workers: int | None) -> None:
     if a["layout"] not in LAYOUTS:
-        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, not {a['layout']!r}.")
+        raise VKDError(f"layout must be one of {', '.join(LAYOUTS)}, not {a['layout']!r}.")
     limits = {
         "train_identities": (1, 4999), "test_identities": (1, 4999), "group": (1, 1000), "cameras": (2, 9),
         "rings": (1, 100), "frames": (1, 999), "tracklets_per_camera": (1, 99), "distractors": (0, 999),
@@ -108,17 +109,17 @@ def _check(root: Path, a: dict[str, Any], workers: int | None) -> None:
     }  # fmt: skip
     for name, (low, high) in limits.items():
         if not low <= a[name] <= high:
-            raise ValueError(f"{name} must be from {low} to {high}, not {a[name]}.")
+            raise VKDError(f"{name} must be from {low} to {high}, not {a[name]}.")
     if not 0 <= a["difficulty"] <= 1:
-        raise ValueError(f"difficulty must be from 0 to 1, not {a['difficulty']}.")
+        raise VKDError(f"difficulty must be from 0 to 1, not {a['difficulty']}.")
     if min(a["size"]) < 16 or max(a["size"]) > 1024:
-        raise ValueError(f"size must be (height, width) from 16 to 1024 pixels, not {a['size']}.")
+        raise VKDError(f"size must be (height, width) from 16 to 1024 pixels, not {a['size']}.")
     if a["layout"] != "mars" and (a["distractors"] or a["junk"]):
-        raise ValueError(f"Only the mars layout has distractors and junk, not {a['layout']}.")
+        raise VKDError(f"Only the mars layout has distractors and junk, not {a['layout']}.")
     if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}.")
+        raise VKDError(f"workers must be at least 1, not {workers}.")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise ValueError(f"{root} is not empty: choose another folder or delete it first.")
+        raise VKDError(f"{root} is not empty: choose another folder or delete it first.")
 
 
 def _walkers(a: dict[str, Any]) -> list[Walker]:

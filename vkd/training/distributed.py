@@ -17,6 +17,8 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch import distributed as dist
 
+from vkd.io.errors import VKDError
+
 
 def world() -> int:
     """How many processes train together; 1 outside a launch."""
@@ -57,9 +59,9 @@ def accelerator(device: str, precision: str, samples: int) -> Accelerator:
     processes share.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("There is no CUDA device here: choose device auto or cpu.")
+        raise VKDError("There is no CUDA device here: choose device auto or cpu.")
     if precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
-        raise ValueError("fp16 needs a CUDA device: choose precision bf16 or fp32.")
+        raise VKDError("fp16 needs a CUDA device: choose precision bf16 or fp32.")
     forget_device()
     made = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
@@ -68,7 +70,7 @@ def accelerator(device: str, precision: str, samples: int) -> Accelerator:
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=4))],
     )
     if samples % made.num_processes:
-        raise ValueError(
+        raise VKDError(
             f"{samples} samples cannot be shared evenly by {made.num_processes} processes: change the batch "
             "or the processes."
         )
@@ -86,7 +88,7 @@ def memory_enough(device: torch.device, doing: str, remedy: str) -> Iterator[Non
         if not isinstance(error, kinds) and not any(word in words for word in _NO_MEMORY):
             raise
         where = "GPU" if device.type == "cuda" else "machine"
-        raise ValueError(f"The {where} ran out of memory {doing}: {remedy}.") from error
+        raise VKDError(f"The {where} ran out of memory {doing}: {remedy}.") from error
 
 
 _NO_MEMORY = ("out of memory", "defaultcpuallocator")  # some libraries say it only in words

@@ -23,6 +23,7 @@ from accelerate import skip_first_batches
 from torch import Tensor
 
 from vkd.data import datasets
+from vkd.io.errors import VKDError
 from vkd.training import settings as asked
 from vkd.training.distributed import any_of_us, device_name, memory_enough, rank
 from vkd.training.settings import Settings
@@ -178,7 +179,7 @@ def _checked(found: dict[str, Tensor], epoch: int, step: int) -> dict[str, float
     losses = {name: value.item() for name, value in found.items()}
     wrong = [name for name, value in losses.items() if not math.isfinite(value)]
     if wrong:
-        raise ValueError(
+        raise VKDError(
             f"The losses {', '.join(wrong)} are no longer finite in epoch {epoch}, step {step}: lower the "
             "learning rate, or compute in fp32, and start from the last save or anew."
         )

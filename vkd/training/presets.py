@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vkd.io.errors import VKDError
 from vkd.training.settings import STAGES, Settings
 
 Score = dict[str, dict[str, float]]
@@ -143,5 +144,5 @@ PRESETS: dict[str, Preset] = _presets()
 def preset(name: str) -> Preset:
     """The row of that name; raises ValueError naming the rows there are."""
     if name not in PRESETS:
-        raise ValueError(f"There is no preset '{name}'; choose one of {', '.join(PRESETS)}.")
+        raise VKDError(f"There is no preset '{name}'; choose one of {', '.join(PRESETS)}.")
     return PRESETS[name]

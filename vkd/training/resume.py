@@ -9,6 +9,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+from vkd.io.errors import VKDError
 from vkd.jobs import events
 
 NAME = "training.pt"
@@ -24,13 +25,13 @@ def check(folder: Path) -> None:
     if (folder / NAME).is_file() or not (folder / "config.json").exists():
         return
     if not (folder / "settings.json").exists():
-        raise ValueError(
+        raise VKDError(
             f"{folder} holds a checkpoint that is no run, and training would replace it: train in another "
             "folder."
         )
     found, _ = events.read(folder)
     if found and found[-1]["kind"] == "finished":
-        raise ValueError(
+        raise VKDError(
             f"{folder} is a finished run without its {NAME}: it cannot go on, and training anew would "
             "replace its weights. Train in another folder."
         )
@@ -71,11 +72,11 @@ def load(folder: Path) -> dict[str, Any] | None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(
+        raise VKDError(
             f"{path} is damaged ({type(error).__name__}): delete it to start the run anew."
         ) from error
     if not isinstance(state, dict) or state.get("version") != _VERSION:
-        raise ValueError(
+        raise VKDError(
             f"{path} was written by another version of vkd: finish that run there, or delete the file."
         )
     return state

@@ -14,6 +14,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import pydantic
 from pydantic_core import core_schema
 
+from vkd.io.errors import MissingFileError, VKDError
+
 GROUPS = ("data", "network", "views", "schedule", "losses", "machine")
 
 
@@ -29,7 +31,7 @@ class Choice:
 
     def check(self, value: str) -> str:
         if value not in (keys := self.keys()):
-            raise ValueError(f"'{value}' is not one of {', '.join(keys)}")
+            raise VKDError(f"'{value}' is not one of {', '.join(keys)}")
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
@@ -179,14 +181,14 @@ class Settings(pydantic.BaseModel):
     @classmethod
     def _picture(cls, size: tuple[int, int]) -> tuple[int, int]:
         if not all(16 <= side <= 2048 for side in size):
-            raise ValueError(f"A picture of {size[0]} × {size[1]} pixels: each side must be from 16 to 2048")
+            raise VKDError(f"A picture of {size[0]} × {size[1]} pixels: each side must be from 16 to 2048")
         return size
 
     @pydantic.field_validator("milestones")
     @classmethod
     def _ascending(cls, milestones: tuple[int, ...]) -> tuple[int, ...]:
         if list(milestones) != sorted(set(milestones)) or any(epoch < 1 for epoch in milestones):
-            raise ValueError(f"Milestones {milestones} must be ascending epochs from 1")
+            raise VKDError(f"Milestones {milestones} must be ascending epochs from 1")
         return milestones
 
     @property
@@ -264,7 +266,7 @@ class StudentSettings(Settings):
     @pydantic.model_validator(mode="after")
     def _fewer(self) -> Self:
         if self.student_views > self.views:
-            raise ValueError(f"The student cannot see {self.student_views} of {self.views} views")
+            raise VKDError(f"The student cannot see {self.student_views} of {self.views} views")
         return self
 
     @property
@@ -325,14 +327,14 @@ def save(settings: Settings, path: Path) -> Path:
 def load(path: Path) -> Settings:
     """Read settings.json; raises FileNotFoundError or ValueError with a sentence that names the file."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: the folder is not a training run.")
+        raise MissingFileError(f"{path} is missing: the folder is not a training run.")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         kind = STAGES[values.pop("stage")]
         return kind.model_validate(values)
     except pydantic.ValidationError as error:
-        raise ValueError(f"{path}: {sentences(error)}") from error
+        raise VKDError(f"{path}: {sentences(error)}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(
+        raise VKDError(
             f"{path} is not a file of settings ({error}): repair it or choose another folder."
         ) from error

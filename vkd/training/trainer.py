@@ -21,9 +21,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from vkd.data.datasets import DATASETS, Splits, Tracklet, valid_queries
 from vkd.data.loaders import TrainLoader, train_loader
 from vkd.evaluation import protocols as evaluation_protocols
+from vkd.io.errors import VKDError
 from vkd.models import checkpoint
 from vkd.models.backbones import NoImageNetWeights
-from vkd.models.network import Net, batch_statistics, student_of
+from vkd.models.network import ReIDNet, batch_statistics, student_of
 from vkd.training import resume
 from vkd.training.distributed import accelerator, forget_device, gathered, memory_enough, rank, world
 from vkd.training.objectives import choose_views, learn, of_all, pick_views, teach, total
@@ -63,7 +64,7 @@ class Trainer:
         self.accelerator = accelerator(settings.device, settings.precision, settings.samples)
         self.device = self.accelerator.device
         self.loader = _loader(settings, splits, self.device.type == "cuda")
-        self.teacher: Net | None = None
+        self.teacher: ReIDNet | None = None
         with memory_enough(
             self.device,
             "while the networks were loaded",
@@ -81,7 +82,7 @@ class Trainer:
 
     # --- beginning ---
 
-    def _networks(self) -> Net:
+    def _networks(self) -> ReIDNet:
         """The network to train, on the device; a student's teacher too."""
         settings, count = self.settings, len(self.labels)
         generator = torch.Generator().manual_seed(settings.seed)
@@ -92,7 +93,7 @@ class Trainer:
                 net = student_of(origin, count, pretrained=settings.pretrained, generator=generator)
             else:
                 assert isinstance(settings, TeacherSettings)
-                net = Net(settings.backbone, count, pretrained=settings.pretrained, generator=generator)
+                net = ReIDNet(settings.backbone, count, pretrained=settings.pretrained, generator=generator)
         for warning in caught:
             if issubclass(warning.category, NoImageNetWeights):
                 self.notes.append(str(warning.message))
@@ -102,10 +103,10 @@ class Trainer:
             self.teacher.to(self.device).requires_grad_(False)
         return net.to(self.device)
 
-    def _teachers(self, settings: StudentSettings) -> tuple[Net | None, Net]:
+    def _teachers(self, settings: StudentSettings) -> tuple[ReIDNet | None, ReIDNet]:
         """The frozen teacher (None if nothing is learned from it) and what the student starts from."""
         if settings.teacher is None:
-            raise ValueError("A student needs a teacher: give the folder of its checkpoint.")
+            raise VKDError("A student needs a teacher: give the folder of its checkpoint.")
         known = checkpoint.load(settings.teacher)
         self.parent = known.name
         if known.config.image_size != settings.image_size:
@@ -115,13 +116,13 @@ class Trainer:
                 )
             )
         if settings.kd_weight and known.net.identities != len(self.labels):
-            raise ValueError(
+            raise VKDError(
                 f"{settings.teacher} knows {known.net.identities} identities and {self.splits.root} has "
                 f"{len(self.labels)} to train with: logits cannot be compared; give the teacher's own data "
                 "set, or a kd weight of 0."
             )
         if settings.kd_weight and known.config.labels not in (None, self.labels):
-            raise ValueError(
+            raise VKDError(
                 f"{settings.teacher} learned other identities than those of {self.splits.root}: give the "
                 "teacher's own data set, or a kd weight of 0."
             )
@@ -141,12 +142,12 @@ class Trainer:
         )
         differing = conflicts(old, self.settings) if old else ["stage"]
         if differing:
-            raise ValueError(
+            raise VKDError(
                 f"{self.folder} was begun with other settings ({', '.join(differing)}): give those again, or "
                 "train in another folder."
             )
         if state["identities"] != self.labels:
-            raise ValueError(
+            raise VKDError(
                 f"{self.folder} was begun with other identities than those of {self.splits.root}: give that "
                 "data set, or train in another folder."
             )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from vkd.io.errors import VKDError
 from vkd.ui import inputs, limits, state, theme
 from vkd.ui.evaluate import tab as evaluate
 from vkd.ui.explain import tab as explain
@@ -69,9 +70,9 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None, mcp:
     Raises ValueError for an open door without a lock, and where `mcp` lacks its package.
     """
     if mcp and importlib.util.find_spec("mcp") is None:
-        raise ValueError("--mcp needs one more package: pip install 'gradio[mcp]', or install vkd[mcp].")
+        raise VKDError("--mcp needs one more package: pip install 'gradio[mcp]', or install vkd[mcp].")
     if not is_loopback(host) and not ON_SPACE and credentials() is None:
-        raise ValueError(
+        raise VKDError(
             f"Others could reach {host} and no password is set: use 127.0.0.1 or set VKD_AUTH=name:password."
         )
     _, address, _ = page.launch(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from vkd.data.datasets import DATASETS
+from vkd.io.errors import VKDError
 from vkd.ui import limits, state
 from vkd.ui.html import escape
 from vkd.ui.state import Places
@@ -50,7 +51,7 @@ def list_folders(places: Places, path: str) -> tuple[str, str, dict[str, Any]]:
             key=str.lower,
         )
     except OSError as error:
-        raise ValueError(f"{folder} cannot be opened: {(error.strerror or str(error)).lower()}.") from None
+        raise VKDError(f"{folder} cannot be opened: {(error.strerror or str(error)).lower()}.") from None
     data = {
         "folder": str(folder),
         "parent": str(folder.parent),

@@ -11,6 +11,7 @@ import gradio as gr
 import torch
 
 from vkd.data.transforms import prepare, read_picture
+from vkd.io.errors import VKDError
 from vkd.io.video import is_video, read_video
 from vkd.models.checkpoint import Checkpoint
 from vkd.ui import html, limits, state
@@ -51,10 +52,10 @@ def picture_files(value: Sequence[Any] | None, *, what: str = "picture") -> list
     """Paths out of a `gr.Gallery` value; refuses none and too many with a sentence."""
     files = [str(entry[0] if isinstance(entry, list | tuple) else entry) for entry in value or []]
     if not files:
-        raise ValueError(f"There is no {what} yet: upload one or click an example.")
+        raise VKDError(f"There is no {what} yet: upload one or click an example.")
     most = limits.MOST_PICTURES if state.DEMO else MAX_VIEWS
     if len(files) > most:
-        raise ValueError(f"{len(files)} pictures are more than the {most} a query may have: remove some.")
+        raise VKDError(f"{len(files)} pictures are more than the {most} a query may have: remove some.")
     return files
 
 
@@ -65,7 +66,7 @@ def read_query(places: Places, files: Sequence[str]) -> Query:
     for file in files:
         kind = "video" if is_video(file) else "picture"
         if Path(file).is_file() and Path(file).stat().st_size > MAX_MEGABYTES[kind] * 2**20:
-            raise ValueError(f"The {kind} {file} has more than {MAX_MEGABYTES[kind]} MB: make it smaller.")
+            raise VKDError(f"The {kind} {file} has more than {MAX_MEGABYTES[kind]} MB: make it smaller.")
         if kind == "video":
             pictures += read_video(file, VIDEO_VIEWS)
             known.append(None)
@@ -144,7 +145,7 @@ def example_pictures(places: Places, example: str) -> list[str]:
     """Pictures of a shipped example query, by its plain-text id (for instance `identity-12-camera-3`)."""
     known = examples(places)
     if example not in known:
-        raise ValueError(f"There is no example called '{example}'. Known: {', '.join(known) or 'none'}.")
+        raise VKDError(f"There is no example called '{example}'. Known: {', '.join(known) or 'none'}.")
     return [str(file) for file in known[example].files]
 
 

@@ -15,6 +15,7 @@ from gradio.context import LocalContext
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vkd.io.errors import VKDError
 from vkd.ui import state, theme
 from vkd.ui.state import Places
 
@@ -62,7 +63,7 @@ def require_own(places: Places, *paths: str | Path | None) -> None:
     """Raises ValueError for the first path that `may_read` refuses."""
     for path in paths:
         if path is not None and not may_read(places, path):
-            raise ValueError(f"'{path}' is no folder of this demo: choose one inside data or checkpoints.")
+            raise VKDError(f"'{path}' is no folder of this demo: choose one inside data or checkpoints.")
 
 
 # ---- how often

@@ -17,6 +17,7 @@ import gradio as gr
 import torch
 from gradio.context import Context
 
+from vkd.io.errors import VKDError
 from vkd.models import checkpoint
 from vkd.models.checkpoint import Checkpoint
 from vkd.retrieval import storage
@@ -174,7 +175,7 @@ def network_of(places: Places, name: str, shelf: Gallery) -> Checkpoint:
 def _child(root: Path, name: str, kind: str) -> Path:
     """`root/name` for a plain name; anything that looks like a path is refused before the disk is touched."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name or ""):
-        raise ValueError(f"'{name}' is not the name of a {kind}: choose one from the list.")
+        raise VKDError(f"'{name}' is not the name of a {kind}: choose one from the list.")
     return root / name
 
 
@@ -182,7 +183,7 @@ def checkpoint_folder(places: Places, name: str) -> Path:
     """Folder of a checkpoint by its plain name. Raises ValueError where there is none."""
     folder = _child(places.checkpoints, name, "checkpoint")
     if not (folder / "config.json").is_file():
-        raise ValueError(
+        raise VKDError(
             f"There is no checkpoint called '{name}'. Known: {', '.join(checkpoints(places)) or 'none'}."
         )
     return folder
@@ -195,8 +196,8 @@ def gallery_folder(places: Places, name: str) -> Path:
             return folder
     known = ", ".join(folder.name for folder in gallery_folders(places))
     if not known:
-        raise ValueError("There is no gallery yet: build one under 'Build a gallery', or with `vkd index`.")
-    raise ValueError(f"There is no gallery called '{name}'. Known: {known}.")
+        raise VKDError("There is no gallery yet: build one under 'Build a gallery', or with `vkd index`.")
+    raise VKDError(f"There is no gallery called '{name}'. Known: {known}.")
 
 
 def checkpoints(places: Places, stage: str | None = None) -> list[str]:

@@ -14,14 +14,14 @@ from vkd.data import datasets, loaders
 from vkd.data.tracklets import Splits, Tracklet
 from vkd.evaluation import protocols
 from vkd.metrics import retrieval
-from vkd.models.network import Net
+from vkd.models.network import ReIDNet
 
 SIZE = (32, 16)
 
 
 @pytest.fixture(scope="module")
-def net() -> Net:
-    return Net("tiny", 12, generator=torch.Generator().manual_seed(0)).eval()
+def net() -> ReIDNet:
+    return ReIDNet("tiny", 12, generator=torch.Generator().manual_seed(0)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_no_valid_query_is_said_before_anything_is_read(net, tmp_path):
 def test_a_perfect_network_scores_one(tmp_path):
     """Pictures of one colour for each identity, and a network that answers with the mean colour."""
 
-    class MeanColour(Net):
+    class MeanColour(ReIDNet):
         def embed(self, images: torch.Tensor) -> torch.Tensor:
             colour = images.mean(dim=(1, 3, 4))
             return torch.nn.functional.pad(colour, (0, self.width - 3))

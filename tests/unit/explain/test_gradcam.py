@@ -12,12 +12,12 @@ from torch import nn
 
 from tests.support.filled import filled_net, relative
 from vkd.explain.gradcam import METHODS, heatmaps
-from vkd.models.network import Net
+from vkd.models.network import ReIDNet
 
 
 @pytest.fixture(scope="module")
-def net() -> Net:
-    net = Net("tiny", 5, generator=torch.Generator().manual_seed(0)).eval()
+def net() -> ReIDNet:
+    net = ReIDNet("tiny", 5, generator=torch.Generator().manual_seed(0)).eval()
     nn.init.normal_(net.classifier.weight, generator=torch.Generator().manual_seed(1))
     return net
 
@@ -41,7 +41,7 @@ def test_golden_maps(golden, backbone):
 class Flat(nn.Module):
     """The network as the package wants it: pictures (n, 3, H, W) → logits (n, K)."""
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: ReIDNet) -> None:
         super().__init__()
         self.net = net
 
@@ -64,7 +64,7 @@ def test_single_pictures_look_as_in_the_package(net, method):
 
 def test_a_clip_is_one_tracklet_with_one_target():
     """By hand: gradients of the clip's logit, which is a mean over views, weigh the maps of every view."""
-    net = Net("tiny", 5, generator=torch.Generator().manual_seed(0)).double().eval()
+    net = ReIDNet("tiny", 5, generator=torch.Generator().manual_seed(0)).double().eval()
     images = clips(2, 3).double()
     maps = net.maps(images).detach().requires_grad_()
     views = net.neck(maps.mean((-2, -1)).flatten(0, 1))
@@ -78,7 +78,7 @@ def test_a_clip_is_one_tracklet_with_one_target():
 
 def test_similarity_to_another_picture():
     """By hand: the cosine between the clip's embedding (a mean over views and places) and a reference."""
-    net = Net("tiny", 5, generator=torch.Generator().manual_seed(0)).double().eval()
+    net = ReIDNet("tiny", 5, generator=torch.Generator().manual_seed(0)).double().eval()
     images, other = clips(2, 3).double(), clips(1, 1, seed=9).double()
     with torch.no_grad():
         reference = net.embed(other)[0]
@@ -107,7 +107,7 @@ def test_shapes_and_range(net, method, views):
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50bam", "densenet121", "mobilenet", "tiny"])
 def test_every_kind_of_trunk(backbone):
-    net = Net(backbone, 3, generator=torch.Generator().manual_seed(0)).eval()
+    net = ReIDNet(backbone, 3, generator=torch.Generator().manual_seed(0)).eval()
     heat = heatmaps(net, clips(1, 2))
     with torch.no_grad():
         maps = net.maps(clips(1, 2))
@@ -183,7 +183,7 @@ def hooks(net: nn.Module) -> int:
 
 
 def test_whatever_the_state_the_map_is_the_same_and_the_network_is_left_as_found():
-    net = Net("tiny", 5, generator=torch.Generator().manual_seed(0)).eval()
+    net = ReIDNet("tiny", 5, generator=torch.Generator().manual_seed(0)).eval()
     expected = heatmaps(net, clips()).maps
     weights = {name: value.clone() for name, value in net.state_dict().items()}
     with torch.no_grad():
@@ -208,9 +208,9 @@ def test_whatever_the_state_the_map_is_the_same_and_the_network_is_left_as_found
 
 def test_half_precision(net):
     exact = heatmaps(net, clips()).maps
-    rough = heatmaps(Net("tiny", 5).to(torch.bfloat16).eval(), clips())
+    rough = heatmaps(ReIDNet("tiny", 5).to(torch.bfloat16).eval(), clips())
     assert np.isfinite(rough.maps).all()
-    halved = Net("tiny", 5)
+    halved = ReIDNet("tiny", 5)
     halved.load_state_dict(net.state_dict())
     near = heatmaps(halved.eval().to(torch.bfloat16), clips(), target=0).maps
     assert np.corrcoef(near.ravel(), heatmaps(net, clips(), target=0).maps.ravel())[0, 1] > 0.95

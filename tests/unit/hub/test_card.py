@@ -154,7 +154,7 @@ def test_every_data_set_has_its_words_and_every_protocol_its_name():
 
 def test_the_text_says_how_to_use_it_in_two_lines_and_in_one(student: Path):
     text = card.card(student, "jane/street")
-    assert 'from vkd.models.network import Net\nnet = Net.from_pretrained("jane/street")\n' in text
+    assert 'from vkd.models.network import ReIDNet\nnet = ReIDNet.from_pretrained("jane/street")\n' in text
     assert "vkd hub pull jane/street\n" in text
 
 

@@ -12,7 +12,7 @@ from tests.support.hub_server import Hub
 from tests.unit.hub.test_pull import files_of, free_port, is_clean, is_sentence, other_shapes
 from vkd.hub import pull
 from vkd.models import checkpoint
-from vkd.models.network import Net
+from vkd.models.network import ReIDNet
 
 Pair = tuple[Path, Path]
 
@@ -111,10 +111,10 @@ def test_the_cache_serves_a_hub_in_trouble(served: Hub, root: Path, revision: st
 
 
 def test_from_pretrained_says_that_it_reads_the_cache(served: Hub, caplog: pytest.LogCaptureFixture):
-    Net.from_pretrained("user/tiny-teacher", endpoint=served.endpoint)
+    ReIDNet.from_pretrained("user/tiny-teacher", endpoint=served.endpoint)
     assert not caplog.records
     away(served)
-    Net.from_pretrained("user/tiny-teacher", endpoint=served.endpoint)
+    ReIDNet.from_pretrained("user/tiny-teacher", endpoint=served.endpoint)
     said = [each.getMessage() for each in caplog.records if each.name == "vkd.hub.pull"]
     assert said == ["user/tiny-teacher comes from the cache: the Hub is out of reach"]
 

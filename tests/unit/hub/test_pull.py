@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tests.support.hub_server import Hub
 from vkd.hub import pull as hub_pull
 from vkd.models import checkpoint
-from vkd.models.network import Net
+from vkd.models.network import ReIDNet
 
 Pair = tuple[Path, Path]
 
@@ -343,7 +343,7 @@ def other_shapes(files: dict[str, bytes]) -> None:
 
 
 def test_from_pretrained_reads_a_repository(served: Hub, tiny_pair: Pair, root: Path):
-    net = Net.from_pretrained("user/tiny-student", endpoint=served.endpoint)
+    net = ReIDNet.from_pretrained("user/tiny-student", endpoint=served.endpoint)
     there = load_file(tiny_pair[1] / "model.safetensors")
     assert not net.training
     assert net.config.stage == "student"
@@ -352,14 +352,14 @@ def test_from_pretrained_reads_a_repository(served: Hub, tiny_pair: Pair, root: 
 
 
 def test_from_pretrained_reads_a_folder(tiny_pair: Pair):
-    assert Net.from_pretrained(tiny_pair[0]).config == checkpoint.read_config(tiny_pair[0])
-    assert Net.from_pretrained(str(tiny_pair[0])).config.stage == "teacher"
+    assert ReIDNet.from_pretrained(tiny_pair[0]).config == checkpoint.read_config(tiny_pair[0])
+    assert ReIDNet.from_pretrained(str(tiny_pair[0])).config.stage == "teacher"
 
 
 def test_from_pretrained_of_nothing_is_a_sentence(hub: Hub, tmp_path: Path):
     for missing in (tmp_path / "gone", str(tmp_path / "gone"), "gone"):
         with pytest.raises(FileNotFoundError, match="neither a folder nor"):
-            Net.from_pretrained(missing, endpoint=hub.endpoint)
+            ReIDNet.from_pretrained(missing, endpoint=hub.endpoint)
 
 
 def test_a_network_that_does_not_fit_is_only_taken_when_asked(served: Hub, tiny_pair: Pair):
@@ -367,9 +367,9 @@ def test_a_network_that_does_not_fit_is_only_taken_when_asked(served: Hub, tiny_
     other_shapes(files)
     served.put("user/tiny-teacher", files)
     with pytest.raises(ValueError, match="has shape"):
-        Net.from_pretrained("user/tiny-teacher", endpoint=served.endpoint)
+        ReIDNet.from_pretrained("user/tiny-teacher", endpoint=served.endpoint)
     with pytest.warns(UserWarning, match="lacks 1 weights, such as 'classifier.weight'"):
-        net = Net.from_pretrained("user/tiny-teacher", strict=False, endpoint=served.endpoint)
+        net = ReIDNet.from_pretrained("user/tiny-teacher", strict=False, endpoint=served.endpoint)
     assert net.identities == 13
     trunk = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("classifier")}
     there = load_file(tiny_pair[0] / "model.safetensors")

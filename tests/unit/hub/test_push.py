@@ -14,7 +14,7 @@ from tests.support.hub_server import Hub
 from tests.unit.hub.test_pull import files_of, free_port, is_sentence
 from vkd.hub import pull as hub_pull
 from vkd.models import checkpoint
-from vkd.models.network import Net
+from vkd.models.network import ReIDNet
 
 Pair = tuple[Path, Path]
 
@@ -270,17 +270,17 @@ def test_a_damaged_checkpoint_is_not_pushed(hub: Hub, run: Path, spoil: Callable
 
 
 def test_push_to_hub_and_back(hub: Hub, tiny_pair: Pair):
-    net = Net.from_pretrained(tiny_pair[0])
+    net = ReIDNet.from_pretrained(tiny_pair[0])
     net.push_to_hub("user/tiny", token=hub.token, endpoint=hub.endpoint)
-    back = Net.from_pretrained("user/tiny", token=hub.token, endpoint=hub.endpoint)
+    back = ReIDNet.from_pretrained("user/tiny", token=hub.token, endpoint=hub.endpoint)
     assert back.config == net.config
     assert all(torch.equal(back.state_dict()[name], held) for name, held in net.state_dict().items())
 
 
 def test_a_network_made_here_says_what_it_is(hub: Hub):
-    net = Net("tiny", 3, generator=torch.Generator().manual_seed(0))
+    net = ReIDNet("tiny", 3, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="Say what this network is"):
         net.push_to_hub("user/tiny", token=hub.token, endpoint=hub.endpoint)
     config = checkpoint.Config(backbone="tiny", identities=3, image_size=(64, 32))
     net.push_to_hub("user/tiny", config=config, token=hub.token, endpoint=hub.endpoint)
-    assert Net.from_pretrained("user/tiny", token=hub.token, endpoint=hub.endpoint).config == config
+    assert ReIDNet.from_pretrained("user/tiny", token=hub.token, endpoint=hub.endpoint).config == config

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from vkd.io.files import workplace
+from vkd.io.unfinished import workplace
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from vkd.io.files import workplace
+from vkd.io.unfinished import workplace
 with workplace(Path(sys.argv[1]), ".thing.unfinished-") as work:
     (work / "half").write_text("half")
     print(work.name, flush=True)

@@ -13,15 +13,15 @@ from safetensors.torch import load_file, save_file
 
 from vkd.models import checkpoint
 from vkd.models.checkpoint import Config, find, load, save, weights_file
-from vkd.models.network import Net
+from vkd.models.network import ReIDNet
 
 CONFIG = Config("tiny", 5, (32, 16), dataset="street", epoch=3, labels=[2, 4, 6, 8, 10])
 
 
-def drawn(seed: int = 0, backbone: str = "tiny") -> Net:
+def drawn(seed: int = 0, backbone: str = "tiny") -> ReIDNet:
     """A network whose running statistics are not those of a new one."""
     generator = torch.Generator().manual_seed(seed)
-    net = Net(backbone, 5, generator=generator)
+    net = ReIDNet(backbone, 5, generator=generator)
     net.train()(torch.randn(4, 2, 3, 64, 32, generator=generator))
     return net
 

@@ -16,13 +16,13 @@ from vkd.models import export as exports
 from vkd.models.backbones import BACKBONES
 from vkd.models.checkpoint import Checkpoint, Config
 from vkd.models.export import FORMATS, export
-from vkd.models.network import Net
+from vkd.models.network import ReIDNet
 
 
 def network(backbone: str = "tiny", dataset: str = "veri") -> Checkpoint:
     """Untrained, but every layer does something: running statistics as after some batches."""
     generator = torch.Generator().manual_seed(4)
-    net = Net(backbone, 5, generator=generator)
+    net = ReIDNet(backbone, 5, generator=generator)
     for name, tensor in net.state_dict().items():
         if name.endswith(("running_mean", "running_var")):
             tensor.add_(0.2 * torch.rand(tensor.shape, generator=generator))
@@ -119,7 +119,7 @@ def test_every_trunk_becomes_a_graph_with_open_sides(backbone: str):
     if backbone not in ("resnet18", "resnet50bam") and not os.environ.get("VKD_EVERY_TRUNK"):
         pytest.skip("VKD_EVERY_TRUNK is not set")
     with torch.device("meta"):
-        embed = exports._Embed(Net(backbone, 2).eval()).requires_grad_(False)
+        embed = exports._Embed(ReIDNet(backbone, 2).eval()).requires_grad_(False)
         images = torch.empty(2, 2, 3, 64, 32)
     sides = ({0: torch.export.Dim("batch"), 1: torch.export.Dim("views")},)
     graph = torch.export.export(embed, (images,), dynamic_shapes=sides)

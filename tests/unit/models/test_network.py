@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tests.support.filled import described, filled_net, filled_state, relative
 from vkd.models.backbones import BACKBONES, NoImageNetWeights
-from vkd.models.network import Net, batch_statistics, empty, fit, student_of
+from vkd.models.network import ReIDNet, batch_statistics, empty, fit, student_of
 from vkd.models.reference import guess, to_authors
 
 PUBLISHED = [name for name in BACKBONES if name != "tiny"]
@@ -105,7 +105,7 @@ def test_golden_teacher_and_student(name: str, golden_outputs, images: Tensor):
 
 def test_the_averages_against_one_view_at_a_time(generator):
     """Embedding: mean over views before the neck. Logits: mean over views after the classifier."""
-    net = Net("tiny", 5, generator=generator).double().train()
+    net = ReIDNet("tiny", 5, generator=generator).double().train()
     net.neck.weight.data.uniform_(0.5, 2)
     images = torch.randn(3, 4, 3, 32, 16, dtype=torch.float64)
     flat = net.trunk(images.reshape(12, 3, 32, 16)).mean((2, 3))
@@ -119,7 +119,7 @@ def test_the_averages_against_one_view_at_a_time(generator):
 
 @pytest.mark.parametrize("views", [1, 2, 7])
 def test_any_number_of_views(views: int, generator):
-    net = Net("tiny", 5, generator=generator).eval()
+    net = ReIDNet("tiny", 5, generator=generator).eval()
     images = torch.randn(2, views, 3, 48, 24)
     out = net(images)
     assert out.embedding.shape == (2, 32)
@@ -134,11 +134,11 @@ def test_any_number_of_views(views: int, generator):
 @pytest.mark.parametrize("shape", [(3, 32, 16), (2, 3, 32, 16), (2, 2, 1, 32, 16)])
 def test_images_of_another_shape_are_refused(shape: tuple[int, ...]):
     with pytest.raises(ValueError, match=r"\(tracklets, views, 3, height, width\)"):
-        Net("tiny", 2)(torch.zeros(shape))
+        ReIDNet("tiny", 2)(torch.zeros(shape))
 
 
 def test_new_neck_and_classifier(generator):
-    net = Net("tiny", 4000, generator=generator)
+    net = ReIDNet("tiny", 4000, generator=generator)
     assert net.neck.weight.eq(1).all()
     assert net.neck.bias.eq(0).all()
     assert not net.neck.bias.requires_grad
@@ -149,16 +149,16 @@ def test_new_neck_and_classifier(generator):
 
 def test_a_network_needs_identities():
     with pytest.raises(ValueError, match="at least one training identity"):
-        Net("tiny", 0)
+        ReIDNet("tiny", 0)
 
 
 def test_the_same_generator_gives_the_same_network():
-    one, two = (Net("tiny", 3, generator=torch.Generator().manual_seed(9)) for _ in range(2))
+    one, two = (ReIDNet("tiny", 3, generator=torch.Generator().manual_seed(9)) for _ in range(2))
     assert same(one, two)
 
 
 def test_channels_last_gives_the_same(generator):
-    net = Net("resnet18", 3, generator=generator).eval()
+    net = ReIDNet("resnet18", 3, generator=generator).eval()
     images = torch.randn(2, 2, 3, 64, 32)
     clips = (
         images.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
@@ -173,7 +173,7 @@ def test_channels_last_gives_the_same(generator):
 
 
 def test_autocast_pools_and_classifies_in_full_precision(generator):
-    net = Net("tiny", 3, generator=generator).eval()
+    net = ReIDNet("tiny", 3, generator=generator).eval()
     images = torch.randn(2, 2, 3, 32, 16)
     with torch.no_grad():
         expected = net(images)
@@ -186,7 +186,7 @@ def test_autocast_pools_and_classifies_in_full_precision(generator):
 
 def test_compile_traces_the_whole_network(generator):
     """One graph, no breaks (the backend that only traces: no compiler is needed)."""
-    net = Net("tiny", 3, generator=generator)
+    net = ReIDNet("tiny", 3, generator=generator)
     images = torch.randn(2, 2, 3, 32, 16)
     compiled = torch.compile(net, backend="eager", fullgraph=True)
     with batch_statistics(net):
@@ -200,7 +200,7 @@ def test_compile_traces_the_whole_network(generator):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_statistics_leaves_the_network_as_it_was(training: bool, generator):
-    net = Net("tiny", 3, generator=generator).train(training)
+    net = ReIDNet("tiny", 3, generator=generator).train(training)
     before = copy.deepcopy(net)
     images = torch.randn(2, 2, 3, 32, 16) * 3 + 5
     with batch_statistics(net):
@@ -214,7 +214,7 @@ def test_batch_statistics_leaves_the_network_as_it_was(training: bool, generator
 
 
 def test_batch_statistics_survives_an_error(generator):
-    net = Net("tiny", 3, generator=generator).eval()
+    net = ReIDNet("tiny", 3, generator=generator).eval()
     with pytest.raises(RuntimeError, match="stop"), batch_statistics(net):
         raise RuntimeError("stop")
     assert not any(norm.training for norm in net.modules())
@@ -222,7 +222,7 @@ def test_batch_statistics_survives_an_error(generator):
 
 
 def test_statistics_that_are_not_finite_do_not_reach_the_teacher(generator):
-    net = Net("tiny", 3, generator=generator)
+    net = ReIDNet("tiny", 3, generator=generator)
     with batch_statistics(net):
         net(torch.full((2, 2, 3, 32, 16), torch.inf))
     assert all(tensor.isfinite().all() for tensor in net.state_dict().values())
@@ -233,7 +233,7 @@ def test_statistics_that_are_not_finite_do_not_reach_the_teacher(generator):
 
 @pytest.mark.parametrize("name", ["tiny", "resnet18", "mobilenet"])
 def test_a_student_copies_all_but_its_last_stage_and_head(name: str, generator):
-    teacher = Net(name, 3, generator=generator)
+    teacher = ReIDNet(name, 3, generator=generator)
     with torch.no_grad():
         for tensor in teacher.state_dict().values():
             tensor.add_(1)
@@ -251,7 +251,7 @@ def test_a_student_copies_all_but_its_last_stage_and_head(name: str, generator):
 
 
 def test_a_student_may_keep_the_last_stage(generator):
-    teacher = Net("resnet18", 3, generator=generator)
+    teacher = ReIDNet("resnet18", 3, generator=generator)
     assert same(teacher.trunk, student_of(teacher, 3, pretrained=False, restart=False).trunk)
 
 
@@ -266,7 +266,7 @@ def test_the_last_stage_goes_back_to_imagenet(tmp_path, monkeypatch, generator):
     (tmp_path / "checkpoints").mkdir()
     imagenet = models.resnet18(weights=None)
     torch.save(imagenet.state_dict(), tmp_path / "checkpoints" / "resnet18-f37072fd.pth")
-    teacher = Net("resnet18", 3, generator=generator)
+    teacher = ReIDNet("resnet18", 3, generator=generator)
     student = student_of(teacher, 3, pretrained=True, generator=generator)
     assert same(student.trunk.stages.get_submodule("layer4"), imagenet.layer4)
     assert same(student.trunk.stages.get_submodule("layer3"), teacher.trunk.stages.get_submodule("layer3"))
@@ -275,7 +275,7 @@ def test_the_last_stage_goes_back_to_imagenet(tmp_path, monkeypatch, generator):
 def test_no_weights_no_failure(tmp_path, monkeypatch, generator):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     monkeypatch.setattr("vkd.models.backbones._answers", lambda url: False)
-    teacher = Net("resnet18", 3, generator=generator)
+    teacher = ReIDNet("resnet18", 3, generator=generator)
     with pytest.warns(NoImageNetWeights):
         student = student_of(teacher, 3, pretrained=True, generator=generator)
     assert same(student.trunk.stages.get_submodule("layer3"), teacher.trunk.stages.get_submodule("layer3"))
@@ -285,7 +285,7 @@ def test_no_weights_no_failure(tmp_path, monkeypatch, generator):
 
 
 def test_a_student_has_its_teachers_precision(generator):
-    teacher = Net("tiny", 3, generator=generator).double()
+    teacher = ReIDNet("tiny", 3, generator=generator).double()
     assert student_of(teacher, 3, pretrained=False).classifier.weight.dtype == torch.float64
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.support.filled import described, filled_net, filled_state, relative
 from vkd.models.backbones import BACKBONES
 from vkd.models.checkpoint import convert_authors, load, load_authors
-from vkd.models.network import Net, empty
+from vkd.models.network import ReIDNet, empty
 from vkd.models.reference import describe, from_authors, guess, names, read_weights, to_authors
 
 
@@ -67,13 +67,13 @@ def test_names_go_there_and_back(name: str):
 
 
 def test_weights_go_there_and_back():
-    net = Net("tiny", 3)
+    net = ReIDNet("tiny", 3)
     again = from_authors(to_authors(net), "tiny")
     assert all(torch.equal(again[name], tensor) for name, tensor in net.state_dict().items())
 
 
 def test_foreign_names_are_refused():
-    state = to_authors(Net("tiny", 3))
+    state = to_authors(ReIDNet("tiny", 3))
     with pytest.raises(ValueError, match="not those of any backbone"):
         from_authors({**state, "head.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"not the weights of resnet18: .* names differ"):
@@ -125,7 +125,7 @@ def test_converting_gives_a_checkpoint(shared_folder: Path, tmp_path: Path):
 
 def test_weights_saved_on_a_gpu_load_here(tmp_path: Path):
     """The file says cuda:0 where the tensors lay; loading puts them on the CPU."""
-    folder = authors_folder(tmp_path, to_authors(Net("tiny", 2)), backbone="tiny", identities=2, old=True)
+    folder = authors_folder(tmp_path, to_authors(ReIDNet("tiny", 2)), backbone="tiny", identities=2, old=True)
     file = folder / "chk" / "chk_end"
     data = file.read_bytes()
     assert b"X\x03\x00\x00\x00cpu" in data
@@ -135,14 +135,14 @@ def test_weights_saved_on_a_gpu_load_here(tmp_path: Path):
 
 def test_the_last_file_is_taken_unless_one_is_named(tmp_path: Path):
     for name, number in (("chk_9", 9), ("chk_100", 100), ("chk_20", 20)):
-        net = Net("tiny", 2)
+        net = ReIDNet("tiny", 2)
         torch.nn.init.constant_(net.classifier.weight, number)
         authors_folder(tmp_path, to_authors(net), backbone="tiny", identities=2, name=name)
     assert load_authors(tmp_path).net.classifier.weight[0, 0] == 100
     assert load_authors(tmp_path, "chk_9").net.classifier.weight[0, 0] == 9
     with pytest.raises(FileNotFoundError, match="no 'chk_8'; it has chk_100, chk_20, chk_9"):
         load_authors(tmp_path, "chk_8")
-    authors_folder(tmp_path, to_authors(Net("tiny", 2)), backbone="tiny", identities=2, name="chk_end")
+    authors_folder(tmp_path, to_authors(ReIDNet("tiny", 2)), backbone="tiny", identities=2, name="chk_end")
     assert describe(tmp_path).weights.name == "chk_end"
 
 
@@ -184,7 +184,7 @@ def test_hparams_that_do_not_describe_the_weights(folder: Path, text: str, sente
 
 
 def test_unknown_and_missing_names_are_told(tmp_path: Path):
-    state = to_authors(Net("tiny", 2))
+    state = to_authors(ReIDNet("tiny", 2))
     state["optimizer"] = state.pop("classifier.bottleneck.bias")
     folder = authors_folder(tmp_path, state, backbone="tiny", identities=2)
     with pytest.raises(
@@ -196,7 +196,7 @@ def test_unknown_and_missing_names_are_told(tmp_path: Path):
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_a_truncated_file(tmp_path: Path, old: bool, share: float):
-    folder = authors_folder(tmp_path, to_authors(Net("tiny", 2)), backbone="tiny", identities=2, old=old)
+    folder = authors_folder(tmp_path, to_authors(ReIDNet("tiny", 2)), backbone="tiny", identities=2, old=old)
     file = folder / "chk" / "chk_end"
     data = file.read_bytes()
     file.write_bytes(data[: int(share * len(data))])
@@ -206,7 +206,8 @@ def test_a_truncated_file(tmp_path: Path, old: bool, share: float):
 
 def test_half_precision_becomes_float32(tmp_path: Path):
     state = {
-        key: tensor.half() if tensor.ndim else tensor for key, tensor in to_authors(Net("tiny", 2)).items()
+        key: tensor.half() if tensor.ndim else tensor
+        for key, tensor in to_authors(ReIDNet("tiny", 2)).items()
     }
     folder = authors_folder(tmp_path, state, backbone="tiny", identities=2)
     kinds = {tensor.dtype for tensor in read_weights(folder / "chk" / "chk_end", empty("tiny", 2)).values()}

@@ -17,7 +17,7 @@ from vkd.cli.main import main
 from vkd.io import archives
 from vkd.jobs import runs
 from vkd.models import checkpoint, zoo
-from vkd.models.network import Net
+from vkd.models.network import ReIDNet
 from vkd.models.reference import to_authors
 from vkd.models.zoo import Converted, convert, survey
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def weights(seed: int = 0, identities: int = 3, old: bool = True) -> bytes:
     """The file in chk/ of a tiny network."""
-    net = Net("tiny", identities, generator=torch.Generator().manual_seed(seed))
+    net = ReIDNet("tiny", identities, generator=torch.Generator().manual_seed(seed))
     file = io.BytesIO()
     torch.save(to_authors(net), file, _use_new_zipfile_serialization=not old)
     return file.getvalue()
@@ -100,7 +100,7 @@ def test_a_zoo_is_converted(tmp_path: Path, zoo_files: list[dict[str, bytes]], p
     }
     assert {config.backbone for config in configs.values()} == {"tiny"}
     assert configs["zoo-veri-base_resnet"].image_size == (224, 224)
-    expected = Net("tiny", 3, generator=torch.Generator().manual_seed(100)).state_dict()
+    expected = ReIDNet("tiny", 3, generator=torch.Generator().manual_seed(100)).state_dict()
     given = checkpoint.load(tmp_path / "out" / "zoo-mars-base_resnet").net.state_dict()
     assert all(torch.equal(given[name], tensor) for name, tensor in expected.items())
 

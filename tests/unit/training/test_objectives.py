@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.support.filled import filled_net
-from vkd.models.network import Net, Output, batch_statistics
+from vkd.models.network import Output, ReIDNet, batch_statistics
 from vkd.training.objectives import choose_views, learn, pick_views, teach, total
 from vkd.training.settings import StudentSettings, TeacherSettings, learning_rate
 
@@ -27,7 +27,7 @@ def images_of(steps: dict) -> Tensor:
     return torch.from_numpy(noise + np.float32(1.5) * offset).double()
 
 
-def adam(net: Net, steps: dict) -> torch.optim.Adam:
+def adam(net: ReIDNet, steps: dict) -> torch.optim.Adam:
     trained = [weight for weight in net.parameters() if weight.requires_grad]
     return torch.optim.Adam(
         trained, lr=steps["optimiser"]["lr"], weight_decay=steps["optimiser"]["weight_decay"]

@@ -8,6 +8,7 @@ import gradio as gr
 
 from vkd.evaluation.comparison import Comparison
 from vkd.evaluation.protocols import PROTOCOLS
+from vkd.io.errors import VKDError
 from vkd.jobs import evaluations
 from vkd.jobs.evaluations import Asked
 from vkd.metrics import tables
@@ -104,25 +105,25 @@ def start(
     limits.refuse("it evaluates nothing new")
     names = [name for name in (teacher, student, *(others or [])) if name]
     if not names:
-        raise ValueError("No network is chosen: pick a teacher or a student.")
+        raise VKDError("No network is chosen: pick a teacher or a student.")
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{twice[0]} is chosen more than once: choose each of the checkpoints once.")
+        raise VKDError(f"{twice[0]} is chosen more than once: choose each of the checkpoints once.")
     if len(names) > MOST_NETWORKS:
-        raise ValueError(f"{len(names)} checkpoints are chosen: compare up to {MOST_NETWORKS} at a time.")
+        raise VKDError(f"{len(names)} checkpoints are chosen: compare up to {MOST_NETWORKS} at a time.")
     for name in names:
         state.checkpoint_folder(places, name)
     if not protocols:
-        raise ValueError("No protocol is chosen: tick one, for instance I2V.")
+        raise VKDError("No protocol is chosen: tick one, for instance I2V.")
     if wrong := [name for name in protocols if name not in PROTOCOLS]:
-        raise ValueError(f"'{wrong[0]}' is not a protocol: choose from {', '.join(PROTOCOLS)}.")
+        raise VKDError(f"'{wrong[0]}' is not a protocol: choose from {', '.join(PROTOCOLS)}.")
     if ap not in ("trapezoid", "standard"):
-        raise ValueError(f"'{ap}' is no AP convention: choose trapezoid or standard.")
+        raise VKDError(f"'{ap}' is no AP convention: choose trapezoid or standard.")
     if cameras not in ("auto", "none"):
-        raise ValueError(f"'{cameras}' is no choice of cameras: choose auto or none.")
+        raise VKDError(f"'{cameras}' is no choice of cameras: choose auto or none.")
     if not 1 <= int(views) <= 256:
-        raise ValueError(f"{views:g} frames cannot stand for a tracklet: choose 1 to 256.")
+        raise VKDError(f"{views:g} frames cannot stand for a tracklet: choose 1 to 256.")
     if not (root or "").strip():
-        raise ValueError("Give the folder of a data set, or write a small street to try with.")
+        raise VKDError("Give the folder of a data set, or write a small street to try with.")
     dataset.check(data, root, cameras)
     asked = Asked(
         tuple(names), data, str(Path(root).expanduser().absolute()), tuple(protocols), int(views), ap,
@@ -183,7 +184,7 @@ def download(places: Places, name: str, format: str) -> str:  # noqa: A002
     """The results of an evaluation as text: `format` is JSON, CSV, Markdown or LaTeX."""
     formats = {title.lower(): suffix for title, suffix in results.FORMATS.items()}
     if (format or "").lower() not in formats:
-        raise ValueError(f"'{format}' is no format: choose from {', '.join(results.FORMATS)}.")
+        raise VKDError(f"'{format}' is no format: choose from {', '.join(results.FORMATS)}.")
     return tables.WRITERS[formats[format.lower()]](comparison(places, name)[0].results())
 
 
@@ -198,7 +199,7 @@ def show_query(
     """
     found, folder = comparison(places, name)
     if not 1 <= int(k) <= MOST_HITS:
-        raise ValueError(f"{k:g} matches cannot be shown: choose 1 to {MOST_HITS}.")
+        raise VKDError(f"{k:g} matches cannot be shown: choose 1 to {MOST_HITS}.")
     return films.lists_html(found, folder, found.protocol(protocol), int(query), int(k))
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from vkd.data.transforms import read_picture
 from vkd.explain.dataset import on_subject, overlay, sheet
 from vkd.explain.overlay import Strip
+from vkd.io.errors import VKDError
 from vkd.models.checkpoint import Checkpoint
 from vkd.ui import html, inputs, state
 from vkd.ui.explain import heatmaps
@@ -62,7 +63,7 @@ def explain(
     """
     query = inputs.read_query(places, inputs.picture_files(pictures)[:MOST_VIEWS])
     if wanted.target not in TARGETS:
-        raise ValueError(f"'{wanted.target}' is not a target: choose one of {', '.join(TARGETS)}.")
+        raise VKDError(f"'{wanted.target}' is not a target: choose one of {', '.join(TARGETS)}.")
     other: list[torch.Tensor] = []
     if wanted.target == SECOND:
         files = inputs.picture_files(second, what="second picture")
@@ -70,7 +71,7 @@ def explain(
     named = (("teacher", wanted.teacher), ("student", wanted.student))
     rest = [(part, name) for part, name in named if name]
     if not rest:
-        raise ValueError("No network is chosen: pick a teacher or a student under 'Networks and method'.")
+        raise VKDError("No network is chosen: pick a teacher or a student under 'Networks and method'.")
     found = Explained(query.pictures[:MOST_VIEWS], other, [], rest)
     while found.rest:
         (part, name), *rest = found.rest
@@ -111,7 +112,7 @@ def _class_of(net: Checkpoint, name: str, identity: str) -> int:
     labels, text = net.config.labels, (identity or "").strip()
     known = labels or range(net.config.identities)
     if not text.isdecimal() or int(text) not in known:
-        raise ValueError(
+        raise VKDError(
             f"{name} was not trained on an identity '{text}': it knows {len(known)}, "
             f"from {min(known)} to {max(known)}."
         )

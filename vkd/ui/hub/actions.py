@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from vkd.hub import card, pull
+from vkd.io.errors import VKDError
 from vkd.ui import limits, save, state
 from vkd.ui.hub import hub_jobs, views
 from vkd.ui.hub.hub_jobs import Job
@@ -38,7 +39,7 @@ class Wanted(NamedTuple):
         """As typed. Raises ValueError without a repository."""
         named = hub_jobs.given(repo)
         if not named:
-            raise ValueError("No repository is given: write it as user/name.")
+            raise VKDError("No repository is given: write it as user/name.")
         given = hub_jobs.given
         return cls(checkpoint, named, given(teacher), bool(private), given(revision), bool(pull_request))
 
@@ -110,7 +111,7 @@ def _token_for_push(token: str, login: gr.OAuthToken | None) -> str | None:
     """Whose right a push uses: in a public demo the visitor's login alone, never the Space's own."""
     if state.DEMO:
         if login is None:
-            raise ValueError("Log in with Hugging Face first: a demo pushes to your own account only.")
+            raise VKDError("Log in with Hugging Face first: a demo pushes to your own account only.")
         return login.token
     return hub_jobs.given(token) or (login.token if login else None)
 
@@ -129,9 +130,9 @@ def _begin_push(
     wanted = Wanted.of(*asked)
     folder, _, mark = _plan(places, wanted)
     if not previewed:
-        raise ValueError("Nothing was previewed yet: look at what would be sent, then push.")
+        raise VKDError("Nothing was previewed yet: look at what would be sent, then push.")
     if previewed != mark:
-        raise ValueError("This is not what was previewed: look at what would be sent now, then push.")
+        raise VKDError("This is not what was previewed: look at what would be sent now, then push.")
 
     def work(job: Job) -> None:
         job.url = pull.push(

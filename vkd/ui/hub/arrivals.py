@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from vkd.hub import pull as hub_pull
+from vkd.io.errors import VKDError
 from vkd.ui import limits, state
 from vkd.ui.hub import hub_jobs, views
 from vkd.ui.hub.hub_jobs import Job
@@ -24,7 +25,7 @@ def _begin_pull(
     wanted = {"revision": hub_jobs.given(revision), "name": hub_jobs.given(name), "pair": bool(pair)}
     wanted |= {"token": secret, "endpoint": hub_jobs.ENDPOINT}
     if not hub_jobs.given(repo):
-        raise ValueError("No repository is given: write it as user/name.")
+        raise VKDError("No repository is given: write it as user/name.")
 
     def work(job: Job) -> None:
         job.pulled = hub_pull.pull(job.repo, places.checkpoints, **wanted, progress=job.progress)
@@ -103,5 +104,5 @@ def cancel(places: Places, kind: str, request: gr.Request | None = None) -> str:
     if kind == "pull":
         limits.refuse("it pulls nothing from the Hub")
     if kind not in hub_jobs.KINDS:
-        raise ValueError(f"'{kind}' is neither pull nor push.")
+        raise VKDError(f"'{kind}' is neither pull nor push.")
     return views.progress_html(hub_jobs.cancel(places, kind, hub_jobs.visitor(request)))

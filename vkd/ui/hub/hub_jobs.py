@@ -15,6 +15,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from vkd.hub import pull
+from vkd.io.errors import VKDError
 from vkd.ui import state as ui_state
 from vkd.ui.html import escape
 from vkd.ui.state import Places
@@ -111,7 +112,7 @@ def start(places: Places, job: Job, work: Callable[[Job], None], visitor: str, s
     with _LOCK:
         running = _JOBS.get(key)
         if running is not None and running.state == "working":
-            raise ValueError(f"A {job.kind} of {running.repo} is under way: wait for it, or cancel it.")
+            raise VKDError(f"A {job.kind} of {running.repo} is under way: wait for it, or cancel it.")
         _JOBS.pop(key, None)
         _JOBS[key] = job
         for old in [old for old, each in _JOBS.items() if each.state != "working"][:-_MOST]:
@@ -124,7 +125,7 @@ def cancel(places: Places, kind: str, visitor: str) -> Job:
     """Ask the job to end. Raises ValueError where none is at work."""
     job = current(places, kind, visitor)
     if job is None or job.state != "working":
-        raise ValueError(f"No {kind} is under way: there is nothing to cancel.")
+        raise VKDError(f"No {kind} is under way: there is nothing to cancel.")
     job.stop.set()
     return job
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from vkd.io.errors import MissingFileError, VKDError
 from vkd.ui import limits
 from vkd.ui import state as ui_state
 from vkd.ui.html import escape
@@ -69,15 +70,13 @@ def begin(
     """Check what was asked for and start the job."""
     limits.refuse("it builds no galleries")
     if bool(folder.strip()) == bool(archive):
-        raise ValueError("Give either a folder on the server's machine or a zip file.")
+        raise VKDError("Give either a folder on the server's machine or a zip file.")
     source = Path(archive) if archive else Path(folder.strip()).expanduser()
     if not source.exists():
-        raise FileNotFoundError(
-            f"{source} does not exist: give the path of a folder on the server's machine."
-        )
+        raise MissingFileError(f"{source} does not exist: give the path of a folder on the server's machine.")
     chosen = [one for one in dict.fromkeys((teacher, student)) if one]
     if not chosen:
-        raise ValueError("No network is chosen: pick a teacher or a student under 'Networks and gallery'.")
+        raise VKDError("No network is chosen: pick a teacher or a student under 'Networks and gallery'.")
     networks = {one: ui_state.network(ui_state.checkpoint_folder(places, one)) for one in chosen}
     return gallery_jobs.start(
         places, name.strip() or f"{_name_of(source)}-gallery", source, networks, packed=bool(archive)

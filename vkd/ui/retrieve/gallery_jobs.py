@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vkd.data.sources import gallery_items
+from vkd.io.errors import VKDError
 from vkd.io.unpack import unpack
 from vkd.models.checkpoint import Checkpoint
 from vkd.retrieval.gallery import Gallery
@@ -75,7 +76,7 @@ def start(
     Raises ValueError for a bad or taken name, and where another gallery is being built.
     """
     if not NAME.fullmatch(name):
-        raise ValueError(
+        raise VKDError(
             f"'{name}' cannot name a gallery: use up to 64 small letters, digits, '-' and '_', a letter or "
             "digit first."
         )
@@ -83,9 +84,9 @@ def start(
     with _LOCK:
         running = _JOBS.get(places.checkpoints)
         if running is not None and running.state == "building":
-            raise ValueError(f"The gallery {running.name} is being built: wait for it, or cancel it.")
+            raise VKDError(f"The gallery {running.name} is being built: wait for it, or cancel it.")
         if folder.exists():
-            raise ValueError(f"There is something called {name} already: choose another name.")
+            raise VKDError(f"There is something called {name} already: choose another name.")
         first = ("Unpacking", "Reading pictures") if packed else ("Reading pictures",)
         job = Job(name, (*first, *(f"Embedding with {network}" for network in networks)))
         _JOBS[places.checkpoints] = job
@@ -97,7 +98,7 @@ def cancel(places: ui_state.Places, name: str) -> Job:
     """Ask the job to end. Raises ValueError where no such gallery is being built."""
     job = current(places)
     if job is None or job.state != "building" or (name and job.name != name):
-        raise ValueError(f"No gallery{f' called {name}' if name else ''} is being built.")
+        raise VKDError(f"No gallery{f' called {name}' if name else ''} is being built.")
     job.stop.set()
     return job
 

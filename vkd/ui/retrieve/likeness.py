@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vkd.io.errors import VKDError
 from vkd.metrics.verification import BINS, PairScores, Threshold
 from vkd.retrieval.gallery import Hit
 from vkd.ui.html import escape
@@ -26,7 +27,7 @@ class Likeness(NamedTuple):
 def of(pairs: PairScores, rate: str) -> Likeness | None:
     """Raises ValueError for an unknown rate; None where the gallery does not know who is who."""
     if rate not in RATES:
-        raise ValueError(f"'{rate}' is not a share of strangers: choose one of {', '.join(RATES)}.")
+        raise VKDError(f"'{rate}' is not a share of strangers: choose one of {', '.join(RATES)}.")
     return Likeness(pairs, rate, pairs.threshold(RATES[rate])) if pairs.false.sum() else None
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vkd.io.errors import VKDError
 from vkd.retrieval import results
 from vkd.retrieval.gallery import Gallery, Hit
 from vkd.ui import html, inputs, state
@@ -48,7 +49,7 @@ def rank(places: Places, pictures: list[Any] | None, wanted: Wanted) -> Answer:
     shelf, keep = state.gallery(state.gallery_folder(places, wanted.gallery)), camera_numbers(wanted.cameras)
     count = int(wanted.top_k)
     if not 1 <= count <= MOST:
-        raise ValueError(f"Between 1 and {MOST} matches can be shown, not {count}.")
+        raise VKDError(f"Between 1 and {MOST} matches can be shown, not {count}.")
     found = []
     for part, name in (("teacher", wanted.teacher), ("student", wanted.student)):
         if not name:
@@ -65,7 +66,7 @@ def rank(places: Places, pictures: list[Any] | None, wanted: Wanted) -> Answer:
         )
         found.append(Found(part, name, hits, likeness.of(shelf.pairs(name), wanted.strangers)))
     if not found:
-        raise ValueError("No network is chosen: pick a teacher or a student under 'Networks and gallery'.")
+        raise VKDError("No network is chosen: pick a teacher or a student under 'Networks and gallery'.")
     return Answer(query, shelf, found)
 
 
@@ -78,7 +79,7 @@ def camera_numbers(texts: Sequence[str] | None) -> set[int] | None:
     numbers = [str(text).lower().removeprefix("camera").strip() for text in texts or []]
     wrong = [number for number in numbers if not number.isdecimal()]
     if wrong:
-        raise ValueError(f"'{wrong[0]}' is not a camera: give its number, for instance 3.")
+        raise VKDError(f"'{wrong[0]}' is not a camera: give its number, for instance 3.")
     return {int(number) for number in numbers} or None
 
 

@@ -7,6 +7,7 @@ import gradio as gr
 import torch
 
 from vkd.data.transforms import read_picture
+from vkd.io.errors import VKDError
 from vkd.retrieval.gallery import Gallery
 from vkd.ui import html, limits, state
 from vkd.ui import inputs as ui_inputs
@@ -43,7 +44,7 @@ def explain_match(
         panels.append(_panel(places, shelf, part, name, query, number))
         data[part] = {"network": name, "similarity": round(panels[-1].value, 4)}
     if not panels:
-        raise ValueError("No network is chosen: pick a teacher or a student under 'Networks and gallery'.")
+        raise VKDError("No network is chosen: pick a teacher or a student under 'Networks and gallery'.")
     subject = shelf.item(number)
     label = html.who(subject.identity, subject.camera)
     return html.dialog(f"What the query shares with {label}", html.heat(panels)) + _anew(), data

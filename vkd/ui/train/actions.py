@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from vkd.io.errors import VKDError
 from vkd.jobs import runs, shipped
 from vkd.models import checkpoint
 from vkd.synthetic.generate import write_street
@@ -42,7 +43,7 @@ def render_street(places: Places, root: str, progress: gr.Progress = _PROGRESS) 
     limits.require_own(places, root)
     folder = Path(root).expanduser()
     if not root.strip() or folder.exists():
-        raise ValueError(f"'{root}' exists already, or is no folder: name one that does not exist yet.")
+        raise VKDError(f"'{root}' exists already, or is no folder: name one that does not exist yet.")
     return str(write_street(folder, progress=functools.partial(progress.tqdm, desc="Rendering the street")))
 
 
@@ -60,10 +61,10 @@ def start(places: Places, settings: str, name: str) -> str:
     limits.require_own(places, asked.root, teacher, getattr(asked, "start", None))
     rows, _ = dataset.check(asked.dataset, str(asked.root), asked.cameras)
     if sentence := dataset.against(rows, asked.identities_per_batch):
-        raise ValueError(sentence)
+        raise VKDError(sentence)
     if asked.stage == "student":
         if teacher is None:
-            raise ValueError(
+            raise VKDError(
                 "A student needs a teacher: train one first, or choose a checkpoint under Network."
             )
         checkpoint.read_config(teacher)
@@ -83,7 +84,7 @@ def stop(places: Places, name: str) -> str:
     limits.refuse_training()
     folder = train_runs.folder_of(places.checkpoints, name)
     if not runs.alive(folder):
-        raise ValueError(f"{name} is not training: there is nothing to stop.")
+        raise VKDError(f"{name} is not training: there is nothing to stop.")
     runs.ask_to_stop(folder)
     return name
 
@@ -94,11 +95,11 @@ def delete(places: Places, name: str, again: str) -> str:
     limits.refuse_training()
     folder = train_runs.folder_of(places.checkpoints, name)
     if again != name:
-        raise ValueError(f"Nothing was deleted: repeat the name {name} to delete it with its weights.")
+        raise VKDError(f"Nothing was deleted: repeat the name {name} to delete it with its weights.")
     if runs.alive(folder):
-        raise ValueError(f"{name} is training: stop it first.")
+        raise VKDError(f"{name} is training: stop it first.")
     if shipped.is_record(folder):
-        raise ValueError(
+        raise VKDError(
             f"{name} came with the app, and so did galleries that were embedded by it: nothing was deleted. "
             f"Remove the folder {name} by hand if you mean it."
         )

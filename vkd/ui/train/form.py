@@ -21,6 +21,7 @@ import pydantic
 from gradio.components import Component
 from pydantic.fields import FieldInfo
 
+from vkd.io.errors import VKDError
 from vkd.training.presets import PRESETS
 from vkd.training.settings import GROUPS, STAGES, Choice, Settings
 from vkd.ui import limits
@@ -165,12 +166,12 @@ def _parse(field: Field, value: Any) -> Any:
     if field.kind == "numbers" and isinstance(value, str):
         words = [word for word in re.split(r"\s*[,;]\s*|(?<=\d)\s*[x×]\s*(?=\d)|\s+", value.strip()) if word]
         if strange := [word for word in words if not word.lstrip("+-").isdecimal()]:
-            raise ValueError(f"'{strange[0]}' is not a whole number: write numbers with commas between them.")
+            raise VKDError(f"'{strange[0]}' is not a whole number: write numbers with commas between them.")
         return [int(word) for word in words]
     if field.kind == "folder" and isinstance(value, str):
         optional = type(None) in typing.get_args(next(iter(field.info.values())).annotation)
         if not value.strip() and not optional:
-            raise ValueError("No folder is given: write its path.")
+            raise VKDError("No folder is given: write its path.")
         return value.strip() or None
     return value
 
@@ -202,14 +203,14 @@ def parse_text(text: str) -> Settings:
         stage = raw.pop("stage")
         model = STAGES[stage]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError(
+        raise VKDError(
             'That is not a file of settings: it must hold a JSON object with "stage": "teacher" or "student".'
         ) from None
     try:
         return model.model_validate(raw)
     except pydantic.ValidationError as error:
         name, sentence = next(iter(_beside(error).items()))
-        raise ValueError(f"{name}: {sentence}" if name else sentence) from None
+        raise VKDError(f"{name}: {sentence}" if name else sentence) from None
 
 
 def as_text(settings: Settings) -> str:

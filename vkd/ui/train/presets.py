@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from vkd.io.errors import VKDError
 from vkd.models import checkpoint
 from vkd.training.presets import PRESETS
 from vkd.training.settings import GROUPS, STAGES, Settings, load
@@ -90,7 +91,7 @@ def _fill(places: Places, settings: Settings) -> list[Any]:
 def choose_stage(places: Places, stage: str) -> list[Any]:
     """Put a stage's first preset into the form."""
     if stage not in STAGES:
-        raise ValueError(f"'{stage}' is not a stage: choose {' or '.join(STAGES)}.")
+        raise VKDError(f"'{stage}' is not a stage: choose {' or '.join(STAGES)}.")
     return _fill(places, fitting_teacher(places, PRESETS[FIRST[stage]].settings()))
 
 
@@ -98,7 +99,7 @@ def choose_stage(places: Places, stage: str) -> list[Any]:
 def choose_preset(places: Places, preset: str) -> list[Any]:
     """Put a preset into the form."""
     if preset not in PRESETS:
-        raise ValueError(f"There is no preset '{preset}': choose one from the list.")
+        raise VKDError(f"There is no preset '{preset}': choose one from the list.")
     return _fill(places, fitting_teacher(places, PRESETS[preset].settings()))
 
 
@@ -117,7 +118,7 @@ def load_settings(places: Places, file: str) -> list[Any]:
 def load_run(places: Places, shown: list[str]) -> list[Any]:
     """Put a run's settings into the form."""
     if not shown:
-        raise ValueError("No run is chosen: click one in the list.")
+        raise VKDError("No run is chosen: click one in the list.")
     return _fill(places, load(runs.folder_of(places.checkpoints, shown[0]) / "settings.json"))
 
 
@@ -161,7 +162,7 @@ def require_right(wrong: dict[str, str] | None) -> None:
         for name, sentence in (wrong or {}).items()
     ]
     if told:
-        raise ValueError(" ".join(told))
+        raise VKDError(" ".join(told))
 
 
 @state.kindly

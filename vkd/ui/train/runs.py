@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vkd.io.errors import VKDError
 from vkd.jobs import events as written
 from vkd.jobs import runs, shipped
 from vkd.models.config import read_config
@@ -117,7 +118,7 @@ def folder_of(root: Path, name: str) -> Path:
     """
     folder = root / runs.check_name(name or "")
     if not (folder / "settings.json").is_file():
-        raise ValueError(f"There is no run called '{name}'. Known: {', '.join(names(root)) or 'none yet'}.")
+        raise VKDError(f"There is no run called '{name}'. Known: {', '.join(names(root)) or 'none yet'}.")
     return folder
 
 

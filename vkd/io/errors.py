@@ -1,0 +1,13 @@
+"""Errors whose message is a sentence that may be shown to a person."""
+
+
+class VKDError(ValueError):
+    """Base of the errors that this package raises: the message says what is wrong, where, and what to do."""
+
+
+class MissingFileError(VKDError, FileNotFoundError):
+    """A file or folder that was asked for does not exist."""
+
+
+class CancelledError(VKDError):
+    """The work ended because somebody asked for it; nothing of it is kept."""
