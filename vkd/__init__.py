@@ -1,3 +1,5 @@
 """VKD: robust re-identification by multiple-views knowledge distillation (arXiv 2007.04174)."""
 
-__version__ = "0.1.0"
+from vkd.version import __version__
+
+__all__ = ["__version__"]

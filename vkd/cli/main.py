@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from vkd import __version__
+from vkd.version import __version__
 
 VERBS = {
     "street": ("cli.evaluate", "Write the synthetic street: a data set to try everything with."),

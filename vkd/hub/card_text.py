@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from vkd import __version__
 from vkd.hub import dataset_terms
 from vkd.hub.dataset_terms import PAPER, SOURCES, UNKNOWN, Source
 from vkd.hub.files import CURVES, HEATMAPS, local_words, plain_settings, scrubbed
@@ -14,6 +13,7 @@ from vkd.metrics import tables as metrics_tables
 from vkd.models.backbones import BACKBONES
 from vkd.models.config import MEAN, STD, Config
 from vkd.training.presets import PUBLISHED
+from vkd.version import __version__
 
 __all__ = ["METRICS", "prose", "scores_of", "sections", "source_of", "title_of", "word"]
 

@@ -95,7 +95,7 @@ def client(endpoint: str | None, token: str | bool | None) -> "HfApi":
     # The client takes half a second to import, and most of this package never needs it.
     from huggingface_hub import HfApi
 
-    from vkd import __version__
+    from vkd.version import __version__
 
     if endpoint is not None:
         parts = urlsplit(endpoint)

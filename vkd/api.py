@@ -1,0 +1,1 @@
+"""Joins what the public API joins: functions that reach over several layers."""
