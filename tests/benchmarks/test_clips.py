@@ -7,7 +7,8 @@ from PIL import Image, ImageFilter
 
 from vkd.data.datasets import Splits, Tracklet, first_frames
 from vkd.data.loaders import eval_loader, train_loader
-from vkd.data.transforms import TrainTransform, read_picture, resize
+from vkd.data.transforms import TrainTransform, resize
+from vkd.io.images import read_image
 
 
 @pytest.fixture(scope="module", params=["128x64", "256x128"])
@@ -35,7 +36,7 @@ def with_pillow(path: str) -> torch.Tensor:
         return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
 
 
-@pytest.mark.parametrize("decode", [read_picture, with_pillow], ids=["ours", "pillow"])
+@pytest.mark.parametrize("decode", [read_image, with_pillow], ids=["ours", "pillow"])
 def test_decode_eight_frames(decode, splits: Splits, benchmark):
     paths = splits.train[0].frames[:8]
     pictures = benchmark(lambda: [decode(path) for path in paths])
@@ -43,13 +44,13 @@ def test_decode_eight_frames(decode, splits: Splits, benchmark):
 
 
 def test_train_transform_of_eight_frames(splits: Splits, benchmark):
-    clip = [read_picture(path) for path in splits.train[0].frames[:8]]
+    clip = [read_image(path) for path in splits.train[0].frames[:8]]
     transform, generator = TrainTransform((256, 128)), torch.Generator()
     assert benchmark(lambda: transform(clip, generator)).shape == (8, 3, 256, 128)
 
 
 def test_resize_eight_frames(splits: Splits, benchmark):
-    clip = [read_picture(path) for path in splits.train[0].frames[:8]]
+    clip = [read_image(path) for path in splits.train[0].frames[:8]]
     assert benchmark(lambda: resize(clip, (256, 128))).shape == (8, 3, 256, 128)
 
 

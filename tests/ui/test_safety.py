@@ -20,7 +20,7 @@ from gradio_client import Client
 from PIL import Image
 
 from tests.ui.test_app import ask, checkpoints, free_port, load_app, picture
-from vkd.data.transforms import read_picture
+from vkd.io.images import read_image
 from vkd.ui import html
 
 __all__ = ["checkpoints"]  # a fixture
@@ -36,7 +36,7 @@ def address(checkpoints: Path) -> Iterator[str]:
 
 def shown(path: Path) -> str:
     """The data URI under which a page shows this picture."""
-    return html.picture_uri(read_picture(path).permute(1, 2, 0).numpy(), height=144)
+    return html.picture_uri(read_image(path).permute(1, 2, 0).numpy(), height=144)
 
 
 def test_no_visitor_is_ever_answered_with_anothers_picture(address: str, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def search(argv: Sequence[str]) -> int:
     (flags,) = parse("vkd search", "Search a gallery with pictures of one subject.", argv, [SearchFlags])
     import torch
 
-    from vkd.data.loaders import prepare
+    from vkd.data.transforms import prepare
     from vkd.retrieval.gallery import Gallery
 
     gallery = Gallery.load(flags.gallery)

@@ -22,10 +22,10 @@ from vkd.data.transforms import (
     TrainTransform,
     normalise,
     prepare,
-    read_picture,
     resize,
 )
 from vkd.io.errors import VKDError
+from vkd.io.images import read_image
 
 __all__ = [
     "FRAMES",
@@ -40,7 +40,6 @@ __all__ = [
     "TrainTransform",
     "eval_loader",
     "prepare",
-    "read_picture",
     "train_loader",
 ]
 
@@ -186,13 +185,13 @@ class TestSet(Dataset[tuple[Tensor, int]]):
         frames = self.tracklets[index].frames
         chosen = self.frames(len(frames), self.views, torch.Generator().manual_seed(index))
         distinct = {frame: place for place, frame in enumerate(dict.fromkeys(chosen))}
-        clip = resize([read_picture(frames[frame]) for frame in distinct], self.image_size)
+        clip = resize([read_image(frames[frame]) for frame in distinct], self.image_size)
         return normalise(clip, self.mean, self.std)[[distinct[frame] for frame in chosen]], index
 
 
 def _pictures(paths: Sequence[str]) -> list[Tensor]:
     """Decoded pictures, each file read once however often it occurs."""
-    decoded = {path: read_picture(path) for path in dict.fromkeys(paths)}
+    decoded = {path: read_image(path) for path in dict.fromkeys(paths)}
     return [decoded[path] for path in paths]
 
 

@@ -10,9 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from vkd.io.errors import VKDError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 UNKNOWN_CAMERA = -1
 """No camera label. Such an item is never junk."""
@@ -71,6 +75,21 @@ class Splits:
         """Every picture path of every split once, in reading order."""
         parts = (self.train, self.query, self.gallery, self.query_images, self.gallery_images)
         return dict.fromkeys(frame for part in parts for tracklet in part for frame in tracklet.frames)
+
+
+@overload
+def is_junk(query_identity: int, query_camera: int, identity: int, camera: int) -> bool: ...
+@overload
+def is_junk(
+    query_identity: "int | NDArray", query_camera: "int | NDArray", identity: "NDArray", camera: "NDArray"
+) -> "NDArray[np.bool_]": ...
+def is_junk(query_identity: Any, query_camera: Any, identity: Any, camera: Any) -> Any:
+    """True where a gallery item has the query's known identity and known camera (numbers or arrays).
+
+    Junk is left out of the query's ranking, as if it were not in the gallery (MARS and Market-1501 rules).
+    """
+    same = (identity == query_identity) & (camera == query_camera)
+    return same & (identity != UNKNOWN_IDENTITY) & (camera != UNKNOWN_CAMERA)
 
 
 def first_frames(tracklets: Iterable[Tracklet]) -> tuple[Tracklet, ...]:

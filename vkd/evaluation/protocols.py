@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vkd.data.loaders import IMAGENET_MEAN, IMAGENET_STD, eval_loader
+from vkd.data.loaders import eval_loader
 from vkd.data.tracklets import Splits, Tracklet, remedy, why_no_query
+from vkd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from vkd.io.errors import VKDError
 from vkd.metrics.bootstrap import Interval, bootstrap
 from vkd.metrics.retrieval import CHUNK_BYTES, Scores, distances, score, score_features

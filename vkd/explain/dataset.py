@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vkd.data.datasets import UNKNOWN_IDENTITY, Tracklet, mask_path
-from vkd.data.loaders import FRAMES, prepare, read_picture
+from vkd.data.sampling import FRAMES
+from vkd.data.transforms import prepare
 from vkd.evaluation import protocols
 from vkd.explain.gradcam import METHODS, Heat, heatmaps
 from vkd.explain.overlay import COLOURS, Strip, on_subject, overlay, sheet
 from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.images import read_image
 from vkd.io.unfinished import workplace
 from vkd.models.checkpoint import Checkpoint
 
@@ -130,7 +132,7 @@ def _explained(
     count = asked.views if len(tracklet.frames) > 1 else 1
     places = FRAMES[asked.frames](len(tracklet.frames), count, torch.Generator())
     paths = [tracklet.frames[place] for place in places]
-    pictures = [read_picture(path) for path in paths]
+    pictures = [read_image(path) for path in paths]
     subjects = None if masks is None else [_mask(mask_path(masks, path)) for path in paths]
     shown = [picture.permute(1, 2, 0).numpy() for picture in pictures]
     strips = [Strip(f"{_label(tracklet)}, {len(set(paths))} of {len(tracklet.frames)} frames", shown)]
@@ -232,7 +234,7 @@ def _mask(path: Path) -> NDArray[np.uint8]:
         raise MissingFileError(
             f"The subject mask {path} is missing; leave the masks out to explain without them."
         )
-    return read_picture(path)[0].numpy()
+    return read_image(path)[0].numpy()
 
 
 def _row(

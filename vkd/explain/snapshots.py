@@ -26,11 +26,12 @@ from PIL import Image
 
 from vkd.data import datasets
 from vkd.data.datasets import Splits, Tracklet
-from vkd.data.transforms import prepare, read_picture
+from vkd.data.transforms import prepare
 from vkd.evaluation import protocols
 from vkd.explain.gradcam import heatmaps
 from vkd.explain.overlay import overlay
 from vkd.io.errors import VKDError
+from vkd.io.images import read_image
 from vkd.models import checkpoint
 from vkd.models.checkpoint import Checkpoint
 from vkd.training.settings import Settings
@@ -178,6 +179,6 @@ class Probes:
 
 
 def _small(path: str) -> Image.Image:
-    picture = Image.fromarray(read_picture(path).permute(1, 2, 0).contiguous().numpy())
+    picture = Image.fromarray(read_image(path).permute(1, 2, 0).contiguous().numpy())
     width = max(1, round(picture.width * _HEIGHT / picture.height))
     return picture.resize((width, _HEIGHT), Image.Resampling.BICUBIC)

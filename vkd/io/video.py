@@ -6,8 +6,8 @@ import cv2
 import torch
 from torch import Tensor
 
-from vkd.data.transforms import MAX_PIXELS
 from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.images import MAX_PIXELS
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv")
 MOST_FRAMES = 3600

@@ -6,8 +6,9 @@ from typing import Any
 
 from PIL import Image
 
-from vkd.data.loaders import FRAMES, read_picture
+from vkd.data.sampling import FRAMES
 from vkd.data.tracklets import Tracklet
+from vkd.io.images import read_image
 
 HEIGHT = 128  # pixels
 MOST_VIEWS = 8
@@ -78,6 +79,6 @@ def choose(frames: tuple[str, ...], views: int) -> tuple[str, ...]:
 
 
 def small(frame: str) -> Image.Image:
-    image = Image.fromarray(read_picture(frame).permute(1, 2, 0).contiguous().numpy())
+    image = Image.fromarray(read_image(frame).permute(1, 2, 0).contiguous().numpy())
     width = max(1, min(4 * HEIGHT, round(image.width * HEIGHT / image.height)))
     return image.resize((width, HEIGHT), Image.Resampling.BICUBIC, reducing_gap=2)

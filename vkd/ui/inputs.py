@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 import torch
 
-from vkd.data.transforms import prepare, read_picture
+from vkd.data.transforms import prepare
 from vkd.io.errors import VKDError
+from vkd.io.images import read_image
 from vkd.io.video import is_video, read_video
 from vkd.models.checkpoint import Checkpoint
 from vkd.ui import html, limits, state
@@ -71,7 +72,7 @@ def read_query(places: Places, files: Sequence[str]) -> Query:
             pictures += read_video(file, VIDEO_VIEWS)
             known.append(None)
         else:
-            pictures.append(read_picture(file))
+            pictures.append(read_image(file))
             known.append(truths.get(hashlib.sha256(Path(file).read_bytes()).hexdigest()))
     identities = {truth[0] if truth else None for truth in known}
     cameras = {truth[1] if truth else None for truth in known}

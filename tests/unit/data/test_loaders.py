@@ -237,7 +237,7 @@ def test_the_same_frame_is_read_once(splits: Splits, monkeypatch: pytest.MonkeyP
 
     reads: list[str] = []
     monkeypatch.setattr(
-        loaders, "read_picture", lambda path: reads.append(path) or torch.zeros(3, *SIZE, dtype=torch.uint8)
+        loaders, "read_image", lambda path: reads.append(path) or torch.zeros(3, *SIZE, dtype=torch.uint8)
     )
     short = next(t for t in splits.query if len(t.frames) == 2)
     settings = {"views": 8, "frames": "chunk", "mean": (0, 0, 0), "std": (1, 1, 1)}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vkd.data import datasets
 from vkd.data.datasets import Tracklet, mask_path
-from vkd.data.loaders import prepare
+from vkd.data.transforms import prepare
 from vkd.explain.dataset import explain_split, heatmaps, on_subject
 from vkd.models import checkpoint
 

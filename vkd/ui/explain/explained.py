@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vkd.data.transforms import read_picture
 from vkd.explain.dataset import on_subject, overlay, sheet
 from vkd.explain.overlay import Strip
 from vkd.io.errors import VKDError
+from vkd.io.images import read_image
 from vkd.models.checkpoint import Checkpoint
 from vkd.ui import html, inputs, state
 from vkd.ui.explain import heatmaps
@@ -129,7 +129,7 @@ def _meaning(net: Checkpoint, index: int, target: str) -> str:
 
 def _on_subject(maps: np.ndarray, masks: Sequence[Any]) -> float | None:
     shares = [
-        on_subject(heat, read_picture(mask)[0].numpy())
+        on_subject(heat, read_image(mask)[0].numpy())
         for heat, mask in zip(maps, masks, strict=False)
         if mask is not None
     ]

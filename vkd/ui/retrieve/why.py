@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 import torch
 
-from vkd.data.transforms import read_picture
 from vkd.io.errors import VKDError
+from vkd.io.images import read_image
 from vkd.retrieval.gallery import Gallery
 from vkd.ui import html, limits, state
 from vkd.ui import inputs as ui_inputs
@@ -63,7 +63,7 @@ def _panel(
 ) -> html.Panel:
     net = state.network_of(places, name, shelf)
     reference = shelf.embedding(name, number)
-    match = [read_picture(path) for path in shelf.thumbnails(number)[:MOST_VIEWS]]
+    match = [read_image(path) for path in shelf.thumbnails(number)[:MOST_VIEWS]]
     there = heatmaps.compute(net, query, reference, "gradcam")
     back = heatmaps.compute(net, match, ui_inputs.embed(net, query), "gradcam")
     place = likeness.of(shelf.pairs(name), likeness.DEFAULT)
