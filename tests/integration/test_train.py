@@ -24,7 +24,7 @@ from vkd.training import resume
 from vkd.training import settings as asked
 from vkd.training.loop import train
 from vkd.training.settings import Settings, StudentSettings, TeacherSettings
-from vkd.training.trainer import Trainer, few_queries
+from vkd.training.trainer import Trainer, subset
 
 QUICK = {
     "image_size": (64, 32),
@@ -79,7 +79,7 @@ def kept(events: list[dict[str, Any]]) -> list[str]:
 def test_a_teacher_s_run_tells_its_story_and_leaves_a_checkpoint(small_street: Path, tmp_path: Path):
     events = list(train(teacher_settings(small_street, evaluate_every=1), tmp_path))
     epoch = ["epoch", "scores", "saved"]
-    assert kept(events) == ["started", "smoke", *epoch, *epoch, "finished"]
+    assert kept(events) == ["started", "sanity_check", *epoch, *epoch, "finished"]
     assert {path.name for path in tmp_path.iterdir()} == FILES
     started = events[0]
     assert (started["epochs"], started["steps"], started["identities"]) == (2, 3, 12)
@@ -190,7 +190,7 @@ def test_accumulated_groups_make_one_step_with_their_mean_gradient(small_street:
 def test_windows_of_updates(small_street: Path, tmp_path: Path):
     settings = teacher_settings(small_street, accumulate=2)
     trainer = Trainer(settings, tmp_path, datasets.read("street", small_street))
-    assert [trainer.ends_window(step) for step in range(3)] == [False, True, True]
+    assert [trainer.is_update_step(step) for step in range(3)] == [False, True, True]
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_a_stopped_run_goes_on_to_the_very_same_weights(
     second = list(train(settings, tmp_path))
     assert kept(second)[0] == "started"
     assert second[0]["resumed"]
-    assert "smoke" not in kept(second)
+    assert "sanity_check" not in kept(second)
     epochs = [event["epoch"] for event in first + second if event["kind"] == "epoch"]
     assert epochs == [1, 2, 3, 4]
     assert same(weights(tmp_path), weights(uninterrupted))
@@ -511,10 +511,10 @@ def test_a_small_evaluation_fails_before_the_first_epoch(
 
 def test_few_queries_keep_a_match_for_each(small_street: Path):
     splits = datasets.read("street", small_street)
-    few = few_queries(splits, ("i2v", "v2v"), count=2)
+    few = subset(splits, ("i2v", "v2v"), count=2)
     assert len({tracklet.identity for tracklet in few.query}) == 2
     for protocol in ("i2v", "v2v"):
         assert datasets.valid_queries(*few.sides(protocol)) == len(few.sides(protocol)[0])
     assert few.train == splits.train
     none = dataclasses.replace(splits, query=(), query_images=())
-    assert few_queries(none, ("i2v",)).query == ()
+    assert subset(none, ("i2v",)).query == ()

@@ -19,6 +19,8 @@ def as_four(found: Comparison, folder: Path) -> str:
     compared = replace(found, **parts, differences=differences(parts["scores"], "tiny-teacher", resamples=50))
     folder.mkdir()
     evaluations.save(compared, folder)
-    asked = evaluations.Asked(tuple(compared.networks), "street", "data/street", tuple(compared.sides))
+    asked = evaluations.EvaluationRequest(
+        tuple(compared.networks), "street", "data/street", tuple(compared.sides)
+    )
     evaluations.describe(folder, asked)
     return folder.name

@@ -362,8 +362,8 @@ def test_text_from_outside_never_becomes_markup(found, tmp_path):
         for key in ("networks", "scores", "pairs", "curves", "differences", "features")
     }
     named = Comparison(**{**vars(named), **renamed})
-    status = evaluations.Status("failed", why=evil)
-    asked = evaluations.Asked((evil,), "street", f"/data/{evil}", ("i2v",))
+    status = evaluations.EvaluationStatus("failed", why=evil)
+    asked = evaluations.EvaluationRequest((evil,), "street", f"/data/{evil}", ("i2v",))
     pages = [
         results.table_html(named),
         films.queries_html(named, tmp_path, "i2v", named.order("i2v"), None),
@@ -381,20 +381,23 @@ def test_text_from_outside_never_becomes_markup(found, tmp_path):
     ("status", "words"),
     [
         (
-            evaluations.Status("waiting", ahead=("a-run", "evaluation-b")),
+            evaluations.EvaluationStatus("waiting", ahead=("a-run", "evaluation-b")),
             "Number 3 in the queue of the device",
         ),
-        (evaluations.Status("running"), "Reading the data set"),
-        (evaluations.Status("running", 30, 90, "net", 40.0), "30 of 90 frames, about 40 s left"),
-        (evaluations.Status("running", 90, 90, "net"), "Ranking and comparing"),
-        (evaluations.Status("stopping", 30, 90), "Cancelling"),
-        (evaluations.Status("stopped"), "Cancelled"),
-        (evaluations.Status("failed", why="the disk is full."), "It did not work: the disk is full."),
-        (evaluations.Status("died", why="out of memory"), "without a word (out of memory)"),
+        (evaluations.EvaluationStatus("running"), "Reading the data set"),
+        (evaluations.EvaluationStatus("running", 30, 90, "net", 40.0), "30 of 90 frames, about 40 s left"),
+        (evaluations.EvaluationStatus("running", 90, 90, "net"), "Ranking and comparing"),
+        (evaluations.EvaluationStatus("stopping", 30, 90), "Cancelling"),
+        (evaluations.EvaluationStatus("stopped"), "Cancelled"),
+        (
+            evaluations.EvaluationStatus("failed", why="the disk is full."),
+            "It did not work: the disk is full.",
+        ),
+        (evaluations.EvaluationStatus("died", why="out of memory"), "without a word (out of memory)"),
     ],
 )
 def test_every_state_has_its_words(status, words):
-    asked = evaluations.Asked(("a", "b"), "street", "data/street", ("i2v",))
+    asked = evaluations.EvaluationRequest(("a", "b"), "street", "data/street", ("i2v",))
     assert words in results.progress_html("20260101-000000", asked, status)
 
 

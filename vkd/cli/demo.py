@@ -132,14 +132,14 @@ def _evaluation(flags: DemoFlags) -> Path:
     from vkd.data import datasets
     from vkd.evaluation.comparison import compare
     from vkd.jobs import shipped
-    from vkd.jobs.evaluations import SHIPPED, Asked
+    from vkd.jobs.evaluations import SHIPPED, EvaluationRequest
     from vkd.models import checkpoint
 
     names = (TEACHER, STUDENT)
     networks = {name: checkpoint.load(flags.runs / name, weights="model") for name in names}
     splits = datasets.read("street", flags.data / UNSEEN)
     found = compare(networks, splits, resamples=RESAMPLES, progress=meter())
-    asked = Asked(names, "street", str(Path("data") / UNSEEN), tuple(found.sides))
+    asked = EvaluationRequest(names, "street", str(Path("data") / UNSEEN), tuple(found.sides))
     return shipped.keep_evaluation(found, flags.out / SHIPPED, asked, flags.data)
 
 

@@ -300,7 +300,7 @@ def _line(event: dict[str, Any], folder: Path, epochs: int) -> str:
         return "\n".join([f"{going}: {facts}.", *event["notes"]])
     if kind == "waiting":
         return f"Waiting for {', '.join(event['ahead'])} to leave the device ({event['device']})."
-    if kind == "smoke":
+    if kind == "sanity_check":
         return "A small evaluation before the first epoch went well."
     if kind == "epoch":
         pace = f"lr {event['learning_rate']:.1e}, {event['images_per_second']:.0f} images/s"

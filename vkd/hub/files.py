@@ -25,7 +25,7 @@ from vkd.training.settings import Settings
 
 README = "README.md"
 CURVES, HEATMAPS = "curves.png", "heatmaps.png"
-_KINDS = ("started", "smoke", "epoch", "scores", "saved", "finished", "stopped", "failed")
+_KINDS = ("started", "smoke", "sanity_check", "epoch", "scores", "saved", "finished", "stopped", "failed")
 _GONE = "…"
 _MOST_PIXELS, _MOST_LETTERS = 20_000_000, 2000
 

@@ -25,8 +25,8 @@ from vkd.retrieval.thumbnails import QUALITY, small
 __all__ = [
     "PLACE",
     "SHIPPED",
-    "Asked",
-    "Status",
+    "EvaluationRequest",
+    "EvaluationStatus",
     "Stopped",
     "asked_of",
     "cancel",
@@ -56,7 +56,7 @@ class Stopped(Exception):  # noqa: N818 (a request, not an error)
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationRequest:
     """What an evaluation was asked for: names of checkpoints beside it, the teacher first, and the rest of
     `vkd evaluate`.
     """
@@ -72,7 +72,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Status:
+class EvaluationStatus:
     """How far an evaluation is: frames done of all, the network at work, seconds left by the pace so far.
 
     `ahead`: who is before a waiting one in the queue of the device, the one at work first.
@@ -87,7 +87,7 @@ class Status:
     ahead: tuple[str, ...] = ()
 
 
-def command(asked: Asked, folder: Path) -> list[str]:
+def command(asked: EvaluationRequest, folder: Path) -> list[str]:
     """The arguments after `python -m vkd` that do what was asked and keep it in `folder`."""
     places = [str(folder.parents[1] / name) for name in asked.checkpoints]
     return [
@@ -98,7 +98,7 @@ def command(asked: Asked, folder: Path) -> list[str]:
     ]
 
 
-def start(checkpoints: Path, asked: Asked) -> Path:
+def start(checkpoints: Path, asked: EvaluationRequest) -> Path:
     """Evaluate in a process of its own that outlives this one; → its folder below `checkpoints`.
 
     It waits there until the runs and evaluations that asked earlier have left the device.
@@ -132,17 +132,17 @@ def folder_of(checkpoints: Path, name: str) -> Path:
     raise VKDError(f"There is no evaluation called '{name}'. Known: {known}.")
 
 
-def asked_of(folder: Path) -> Asked:
+def asked_of(folder: Path) -> EvaluationRequest:
     """What was asked. Raises ValueError for a damaged file."""
     try:
         text = json.loads((folder / "asked.json").read_text(encoding="utf-8"))
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in text.items()}
-        return Asked(**values)
+        return EvaluationRequest(**values)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise VKDError(f"{folder / 'asked.json'} is damaged: {error}.") from None
 
 
-def status(folder: Path) -> Status:
+def status(folder: Path) -> EvaluationStatus:
     """What the folder says. `died`: nobody is at work and no last word was written (a kill)."""
     living = runs.alive(
         folder
@@ -152,14 +152,16 @@ def status(folder: Path) -> Status:
         state, done, total = told["state"], int(told["done"]), int(told["total"])
         begun, now = float(told["begun"]), float(told["now"])
     except (OSError, ValueError, KeyError, TypeError):
-        return Status("running" if living else "died", why="" if living else "its progress cannot be read")
+        return EvaluationStatus(
+            "running" if living else "died", why="" if living else "its progress cannot be read"
+        )
     if state in ("waiting", "running") and not living:
-        return Status("died", done, total, str(told["network"]), why=_last_line(folder))
+        return EvaluationStatus("died", done, total, str(told["network"]), why=_last_line(folder))
     if state in ("waiting", "running") and runs.stop_asked(folder):
         state = "stopping"
     left = (now - begun) / done * (total - done) if state == "running" and done and begun else None
     ahead = tuple(map(str, told.get("ahead", [])))
-    return Status(state, done, total, str(told["network"]), left, str(told.get("why", "")), ahead)
+    return EvaluationStatus(state, done, total, str(told["network"]), left, str(told.get("why", "")), ahead)
 
 
 def _last_line(folder: Path) -> str:
@@ -229,7 +231,7 @@ def _progress(folder: Path, state: State, **told: Any) -> None:
     write_json(folder / "progress.json", {"state": state, **nothing, "now": time.time(), **told})
 
 
-def describe(folder: Path, asked: Asked) -> None:
+def describe(folder: Path, asked: EvaluationRequest) -> None:
     """Make a folder that holds results a finished evaluation of what was asked."""
     write_json(folder / "asked.json", asdict(asked))
     _progress(folder, "finished", now=0.0)

@@ -10,7 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-LAST_WORDS = ("finished", "stopped", "failed")
+TERMINAL_EVENTS = ("finished", "stopped", "failed")
 
 
 def _plain(value: Any) -> Any:

@@ -22,14 +22,14 @@ from typing import Any, Literal
 
 from vkd.io import locks
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.jobs.events import LAST_WORDS, numbers, read, record
+from vkd.jobs.events import TERMINAL_EVENTS, numbers, read, record
 from vkd.training import resume
 from vkd.training import settings as asked
 from vkd.training.settings import Settings
 
 __all__ = [
     "NAME",
-    "Status",
+    "RunStatus",
     "alive",
     "ask_to_stop",
     "check_name",
@@ -302,7 +302,7 @@ State = Literal["new", "running", "finished", "stopped", "failed", "died"]
 
 
 @dataclass(frozen=True)
-class Status:
+class RunStatus:
     """Where a run stands: `epoch` of `epochs` done, `seconds_left` by the pace so far, the latest scores."""
 
     state: State
@@ -314,7 +314,7 @@ class Status:
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def status(folder: str | Path, events: Sequence[dict[str, Any]] | None = None) -> Status:
+def status(folder: str | Path, events: Sequence[dict[str, Any]] | None = None) -> RunStatus:
     """What the folder says. `died`: no trainer lives and the last event is no last word (a kill)."""
     living = alive(
         folder
@@ -322,7 +322,7 @@ def status(folder: str | Path, events: Sequence[dict[str, Any]] | None = None) -
     if events is None:
         events, _ = read(folder)
     last = events[-1] if events else {}
-    word = last["kind"] if last.get("kind") in LAST_WORDS else ""
+    word = last["kind"] if last.get("kind") in TERMINAL_EVENTS else ""
     if living and word:
         state: State = "running"  # its last word belongs to an earlier trainer, or it is about to leave
     elif living:
@@ -342,4 +342,4 @@ def status(folder: str | Path, events: Sequence[dict[str, Any]] | None = None) -
         left = max(0.0, span / max(1, len(pace) - 1) * (epochs - epoch))
     scores = next((e.get("scores", {}) for e in reversed(events) if e["kind"] == "scores"), {})
     why = str(last.get("why", "")) if word else ""
-    return Status(state, epoch, epochs, why, left, done[-1].get("losses", {}) if done else {}, scores)
+    return RunStatus(state, epoch, epochs, why, left, done[-1].get("losses", {}) if done else {}, scores)

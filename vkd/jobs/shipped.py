@@ -16,7 +16,7 @@ from vkd.explain.snapshots import FOLDER as PROBES
 from vkd.io.errors import VKDError
 from vkd.io.unfinished import workplace
 from vkd.jobs import evaluations, events
-from vkd.jobs.evaluations import Asked
+from vkd.jobs.evaluations import EvaluationRequest
 from vkd.training import settings as asked
 from vkd.training.settings import Settings
 
@@ -80,7 +80,7 @@ def _thinned(looks: list[Path]) -> list[Path]:
     return [looks[round(place * (len(looks) - 1) / (LOOKS - 1))] for place in range(LOOKS)]
 
 
-def keep_evaluation(found: Comparison, folder: Path, told: Asked, above: Path) -> Path:
+def keep_evaluation(found: Comparison, folder: Path, told: EvaluationRequest, above: Path) -> Path:
     """Make `folder` an evaluation that a page opens as finished, with one small picture of each item.
 
     Frames are told by their place below the folder `above`. An older evaluation in `folder` is replaced;

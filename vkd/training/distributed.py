@@ -1,9 +1,9 @@
 """Several trainers, one batch: rows gathered with their gradients, and decisions taken together.
 
-Each process holds a share of the P×K group. `gathered` gives every process the rows of all, so that
+Each process holds a share of the P×K group. `gather_rows` gives every process the rows of all, so that
 batch-hard mining and distance preservation see the whole group. Each then computes the same loss, whose
 gradient flows only through its own rows; the sum over processes of these partial gradients is the gradient
-of the whole group. DDP averages instead of summing, so a loss must be multiplied by `world()` before
+of the whole group. DDP averages instead of summing, so a loss must be multiplied by `world_size()` before
 `backward`.
 """
 
@@ -20,32 +20,32 @@ from torch import distributed as dist
 from vkd.io.errors import VKDError
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes train together; 1 outside a launch."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """Which of them this one is, from 0; 0 also writes the files."""
-    return dist.get_rank() if world() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
-def gathered(rows: Tensor) -> Tensor:
+def gather_rows(rows: Tensor) -> Tensor:
     """Rows (B, …) of this process → rows (world · B, …) of all, in the order of ranks, the same everywhere.
 
     Only this process's rows carry a gradient. Every process must hold the same number of rows.
     """
-    if world() == 1:
+    if world_size() == 1:
         return rows
-    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world())]
+    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
     dist.all_gather(parts, rows.detach().contiguous())
     parts[rank()] = rows
     return torch.cat(parts)
 
 
-def any_of_us(flag: bool, device: torch.device) -> bool:
+def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether the flag is up in any process: all learn the same answer and act at the same step."""
-    if world() == 1:
+    if world_size() == 1:
         return flag
     raised = torch.tensor(int(flag), device=device)
     dist.all_reduce(raised, op=dist.ReduceOp.MAX)
@@ -78,7 +78,7 @@ def accelerator(device: str, precision: str, samples: int) -> Accelerator:
 
 
 @contextmanager
-def memory_enough(device: torch.device, doing: str, remedy: str) -> Iterator[None]:
+def explain_oom(device: torch.device, doing: str, remedy: str) -> Iterator[None]:
     """What runs out of memory inside raises a ValueError instead: where, doing what, and what to lower."""
     try:
         yield
@@ -101,4 +101,4 @@ def device_name(device: torch.device) -> str:
 
 def forget_device() -> None:
     """accelerate remembers one device and precision for a process; each run here has its own."""
-    AcceleratorState._reset_state(reset_partial_state=world() == 1)
+    AcceleratorState._reset_state(reset_partial_state=world_size() == 1)

@@ -3,7 +3,7 @@
 Events are dicts with `kind`, `epoch` (whole epochs done) and `time` (seconds since 1970):
 
 - `started`: epochs, steps in an epoch, identities, device, processes, resumed, notes for a person;
-- `smoke`: the scores of a very small evaluation before the first epoch;
+- `sanity_check` (`smoke` in files of 0.1.0): the scores of a very small evaluation before the first epoch;
 - `step`: step, losses by name, images_per_second (twice a second at most; for a progress bar only);
 - `epoch`: losses by name, learning_rate, images_per_second, memory_mb;
 - `scores`: protocol → metric → value;
@@ -25,7 +25,7 @@ from torch import Tensor
 from vkd.data import datasets
 from vkd.io.errors import VKDError
 from vkd.training import settings as asked
-from vkd.training.distributed import any_of_us, device_name, memory_enough, rank
+from vkd.training.distributed import any_rank, device_name, explain_oom, rank
 from vkd.training.settings import Settings
 from vkd.training.trainer import Trainer
 
@@ -61,9 +61,9 @@ def train(settings: Settings, folder: str | Path, stop: Callable[[], bool] = nev
         if trainer.resumed:
             trainer.save()  # a kill may have struck between training.pt and the checkpoint made from it
         elif rank() == 0:
-            with memory_enough(trainer.device, "in a first small evaluation", "lower the test views"):
-                scores = trainer.smoke()
-            yield _event(trainer, "smoke", scores=scores)
+            with explain_oom(trainer.device, "in a first small evaluation", "lower the test views"):
+                scores = trainer.sanity_check()
+            yield _event(trainer, "sanity_check", scores=scores)
         while trainer.progress.epoch < settings.epochs:
             stopped = yield from _epoch(trainer, stop)
             if not stopped:
@@ -106,7 +106,7 @@ def _epoch(trainer: Trainer, stop: Callable[[], bool]) -> Generator[Event, None,
     sums: dict[str, Tensor] = {}
     shown = began
     for step, (images, labels) in enumerate(batches, start=first):
-        with memory_enough(trainer.device, f"in epoch {progress.epoch + 1}, step {step + 1}", _LOWER):
+        with explain_oom(trainer.device, f"in epoch {progress.epoch + 1}, step {step + 1}", _LOWER):
             found = trainer.step(images, labels, step)
         sums = {name: sums[name] + value if sums else value.double() for name, value in found.items()}
         now = time.perf_counter()
@@ -117,7 +117,7 @@ def _epoch(trainer: Trainer, stop: Callable[[], bool]) -> Generator[Event, None,
             yield _event(
                 trainer, "step", step=step + 1, steps=trainer.steps, losses=losses, images_per_second=rate
             )
-        if trainer.ends_window(step) and any_of_us(stop(), trainer.device) and step + 1 < trainer.steps:
+        if trainer.is_update_step(step) and any_rank(stop(), trainer.device) and step + 1 < trainer.steps:
             _checked(found, progress.epoch + 1, step + 1)  # such weights must not replace those saved before
             _add(progress.sums, sums)
             progress.step, progress.seconds = step + 1, earlier + time.perf_counter() - began
@@ -146,13 +146,13 @@ def _after_epoch(trainer: Trainer, stop: Callable[[], bool]) -> Generator[Event,
         yield from _evaluate(trainer)
     if last or epoch % settings.save_every == 0:
         yield from _save(trainer)
-    return not last and any_of_us(stop(), trainer.device)
+    return not last and any_rank(stop(), trainer.device)
 
 
 def _evaluate(trainer: Trainer) -> Iterator[Event]:
     progress = trainer.progress
     if rank() == 0:
-        with memory_enough(
+        with explain_oom(
             trainer.device, f"in the evaluation after epoch {progress.epoch}", "lower the test views"
         ):
             progress.scores = trainer.evaluate()

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from vkd import losses
 from vkd.models.network import Output
-from vkd.training.distributed import gathered
+from vkd.training.distributed import gather_rows
 
 
-def teach(output: Output, labels: Tensor, *, margin: float | None = None) -> dict[str, Tensor]:
+def teacher_losses(output: Output, labels: Tensor, *, margin: float | None = None) -> dict[str, Tensor]:
     """Stage 1: cross-entropy and batch-hard triplet of one network's output for labels (B,)."""
     return {
         "class": losses.classify(output.logits, labels),
@@ -21,7 +21,7 @@ def teach(output: Output, labels: Tensor, *, margin: float | None = None) -> dic
     }
 
 
-def learn(
+def student_losses(
     student: Output,
     teacher: Output | None,
     labels: Tensor,
@@ -35,7 +35,7 @@ def learn(
     `logits`: 'kd' (softened divergence), 'mse', or None where the classes differ. Without a teacher's
     output (both weights 0) only stage 1 is left.
     """
-    found = teach(student, labels, margin=margin)
+    found = teacher_losses(student, labels, margin=margin)
     if teacher is None:
         return found
     if logits == "kd":
@@ -51,9 +51,9 @@ def total(named: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     return torch.stack([weights[name] * loss for name, loss in named.items()]).sum()
 
 
-def of_all(output: Output) -> Output:
+def gather_output(output: Output) -> Output:
     """The output for the tracklets of all processes; the views, which no loss uses, stay our own."""
-    return Output(gathered(output.embedding), gathered(output.logits), output.views)
+    return Output(gather_rows(output.embedding), gather_rows(output.logits), output.views)
 
 
 def choose_views(samples: int, views: int, chosen: int, seed: tuple[int, int, int]) -> Tensor:

@@ -26,8 +26,15 @@ from vkd.models import checkpoint
 from vkd.models.backbones import NoImageNetWeights
 from vkd.models.network import ReIDNet, batch_statistics, student_of
 from vkd.training import resume
-from vkd.training.distributed import accelerator, forget_device, gathered, memory_enough, rank, world
-from vkd.training.objectives import choose_views, learn, of_all, pick_views, teach, total
+from vkd.training.distributed import accelerator, explain_oom, forget_device, gather_rows, rank, world_size
+from vkd.training.objectives import (
+    choose_views,
+    gather_output,
+    pick_views,
+    student_losses,
+    teacher_losses,
+    total,
+)
 from vkd.training.settings import (
     Settings,
     StudentSettings,
@@ -37,7 +44,7 @@ from vkd.training.settings import (
     learning_rate,
 )
 
-_SMOKE_IDENTITIES = 4  # enough to run every part of an evaluation once
+_SANITY_IDENTITIES = 4  # enough to run every part of an evaluation once
 
 
 @dataclass
@@ -65,7 +72,7 @@ class Trainer:
         self.device = self.accelerator.device
         self.loader = _loader(settings, splits, self.device.type == "cuda")
         self.teacher: ReIDNet | None = None
-        with memory_enough(
+        with explain_oom(
             self.device,
             "while the networks were loaded",
             "choose a smaller backbone, or let other programs end",
@@ -196,19 +203,21 @@ class Trainer:
         settings = self.settings
         images, labels = self._moved(images), labels.to(self.device, non_blocking=True)
         if not isinstance(settings, StudentSettings):
-            return teach(of_all(self.model(images)), gathered(labels), margin=settings.margin)
+            return teacher_losses(
+                gather_output(self.model(images)), gather_rows(labels), margin=settings.margin
+            )
         taught = None
         if self.teacher is not None:
             rule = torch.no_grad() if settings.freeze_batch_norm else batch_statistics(self.teacher)
             with rule, self.accelerator.autocast():
-                taught = of_all(self.teacher(images))
+                taught = gather_output(self.teacher(images))
         seed = (settings.seed, self.progress.epoch, step)
-        chosen = choose_views(len(images) * world(), images.shape[1], settings.student_views, seed)
+        chosen = choose_views(len(images) * world_size(), images.shape[1], settings.student_views, seed)
         own = chosen[rank() * len(images) : (rank() + 1) * len(images)]
-        return learn(
-            of_all(self.model(pick_views(images, own))),
+        return student_losses(
+            gather_output(self.model(pick_views(images, own))),
             taught,
-            gathered(labels),
+            gather_rows(labels),
             margin=settings.margin,
             logits=settings.logits if settings.kd_weight else None,
             temperature=settings.temperature,
@@ -221,7 +230,7 @@ class Trainer:
             images = flat.unflatten(0, images.shape[:2])
         return images
 
-    def ends_window(self, step: int) -> bool:
+    def is_update_step(self, step: int) -> bool:
         """Whether the group at `step` completes those that share one update of the weights."""
         return (step + 1) % self.settings.accumulate == 0 or step + 1 == self.steps
 
@@ -232,11 +241,11 @@ class Trainer:
         """
         start = step - step % self.settings.accumulate
         window = min(self.settings.accumulate, self.steps - start)
-        last = self.ends_window(step)
+        last = self.is_update_step(step)
         with nullcontext() if last else self.accelerator.no_sync(self.model):
             found = self.losses(images, labels, step)
             loss = total(found, self.settings.weights)
-            self.accelerator.backward(loss * (world() / window))
+            self.accelerator.backward(loss * (world_size() / window))
         if last:
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -259,9 +268,9 @@ class Trainer:
         )
         return {protocol: scores.numbers() for protocol, scores in found.items()}
 
-    def smoke(self) -> dict[str, dict[str, float]]:
+    def sanity_check(self) -> dict[str, dict[str, float]]:
         """A whole evaluation of very few queries: what would fail after the first epochs fails now."""
-        return self.evaluate(few_queries(self.splits, self.settings.protocols))
+        return self.evaluate(subset(self.splits, self.settings.protocols))
 
     # --- saving ---
 
@@ -313,7 +322,7 @@ class Trainer:
         forget_device()
 
 
-def few_queries(splits: Splits, protocols: Sequence[str], count: int = _SMOKE_IDENTITIES) -> Splits:
+def subset(splits: Splits, protocols: Sequence[str], count: int = _SANITY_IDENTITIES) -> Splits:
     """The same data set with `count` identities in query and gallery that have a match in each protocol."""
     kept: set[int] = set()
     for protocol in protocols:
@@ -342,7 +351,7 @@ def _loader(settings: Settings, splits: Splits, cuda: bool) -> TrainLoader:
         seed=settings.seed,
         workers=settings.workers,
         rank=rank(),
-        world=world(),
+        world=world_size(),
         aspect=DATASETS[settings.dataset].aspect,
         pad=settings.pad,
         erase=settings.erase,

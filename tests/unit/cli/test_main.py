@@ -143,7 +143,7 @@ def test_train_prints_its_epochs_and_keeps_them(
     assert "I2V mAP " in out
     assert (folder / "log.txt").read_text() == out
     kinds = [e["kind"] for e in runs.read(folder)[0] if e["kind"] != "probes"]
-    assert kinds == ["started", "smoke", "epoch", "scores", "saved", "finished"]
+    assert kinds == ["started", "sanity_check", "epoch", "scores", "saved", "finished"]
     assert list((folder / "tensorboard").iterdir())
     again, out, _ = vkd(capsys, "train", "teacher", "--folder", folder)  # its own settings, already done
     assert again == 0

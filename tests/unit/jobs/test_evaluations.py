@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vkd.jobs import evaluations, runs, turns
-from vkd.jobs.evaluations import Asked
+from vkd.jobs.evaluations import EvaluationRequest
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +20,12 @@ def checkpoints(tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathF
     return root
 
 
-def asked(street: Path, **changes) -> Asked:
+def asked(street: Path, **changes) -> EvaluationRequest:
     values = {"checkpoints": ("tiny-teacher", "tiny-student"), "dataset": "street", "root": str(street)}
-    return Asked(**{**values, "protocols": ("i2v",), **changes})
+    return EvaluationRequest(**{**values, "protocols": ("i2v",), **changes})
 
 
-def wait(folder: Path, seconds: float = 90) -> evaluations.Status:
+def wait(folder: Path, seconds: float = 90) -> evaluations.EvaluationStatus:
     until = time.monotonic() + seconds
     while (status := evaluations.status(folder)).state in ("waiting", "running", "stopping"):
         assert time.monotonic() < until, (folder / "log.txt").read_text()

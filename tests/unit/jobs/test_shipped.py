@@ -12,7 +12,7 @@ from vkd.evaluation import results_io
 from vkd.evaluation.comparison import Comparison, compare
 from vkd.evaluation.digest import DEPTH, Digest, digest
 from vkd.jobs import evaluations, events, shipped
-from vkd.jobs.evaluations import SHIPPED, Asked
+from vkd.jobs.evaluations import SHIPPED, EvaluationRequest
 from vkd.models import checkpoint
 from vkd.training import settings
 from vkd.training.presets import PRESETS
@@ -85,7 +85,7 @@ def test_an_evaluation_opens_where_its_data_are_not(found: Comparison, small_str
         for item in found.items
     ]
     object.__setattr__(found, "items", moved)
-    asked = Asked(tuple(found.networks), "street", f"data/{street.name}", ("i2v", "v2v"))
+    asked = EvaluationRequest(tuple(found.networks), "street", f"data/{street.name}", ("i2v", "v2v"))
     folder = shipped.keep_evaluation(found, tmp_path / SHIPPED, asked, street.parent)
     shutil.rmtree(street)
 
@@ -126,7 +126,7 @@ def test_the_beginnings_of_lists_are_those_of_the_embeddings(found: Comparison, 
 def test_a_folder_of_something_else_is_not_replaced(found: Comparison, tmp_path: Path):
     (tmp_path / "precious").write_text("keep")
     with pytest.raises(ValueError, match="holds something that is no evaluation"):
-        shipped.keep_evaluation(found, tmp_path, Asked((), "street", "data", ()), tmp_path)
+        shipped.keep_evaluation(found, tmp_path, EvaluationRequest((), "street", "data", ()), tmp_path)
     assert (tmp_path / "precious").read_text() == "keep"
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.support.filled import filled_net
 from vkd.models.network import Output, ReIDNet, batch_statistics
-from vkd.training.objectives import choose_views, learn, pick_views, teach, total
+from vkd.training.objectives import choose_views, pick_views, student_losses, teacher_losses, total
 from vkd.training.settings import StudentSettings, TeacherSettings, learning_rate
 
 
@@ -40,7 +40,7 @@ def test_three_teacher_steps_are_those_of_the_reference(steps: dict):
     optimizer = adam(net, steps)
     expected = steps["baseline"]["float64"]
     for step in range(steps["steps"]):
-        losses = teach(net(images), labels)
+        losses = teacher_losses(net(images), labels)
         loss = total(losses, TeacherSettings().weights)
         for name, value in {**losses, "total": loss}.items():
             assert value.item() == pytest.approx(expected[name][step], rel=1e-7)
@@ -71,7 +71,7 @@ def test_three_student_steps_are_those_of_the_reference(steps: dict):
     for step in range(steps["steps"]):
         with batch_statistics(teacher):
             taught = teacher(images)
-        losses = learn(student(images[:, :1]), taught, labels)
+        losses = student_losses(student(images[:, :1]), taught, labels)
         loss = total(losses, StudentSettings().weights)
         for name, value in {**losses, "total": loss}.items():
             assert value.item() == pytest.approx(expected[names.get(name, name)][step], rel=1e-7)
@@ -101,7 +101,7 @@ def output(rows: int, classes: int, seed: int) -> Output:
 def test_logits_can_be_matched_instead_of_distilled():
     labels = torch.tensor([0, 0, 1, 1])
     student, teacher = output(4, 3, 0), output(4, 3, 1)
-    found = learn(student, teacher, labels, logits="mse")
+    found = student_losses(student, teacher, labels, logits="mse")
     assert set(found) == {"class", "triplet", "mse", "dp"} == set(StudentSettings(logits="mse").weights)
     assert found["mse"].item() == pytest.approx(
         ((student.logits - teacher.logits) ** 2).mean().item(), rel=1e-6
@@ -109,13 +109,13 @@ def test_logits_can_be_matched_instead_of_distilled():
 
 
 def test_a_teacher_of_other_classes_still_teaches_distances():
-    found = learn(output(4, 3, 0), output(4, 5, 1), torch.tensor([0, 0, 1, 1]), logits=None)
+    found = student_losses(output(4, 3, 0), output(4, 5, 1), torch.tensor([0, 0, 1, 1]), logits=None)
     assert set(found) == {"class", "triplet", "dp"}
 
 
 def test_without_a_teacher_the_student_has_the_losses_of_stage_one():
     labels = torch.tensor([0, 0, 1, 1])
-    assert learn(output(4, 3, 0), None, labels) == teach(output(4, 3, 0), labels)
+    assert student_losses(output(4, 3, 0), None, labels) == teacher_losses(output(4, 3, 0), labels)
 
 
 def test_each_sample_has_its_own_views_and_the_same_ones_for_the_same_seed():

@@ -10,7 +10,7 @@ from vkd.evaluation.comparison import Comparison
 from vkd.evaluation.protocols import PROTOCOLS
 from vkd.io.errors import VKDError
 from vkd.jobs import evaluations
-from vkd.jobs.evaluations import Asked
+from vkd.jobs.evaluations import EvaluationRequest
 from vkd.metrics import tables
 from vkd.synthetic.generate import write_street
 from vkd.ui import dataset, limits, plots, state
@@ -125,7 +125,7 @@ def start(
     if not (root or "").strip():
         raise VKDError("Give the folder of a data set, or write a small street to try with.")
     dataset.check(data, root, cameras)
-    asked = Asked(
+    asked = EvaluationRequest(
         tuple(names), data, str(Path(root).expanduser().absolute()), tuple(protocols), int(views), ap,
         cameras, bool(curves),
     )  # fmt: skip

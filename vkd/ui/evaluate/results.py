@@ -7,7 +7,7 @@ from typing import Any
 
 from vkd.evaluation.comparison import Comparison, published
 from vkd.evaluation.protocols import PROTOCOLS
-from vkd.jobs.evaluations import SHIPPED, Asked, Status
+from vkd.jobs.evaluations import SHIPPED, EvaluationRequest, EvaluationStatus
 from vkd.metrics import tables
 from vkd.metrics.bootstrap import Interval
 from vkd.ui.evaluate.labels import labels, minus, parts_of
@@ -27,7 +27,7 @@ _MIMES = {".json": "application/json", ".csv": "text/csv", ".md": "text/markdown
 # ---- how far it is
 
 
-def progress_html(name: str, asked: Asked, status: Status, words: str = "") -> str:
+def progress_html(name: str, asked: EvaluationRequest, status: EvaluationStatus, words: str = "") -> str:
     """One line about an evaluation: what, where, how far; a bar while it works, the reason when it ended
     early.
     """
@@ -53,7 +53,7 @@ def progress_html(name: str, asked: Asked, status: Status, words: str = "") -> s
     )
 
 
-def _state(status: Status) -> tuple[str, float]:
+def _state(status: EvaluationStatus) -> tuple[str, float]:
     share = 100 * status.done / status.total if status.total else 0.0
     if status.state == "waiting":
         others = f" and {len(status.ahead) - 3} more" if len(status.ahead) > 3 else ""

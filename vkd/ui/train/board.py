@@ -57,7 +57,7 @@ def list_html(found: Sequence[Run], shown: Sequence[str]) -> str:
 def _row(run: Run, shown: Sequence[str]) -> str:
     drawn = run.name in shown
     colour = shown.index(run.name) % MOST_SHOWN if drawn else -1
-    status = run.status or runs.Status("new")
+    status = run.status or runs.RunStatus("new")
     share = 100 * status.epoch / status.epochs if status.epochs else 0
     protocol = next(iter(status.scores), "")
     score = f"{protocol.upper()} mAP {percent(status.scores[protocol].get('map'))}" if protocol else ""
@@ -81,7 +81,7 @@ def _row(run: Run, shown: Sequence[str]) -> str:
 
 def headline_html(run: Run) -> str:
     """What there is to know of the chosen run: its state in a sentence, its numbers, what went wrong."""
-    status = run.status or runs.Status("new")
+    status = run.status or runs.RunStatus("new")
     facts = [f"epoch {status.epoch} of {status.epochs}"] if status.epochs else []
     if run.state == "running" and status.seconds_left is not None:
         facts.append(f"{duration(status.seconds_left)} left")

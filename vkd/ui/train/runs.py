@@ -87,7 +87,7 @@ class Run:
     folder: Path
     state: str
     settings: Settings | None = None
-    status: runs.Status | None = None
+    status: runs.RunStatus | None = None
     why: str = ""
     damaged: int = 0
     notes: tuple[str, ...] = ()
@@ -140,7 +140,7 @@ def look(root: Path, name: str) -> Run:
         elif last.get("kind") == "waiting":
             state, ahead = "waiting", last.get("ahead", [])
             why = f"waits for {', '.join(map(str, ahead[:3]))} to leave the {last.get('device', 'device')}"
-        elif not last or last["kind"] in written.LAST_WORDS:
+        elif not last or last["kind"] in written.TERMINAL_EVENTS:
             state = "starting"
     started = next((event for event in reversed(found.events) if event["kind"] == "started"), {})
     epochs = [event for event in found.events if event["kind"] == "epoch"]
