@@ -35,7 +35,7 @@ def triplet(embedding: Tensor, labels: Tensor, margin: float | None = None) -> T
     return loss.mean().to(_precision(embedding))
 
 
-def classify(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of the identities (L_CE of the paper): logits (B, K), labels (B,) in 0..K−1 → batch mean.
 
     Raises ValueError if the shapes do not belong together.
@@ -44,7 +44,7 @@ def classify(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.to(_precision(logits)), labels)
 
 
-def distil(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 10.0) -> Tensor:
+def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 10.0) -> Tensor:
     """Distillation (L_KD of the paper): logits (B, K) of both → KL(teacher ‖ student) · temperature².
 
     The temperature softens both; the divergence is summed over identities and averaged over the batch.
@@ -59,8 +59,8 @@ def distil(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
-def match(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Logit matching, the alternative to `distil`: logits (B, K) of both → mean squared difference.
+def logit_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Logit matching, the alternative to `kd_loss`: logits (B, K) of both → mean squared difference.
 
     Raises ValueError if the shapes differ.
     """
@@ -68,7 +68,7 @@ def match(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return F.mse_loss(student, teacher)
 
 
-def preserve(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
+def distance_preservation(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
     """Distance preservation (L_DP of the paper): embeddings (B, D) and (B, D′) of both → scalar.
 
     Half the mean, over all B·B pairs, of the squared difference between the squared distances of the student

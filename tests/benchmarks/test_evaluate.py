@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from vkd.metrics import bootstrap, retrieval
+from vkd.metrics import bootstrap, scores
 
 QUERIES, GALLERY, IDENTITIES, DISTRACTORS, CAMERAS, WIDTH = 1980, 11310, 626, 3248, 6, 2048
 
@@ -33,7 +33,7 @@ def mars_sized() -> Problem:
         for ids in (q_ids, g_ids)
     )
     cameras = [generator.integers(0, CAMERAS, n) for n in (QUERIES, GALLERY)]
-    return Problem(query, gallery, (q_ids, g_ids, *cameras), retrieval.distances(query, gallery))
+    return Problem(query, gallery, (q_ids, g_ids, *cameras), scores.distances(query, gallery))
 
 
 def naive(distmat: np.ndarray, q_ids: Any, g_ids: Any, q_cams: Any, g_cams: Any) -> float:
@@ -49,23 +49,21 @@ def naive(distmat: np.ndarray, q_ids: Any, g_ids: Any, q_cams: Any, g_cams: Any)
 
 
 def test_scores_from_distances(benchmark, mars_sized):
-    ours = benchmark(retrieval.score, mars_sized.distmat, *mars_sized.labels)
+    ours = benchmark(scores.score, mars_sized.distmat, *mars_sized.labels)
     assert 1900 < ours.valid_queries <= QUERIES
 
 
 def test_scores_from_embeddings(benchmark, mars_sized):
-    benchmark(retrieval.score_features, mars_sized.query, mars_sized.gallery, *mars_sized.labels)
+    benchmark(scores.score_features, mars_sized.query, mars_sized.gallery, *mars_sized.labels)
 
 
 def test_only_the_distances(benchmark, mars_sized):
-    benchmark(retrieval.distances, mars_sized.query, mars_sized.gallery)
+    benchmark(scores.distances, mars_sized.query, mars_sized.gallery)
 
 
 def test_naive_sorting(benchmark, mars_sized):
     found = benchmark.pedantic(naive, (mars_sized.distmat, *mars_sized.labels), rounds=2)
-    assert found == pytest.approx(
-        retrieval.score(mars_sized.distmat, *mars_sized.labels).map_standard, abs=1e-6
-    )
+    assert found == pytest.approx(scores.score(mars_sized.distmat, *mars_sized.labels).map_standard, abs=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -75,16 +73,16 @@ def test_torchreid(benchmark, mars_sized):
     rank = import_module("torchreid.reid.metrics.rank")
     benchmark.extra_info["compiled"] = rank.IS_CYTHON_AVAI
     curve, mean = benchmark.pedantic(rank.evaluate_rank, (mars_sized.distmat, *mars_sized.labels), rounds=1)
-    ours = retrieval.score(mars_sized.distmat, *mars_sized.labels)
+    ours = scores.score(mars_sized.distmat, *mars_sized.labels)
     assert mean == pytest.approx(ours.map_standard, abs=1e-6)
     np.testing.assert_allclose(curve[:20], ours.cmc[:20], atol=1e-6)
 
 
 def test_the_bootstrap_of_mars(benchmark, mars_sized):
-    ap = retrieval.score(mars_sized.distmat, *mars_sized.labels).ap
+    ap = scores.score(mars_sized.distmat, *mars_sized.labels).ap
     benchmark(bootstrap.bootstrap, ap, ap / 2, generator=np.random.default_rng(0))
 
 
 def test_the_band_of_a_mars_cmc_curve(benchmark, mars_sized):
-    found = retrieval.score(mars_sized.distmat, *mars_sized.labels)
+    found = scores.score(mars_sized.distmat, *mars_sized.labels)
     benchmark(bootstrap.cmc_band, found, 50)

@@ -37,7 +37,7 @@ def test_uploading_a_picture_shows_both_ranked_lists(page: Page, demo: Path) -> 
     expect(teacher.get_by_role("listitem").first).to_be_visible(timeout=30_000)
     expect(student.get_by_role("listitem").first).to_be_in_viewport()
     # The uploaded picture is one that ships, so right, wrong and junk are told, in words.
-    assert {"right", "wrong"} & set(teacher.inner_text().split())
+    assert {"correct", "incorrect"} & set(teacher.inner_text().split())
     views = teacher.get_by_role("img")
     assert views.first.get_attribute("alt", timeout=1000).startswith("match 1: identity") or "junk" in (
         views.first.get_attribute("alt") or ""

@@ -489,7 +489,7 @@ def test_a_save_that_fails_leaves_the_last_one(tmp_path: Path, monkeypatch: pyte
 
 def test_losses_that_blow_up_end_the_run(small_street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        "vkd.training.objectives.losses.classify", lambda logits, labels: logits.sum() * float("nan")
+        "vkd.training.objectives.losses.cross_entropy", lambda logits, labels: logits.sum() * float("nan")
     )
     assert "are no longer finite in epoch 1, step 3: lower the learning rate" in refused(
         teacher_settings(small_street), tmp_path
@@ -509,12 +509,12 @@ def test_a_small_evaluation_fails_before_the_first_epoch(
         next(events)
 
 
-def test_few_queries_keep_a_match_for_each(small_street: Path):
+def test_subset_keep_a_match_for_each(small_street: Path):
     splits = datasets.read("street", small_street)
     few = subset(splits, ("i2v", "v2v"), count=2)
     assert len({tracklet.identity for tracklet in few.query}) == 2
     for protocol in ("i2v", "v2v"):
-        assert datasets.valid_queries(*few.sides(protocol)) == len(few.sides(protocol)[0])
+        assert datasets.valid_queries(*few.query_gallery(protocol)) == len(few.query_gallery(protocol)[0])
     assert few.train == splits.train
     none = dataclasses.replace(splits, query=(), query_images=())
     assert subset(none, ("i2v",)).query == ()

@@ -20,7 +20,7 @@ def as_four(found: Comparison, folder: Path) -> str:
     folder.mkdir()
     evaluations.save(compared, folder)
     asked = evaluations.EvaluationRequest(
-        tuple(compared.networks), "street", "data/street", tuple(compared.sides)
+        tuple(compared.networks), "street", "data/street", tuple(compared.query_gallery)
     )
     evaluations.describe(folder, asked)
     return folder.name

@@ -117,7 +117,7 @@ def test_one_picture_gives_two_ranked_lists(
         assert [hit["rank"] for hit in hits if hit["verdict"] != "junk"] == [1, 2, 3, 4, 5]
         for hit in hits:
             same = (hit["identity"] == row["identity"], hit["camera"] == row["camera"])
-            assert hit["verdict"] == ("wrong" if not same[0] else "junk" if same[1] else "right")
+            assert hit["verdict"] == ("incorrect" if not same[0] else "junk" if same[1] else "correct")
     assert f"Image query: identity {row['identity']} · camera {row['camera']}" in page
 
 
@@ -375,7 +375,7 @@ def test_files_of_the_server_are_not_served(address: str, checkpoints: Path, tmp
 
 def test_names_from_outside_cannot_become_markup() -> None:
     name = '<img src=x onerror="alert(1)">${alert(1)}{{alert}}'
-    hit = Hit(1, 0, 0.5, 3, 2, name, (), Path("/nowhere.jpg"), "wrong")
+    hit = Hit(1, 0, 0.5, 3, 2, name, (), Path("/nowhere.jpg"), "incorrect")
     page = html.matches(name, name, [], [html.Column("teacher", name, [hit])])
     assert "<img src=x" not in page
     assert "${" not in page

@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.support.four import as_four
 from tests.ui.test_app import free_port, load_app
-from vkd.evaluation.comparison import Comparison, Known
+from vkd.evaluation.comparison import Comparison, NetworkInfo
 from vkd.jobs import evaluations, turns
 from vkd.ui import plots, state
 from vkd.ui.evaluate import actions, films, labels, results
@@ -307,7 +307,7 @@ def test_what_cannot_be_drawn_says_why(found):
     alone = Comparison(
         **{
             **vars(found),
-            "networks": {"tiny-teacher": Known("student", "tiny")},
+            "networks": {"tiny-teacher": NetworkInfo("student", "tiny")},
             "curves": {"tiny-teacher": {"i2v": {}}},
             "differences": {},
         }
@@ -337,7 +337,7 @@ def test_published_numbers_have_a_row_of_their_own(found):
     known = Comparison(**{**vars(found), "dataset": "mars"})
     known.networks.update()
     as_paper = Comparison(
-        **{**vars(known), "networks": {name: Known(name[5:], "resnet50") for name in known.networks}}
+        **{**vars(known), "networks": {name: NetworkInfo(name[5:], "resnet50") for name in known.networks}}
     )
     page = results.table_html(as_paper)
     assert "resnet50 student, published" in page
@@ -355,7 +355,7 @@ def test_downloads_hold_the_files_themselves(found):
 
 def test_text_from_outside_never_becomes_markup(found, tmp_path):
     evil = '<img src=x onerror="alert(1)">${x}'
-    item = next(iter(found.sides.values()))[0][0]
+    item = next(iter(found.query_gallery.values()))[0][0]
     named = Comparison(**{**vars(found), "names": {found.items[int(item)].identity: evil}})
     renamed = {
         key: {evil if name == "tiny-student" else name: each for name, each in getattr(named, key).items()}

@@ -19,15 +19,15 @@ CASES = range(9)
 LOSSES = {
     "triplet_soft": lambda e, x, y, te, tx: losses.triplet(e, y),
     "triplet_margin03": lambda e, x, y, te, tx: losses.triplet(e, y, margin=0.3),
-    "kd_t10": lambda e, x, y, te, tx: losses.distil(x, tx),
-    "similarity_l2": lambda e, x, y, te, tx: losses.preserve(e, te),
-    "logits_mse": lambda e, x, y, te, tx: losses.match(x, tx),
-    "cross_entropy": lambda e, x, y, te, tx: losses.classify(x, y),
+    "kd_t10": lambda e, x, y, te, tx: losses.kd_loss(x, tx),
+    "similarity_l2": lambda e, x, y, te, tx: losses.distance_preservation(e, te),
+    "logits_mse": lambda e, x, y, te, tx: losses.logit_mse(x, tx),
+    "cross_entropy": lambda e, x, y, te, tx: losses.cross_entropy(x, y),
     "total": lambda e, x, y, te, tx: (
         losses.triplet(e, y)
-        + losses.classify(x, y)
-        + 1e-4 * losses.preserve(e, te)
-        + 0.1 * losses.distil(x, tx)
+        + losses.cross_entropy(x, y)
+        + 1e-4 * losses.distance_preservation(e, te)
+        + 0.1 * losses.kd_loss(x, tx)
     ),
 }
 
@@ -111,7 +111,7 @@ def test_soft_margin_does_not_overflow():
 
 def test_equal_embeddings_have_a_finite_gradient():
     embedding = torch.ones(4, 8, requires_grad=True)
-    loss = losses.triplet(embedding, torch.tensor([0, 0, 1, 1])) + losses.preserve(
+    loss = losses.triplet(embedding, torch.tensor([0, 0, 1, 1])) + losses.distance_preservation(
         embedding, torch.ones(4, 3)
     )
     loss.backward()
@@ -155,7 +155,9 @@ def test_half_precision_is_computed_in_float32(name, dtype):
 def test_the_teacher_gets_no_gradient():
     student, teacher = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
     (
-        losses.distil(student, teacher) + losses.match(student, teacher) + losses.preserve(student, teacher)
+        losses.kd_loss(student, teacher)
+        + losses.logit_mse(student, teacher)
+        + losses.distance_preservation(student, teacher)
     ).backward()
     assert student.grad is not None
     assert teacher.grad is None
@@ -163,14 +165,14 @@ def test_the_teacher_gets_no_gradient():
 
 def test_a_perfect_student_has_nothing_to_learn():
     logits, embedding = torch.randn(6, 5), torch.randn(6, 7)
-    assert losses.distil(logits, logits).item() == pytest.approx(0, abs=1e-6)
-    assert losses.match(logits, logits).item() == 0
-    assert losses.preserve(embedding, embedding).item() == 0
+    assert losses.kd_loss(logits, logits).item() == pytest.approx(0, abs=1e-6)
+    assert losses.logit_mse(logits, logits).item() == 0
+    assert losses.distance_preservation(embedding, embedding).item() == 0
     # A rotation and a shift keep all distances, and distances are all that is preserved.
     rotation = torch.linalg.qr(torch.randn(7, 7, dtype=torch.float64)).Q
-    assert losses.preserve(embedding.double() @ rotation + 3, embedding.double()).item() == pytest.approx(
-        0, abs=1e-20
-    )
+    assert losses.distance_preservation(
+        embedding.double() @ rotation + 3, embedding.double()
+    ).item() == pytest.approx(0, abs=1e-20)
 
 
 def test_distil_is_softened_cross_entropy_less_entropy():
@@ -180,7 +182,7 @@ def test_distil_is_softened_cross_entropy_less_entropy():
         cross = -(target * (student / temperature).log_softmax(dim=1)).sum(dim=1)
         entropy = -(target * target.log()).sum(dim=1)
         expected = ((cross - entropy) * temperature**2).mean()
-        torch.testing.assert_close(losses.distil(student, teacher, temperature), expected)
+        torch.testing.assert_close(losses.kd_loss(student, teacher, temperature), expected)
 
 
 def test_preserve_equals_a_double_loop_for_different_widths():
@@ -192,7 +194,7 @@ def test_preserve_equals_a_double_loop_for_different_widths():
                 float((student[i] - student[j]).square().sum() - (teacher[i] - teacher[j]).square().sum())
                 ** 2
             )
-    assert float(losses.preserve(student, teacher)) == pytest.approx(0.5 * total / 25, rel=1e-12)
+    assert float(losses.distance_preservation(student, teacher)) == pytest.approx(0.5 * total / 25, rel=1e-12)
 
 
 def test_gathered_shards_mine_the_global_batch():
@@ -200,10 +202,10 @@ def test_gathered_shards_mine_the_global_batch():
     whole = torch.randn(8, 6, dtype=torch.float64)
     labels = torch.arange(4).repeat_interleave(2)
     reference = whole.clone().requires_grad_()
-    (losses.triplet(reference, labels) + losses.preserve(reference, whole[:, :2])).backward()
+    (losses.triplet(reference, labels) + losses.distance_preservation(reference, whole[:, :2])).backward()
     shards = [part.clone().requires_grad_() for part in whole.chunk(2)]
     gathered = torch.cat(shards)
-    (losses.triplet(gathered, labels) + losses.preserve(gathered, whole[:, :2])).backward()
+    (losses.triplet(gathered, labels) + losses.distance_preservation(gathered, whole[:, :2])).backward()
     torch.testing.assert_close(torch.cat([shard.grad for shard in shards]), reference.grad)
     alone = losses.triplet(whole[:4], labels[:4])
     assert not torch.isclose(alone, losses.triplet(whole, labels))
@@ -214,12 +216,15 @@ def test_gathered_shards_mine_the_global_batch():
     [
         (lambda: losses.triplet(torch.ones(4, 2, 3), torch.zeros(4)), "one row"),
         (lambda: losses.triplet(torch.ones(4, 3), torch.zeros(5)), r"\(4, 3\) and \(5,\)"),
-        (lambda: losses.classify(torch.ones(4, 3), torch.zeros(3)), "logits and the labels"),
-        (lambda: losses.classify(torch.ones(0, 3), torch.zeros(0)), "one row"),
-        (lambda: losses.distil(torch.ones(4, 3), torch.ones(4, 5)), "same identities"),
-        (lambda: losses.match(torch.ones(4, 3), torch.ones(2, 3)), "student logits and the teacher logits"),
-        (lambda: losses.preserve(torch.ones(4, 3), torch.ones(2, 3)), "student embeddings"),
-        (lambda: losses.distil(torch.ones(4, 3), torch.ones(4, 3), temperature=0), "must be positive"),
+        (lambda: losses.cross_entropy(torch.ones(4, 3), torch.zeros(3)), "logits and the labels"),
+        (lambda: losses.cross_entropy(torch.ones(0, 3), torch.zeros(0)), "one row"),
+        (lambda: losses.kd_loss(torch.ones(4, 3), torch.ones(4, 5)), "same identities"),
+        (
+            lambda: losses.logit_mse(torch.ones(4, 3), torch.ones(2, 3)),
+            "student logits and the teacher logits",
+        ),
+        (lambda: losses.distance_preservation(torch.ones(4, 3), torch.ones(2, 3)), "student embeddings"),
+        (lambda: losses.kd_loss(torch.ones(4, 3), torch.ones(4, 3), temperature=0), "must be positive"),
     ],
 )
 def test_wrong_shapes_are_told_in_a_sentence(call, sentence):
@@ -229,4 +234,4 @@ def test_wrong_shapes_are_told_in_a_sentence(call, sentence):
 
 def test_classify_is_the_mean_cross_entropy():
     logits, labels = torch.randn(5, 7, dtype=torch.float64), torch.tensor([0, 6, 3, 3, 1])
-    torch.testing.assert_close(losses.classify(logits, labels), F.cross_entropy(logits, labels))
+    torch.testing.assert_close(losses.cross_entropy(logits, labels), F.cross_entropy(logits, labels))

@@ -13,7 +13,7 @@ from vkd.cli.options import argument, bar, flag, parse
 
 if TYPE_CHECKING:
     from vkd.metrics.bootstrap import Interval
-    from vkd.metrics.retrieval import Scores
+    from vkd.metrics.scores import Scores
 
 TEACHER, STUDENT, CONTROL = (f"street-mobilenet-{role}" for role in ("teacher", "student", "control"))
 UNSEEN = "street-unseen"
@@ -139,7 +139,7 @@ def _evaluation(flags: DemoFlags) -> Path:
     networks = {name: checkpoint.load(flags.runs / name, weights="model") for name in names}
     splits = datasets.read("street", flags.data / UNSEEN)
     found = compare(networks, splits, resamples=RESAMPLES, progress=meter())
-    asked = EvaluationRequest(names, "street", str(Path("data") / UNSEEN), tuple(found.sides))
+    asked = EvaluationRequest(names, "street", str(Path("data") / UNSEEN), tuple(found.query_gallery))
     return shipped.keep_evaluation(found, flags.out / SHIPPED, asked, flags.data)
 
 

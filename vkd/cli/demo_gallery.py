@@ -54,7 +54,7 @@ def build_demo(
     street, out = Path(street_root), Path(out)
     splits = read("street", street)
     groups = _groups(street)
-    _, items = splits.sides("v2v")
+    _, items = splits.query_gallery("v2v")
     people = sorted({item.identity for item in items if item.identity > 0})[:identities]
     shown = choose_queries([item for item in splits.query if item.identity in set(people)], groups, queries)
     kept = [item for item in items if item.identity in set(people)]

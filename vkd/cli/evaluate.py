@@ -31,7 +31,7 @@ def _frames() -> Iterable[str]:
 
 
 def _protocols() -> Iterable[str]:
-    from vkd.evaluation.protocols import PROTOCOLS
+    from vkd.data.tracklets import PROTOCOLS
 
     return PROTOCOLS
 

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from vkd.data.benchmarks import is_duke_frame, read_duke, read_mars, read_street, read_veri, walk
 from vkd.data.folder import labelled_tracklets, read_folder, tracklets_of_folder
 from vkd.data.tracklets import (
+    PROTOCOLS,
     UNKNOWN_CAMERA,
     UNKNOWN_IDENTITY,
     Splits,
@@ -45,8 +46,6 @@ __all__ = [
     "valid_queries",
 ]
 
-ALL_PROTOCOLS = ("i2v", "v2v", "i2i", "v2i")
-
 
 @dataclass(frozen=True)
 class Dataset:
@@ -64,7 +63,7 @@ class Dataset:
     folders: tuple[str, ...] = ()
     image_size: tuple[int, int] = (256, 128)
     aspect: tuple[float, float] = (0.3, 3.3)
-    protocols: tuple[str, ...] = ALL_PROTOCOLS
+    protocols: tuple[str, ...] = tuple(PROTOCOLS)
 
 
 DATASETS: dict[str, Dataset] = {
@@ -282,7 +281,9 @@ def summary(splits: Splits) -> list[dict[str, str | int | None]]:
                 "tracklets": len(tracklets),
                 "images": sum(len(t.frames) for t in tracklets),
                 "cameras": len(cameras) or None,
-                "valid_queries": valid_queries(*splits.sides(protocols[part])) if part in protocols else None,
+                "valid_queries": valid_queries(*splits.query_gallery(protocols[part]))
+                if part in protocols
+                else None,
             }
         )
     return rows

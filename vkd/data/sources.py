@@ -14,7 +14,7 @@ Part = Literal["gallery", "query", "train", "gallery_images", "query_images"]
 def part_of(splits: Splits, part: Part) -> Sequence[Tracklet]:
     """One part of a data set; the gallery as the protocols search it, with MARS's queries."""
     if part.startswith("gallery"):
-        return splits.sides("v2v" if part == "gallery" else "i2i")[1]
+        return splits.query_gallery("v2v" if part == "gallery" else "i2i")[1]
     return getattr(splits, part)
 
 

@@ -25,6 +25,23 @@ UNKNOWN_IDENTITY = -1
 """No identity label: an unlabelled picture in a folder to be searched."""
 
 
+class Protocol(NamedTuple):
+    """Kind of the queries and of the gallery items, "image" or "tracklet", and the name in full."""
+
+    query: str
+    gallery: str
+    title: str
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "i2v": Protocol("image", "tracklet", "image to video"),
+    "v2v": Protocol("tracklet", "tracklet", "video to video"),
+    "i2i": Protocol("image", "image", "image to image"),
+    "v2i": Protocol("tracklet", "image", "video to image"),
+}
+"""Key → protocol. Source: arXiv 2007.04174, section 4."""
+
+
 class Tracklet(NamedTuple):
     """Frames in order of time, as absolute path strings (half a million `Path` objects are slow)."""
 
@@ -38,8 +55,8 @@ class Splits:
     """One data set as read from disk. Identities are the raw ones; `labels` numbers those of training.
 
     `gallery` never contains the query tracklets; where the protocol wants them there (MARS),
-    `queries_in_gallery` is set and `sides` puts them in front. `names` gives the folder name of an identity
-    (plain folders only).
+    `queries_in_gallery` is set and `query_gallery` puts them in front. `names` gives the folder name of an
+    identity (plain folders only).
     """
 
     name: str
@@ -56,20 +73,20 @@ class Splits:
         """Raw identity → class 0..K-1 of the training identities, in ascending order."""
         return {identity: label for label, identity in enumerate(sorted({t.identity for t in self.train}))}
 
-    def sides(self, protocol: str) -> tuple[tuple[Tracklet, ...], tuple[Tracklet, ...]]:
-        """Query and gallery of a protocol: "i2v", "v2v", "i2i" or "v2i" (i: single pictures, v: tracklets).
+    def query_gallery(self, protocol: str) -> tuple[tuple[Tracklet, ...], tuple[Tracklet, ...]]:
+        """Returns the query and the gallery side of a protocol (a key of PROTOCOLS).
 
-        Raises ValueError for any other word.
+        Raises VKDError for any other word.
         """
-        queries = {"i": self.query_images, "v": self.query}
-        galleries = {"i": self.gallery_images, "v": self.gallery}
-        kinds = protocol.lower().split("2")
-        if len(kinds) != 2 or kinds[0] not in queries or kinds[1] not in galleries:
-            raise VKDError(f"Unknown protocol {protocol!r}: choose from i2v, v2v, i2i, v2i.")
-        gallery = galleries[kinds[1]]
+        if protocol not in PROTOCOLS:
+            raise VKDError(f"Unknown protocol {protocol!r}: choose from {', '.join(PROTOCOLS)}.")
+        kinds = PROTOCOLS[protocol]
+        queries = {"image": self.query_images, "tracklet": self.query}
+        galleries = {"image": self.gallery_images, "tracklet": self.gallery}
+        gallery = galleries[kinds.gallery]
         if self.queries_in_gallery:
-            gallery = queries[kinds[1]] + gallery
-        return queries[kinds[0]], gallery
+            gallery = queries[kinds.gallery] + gallery
+        return queries[kinds.query], gallery
 
     def pictures(self) -> Iterable[str]:
         """Every picture path of every split once, in reading order."""
@@ -115,7 +132,7 @@ def _matches(query: Tracklet, cameras: set[int]) -> bool:
 
 def why_no_query(splits: Splits, protocol: str) -> str:
     """ "" when the protocol has a valid query, else the reason there is none, as the tail of a sentence."""
-    queries, gallery = splits.sides(protocol)
+    queries, gallery = splits.query_gallery(protocol)
     if valid_queries(queries, gallery):
         return ""
     if not queries:

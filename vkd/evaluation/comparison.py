@@ -16,7 +16,7 @@ from vkd.evaluation.protocols import Results
 from vkd.evaluation.sides import Curves, Sides
 from vkd.io.errors import VKDError
 from vkd.metrics.bootstrap import Interval, difference
-from vkd.metrics.retrieval import Scores, distances
+from vkd.metrics.scores import Scores, distances
 from vkd.metrics.verification import PairScores
 from vkd.models.checkpoint import Checkpoint
 from vkd.models.inference import blocks_of, embed_counts, shown
@@ -29,7 +29,7 @@ Progress = Callable[[int, int, str], None]
 """Frames done, frames in all, the network at work."""
 
 
-class Known(NamedTuple):
+class NetworkInfo(NamedTuple):
     """What a network of a comparison is."""
 
     stage: str
@@ -51,7 +51,7 @@ class Comparison:
     dataset: str
     convention: str
     views: int
-    networks: dict[str, Known]
+    networks: dict[str, NetworkInfo]
     scores: dict[str, dict[str, Scores]]
     """Network → protocol → scores."""
     pairs: dict[str, dict[str, PairScores]]
@@ -61,7 +61,7 @@ class Comparison:
     """Network after the first → protocol → metric → network − first, with its 95 % interval."""
     items: Sequence[Tracklet]
     """Every tracklet and picture that takes part, with the frames that stand for it."""
-    sides: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
+    query_gallery: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
     """Protocol → items that are its queries and its gallery, in the order of the scores."""
     features: dict[str, NDArray[np.float32]]
     """Network → embeddings (n, D) of the items."""
@@ -90,8 +90,8 @@ class Comparison:
 
     def protocol(self, name: str) -> str:
         """The name itself; raises ValueError for a protocol that was not evaluated."""
-        if name not in self.sides:
-            raise VKDError(f"'{name}' was not evaluated here: choose from {', '.join(self.sides)}.")
+        if name not in self.query_gallery:
+            raise VKDError(f"'{name}' was not evaluated here: choose from {', '.join(self.query_gallery)}.")
         return name
 
     def gains(self, base: str) -> dict[str, dict[str, dict[str, Interval]]]:
@@ -107,7 +107,7 @@ class Comparison:
         them.
         """
         rows: dict[str, Any] = {name: dict(found) for name, found in self.scores.items()}
-        rows |= published(self.networks, self.dataset, self.sides)
+        rows |= published(self.networks, self.dataset, self.query_gallery)
         base, first = self.pair(base)[0], next(iter(self.networks))
         for name, found in self.gains(base).items():
             label = "student − teacher" if len(self.networks) == 2 and base == first else f"{name} − {base}"
@@ -125,7 +125,7 @@ class Comparison:
 
         Raises ValueError for a query that the protocol does not have.
         """
-        queries, _ = self.sides[self.protocol(protocol)]
+        queries, _ = self.query_gallery[self.protocol(protocol)]
         if not 0 <= query < len(queries):
             raise VKDError(
                 f"{protocol.upper()} has queries 0 to {len(queries) - 1}; {query} is none of them."
@@ -143,7 +143,7 @@ class Comparison:
 
     def nearest(self, network: str, protocol: str, query: int) -> Iterator[tuple[int, float]]:
         """Item and cosine of the whole gallery, best first."""
-        queries, gallery = self.sides[protocol]
+        queries, gallery = self.query_gallery[protocol]
         rows = self.features[network]
         cosine = 1 - distances(rows[queries[query]][None], rows[gallery])[0]
         for place in np.argsort(-cosine, kind="stable"):
@@ -168,11 +168,11 @@ def verdict_of(query: Tracklet, item: Tracklet) -> str:
     if UNKNOWN_IDENTITY in (query.identity, item.identity):
         return "unknown"
     if query.identity != item.identity:
-        return "wrong"
-    return "junk" if query.camera == item.camera != UNKNOWN_CAMERA else "right"
+        return "incorrect"
+    return "junk" if query.camera == item.camera != UNKNOWN_CAMERA else "correct"
 
 
-def published(networks: Mapping[str, Known], dataset: str, protocols: Iterable[str]) -> dict[str, Any]:
+def published(networks: Mapping[str, NetworkInfo], dataset: str, protocols: Iterable[str]) -> dict[str, Any]:
     """The paper's scores for the same data set, backbone and stage, where it has them, as rows of results."""
     rows: dict[str, Any] = {}
     for each in networks.values():
@@ -246,13 +246,15 @@ def compare(
         dataset=splits.name,
         convention=convention,
         views=views,
-        networks={name: Known(each.config.stage, each.config.backbone) for name, each in networks.items()},
+        networks={
+            name: NetworkInfo(each.config.stage, each.config.backbone) for name, each in networks.items()
+        },
         scores=scores,
         pairs={name: {p: sides.pairs(p, rows) for p in sides.rows} for name, rows in features.items()},
         curves=curves,
         differences=differences(scores, next(iter(scores)), resamples=resamples, seed=seed),
         items=[item._replace(frames=shown(item.frames, views, frames)) for item in sides.items],
-        sides=sides.rows,
+        query_gallery=sides.rows,
         features=features,
         names=splits.names,
     )

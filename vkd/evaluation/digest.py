@@ -38,7 +38,7 @@ class Digest(Comparison):
 def digest(found: Comparison, above: Path) -> Digest:
     """The same with lists cut off; each item keeps its first frame, by its place below the folder `above`."""
     lists = {
-        name: {protocol: _beginnings(found, name, protocol) for protocol in found.sides}
+        name: {protocol: _beginnings(found, name, protocol) for protocol in found.query_gallery}
         for name in found.networks
     }
     base = above.absolute()
@@ -49,7 +49,9 @@ def digest(found: Comparison, above: Path) -> Digest:
 
 
 def _beginnings(found: Comparison, name: str, protocol: str) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
-    rows = [found.ranked(name, protocol, query, DEPTH) for query in range(len(found.sides[protocol][0]))]
+    rows = [
+        found.ranked(name, protocol, query, DEPTH) for query in range(len(found.query_gallery[protocol][0]))
+    ]
     items = np.full((len(rows), max(map(len, rows))), -1, np.int32)
     cosines = np.zeros(items.shape, np.int16)
     for place, row in enumerate(rows):

@@ -4,25 +4,24 @@ Source of the protocols: arXiv 2007.04174, section 4. Embeddings are pre-neck, c
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Required, TypedDict, Unpack
+from typing import Any, Required, TypedDict, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vkd.data.loaders import eval_loader
-from vkd.data.tracklets import Splits, Tracklet, remedy, why_no_query
+from vkd.data.tracklets import PROTOCOLS, Splits, Tracklet, remedy, why_no_query
 from vkd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from vkd.io.errors import VKDError
 from vkd.metrics.bootstrap import Interval, bootstrap
-from vkd.metrics.retrieval import CHUNK_BYTES, Scores, distances, score, score_features
+from vkd.metrics.scores import CHUNK_BYTES, Scores, distances, score, score_features
 from vkd.metrics.tables import Results, export, latex, markdown, rows
 from vkd.models.network import ReIDNet
 
 __all__ = [
     "PROTOCOLS",
     "Interval",
-    "Protocol",
     "Results",
     "Scores",
     "bootstrap",
@@ -36,22 +35,6 @@ __all__ = [
     "score",
     "score_features",
 ]
-
-
-class Protocol(NamedTuple):
-    """What is searched with ("image" or "tracklet"), what is searched, and the name in full."""
-
-    query: str
-    gallery: str
-    name: str
-
-
-PROTOCOLS: dict[str, Protocol] = {
-    "i2v": Protocol("image", "tracklet", "image to video"),
-    "v2v": Protocol("tracklet", "tracklet", "video to video"),
-    "i2i": Protocol("image", "image", "image to image"),
-    "v2i": Protocol("tracklet", "image", "video to image"),
-}
 
 
 class Embedding(TypedDict, total=False):
@@ -144,7 +127,7 @@ def evaluate(
 
     Raises ValueError before anything is embedded if a protocol is unknown or has no valid query.
     """
-    sides = {protocol: splits.sides(protocol) for protocol in protocols}
+    sides = {protocol: splits.query_gallery(protocol) for protocol in protocols}
     require_queries(splits, sides)
     distinct = {tracklet.frames: tracklet for both in sides.values() for side in both for tracklet in side}
     place = {key: row for row, key in enumerate(distinct)}

@@ -13,11 +13,11 @@ from zipfile import BadZipFile
 import numpy as np
 
 from vkd.data.tracklets import Tracklet
-from vkd.evaluation.comparison import Comparison, Known
+from vkd.evaluation.comparison import Comparison, NetworkInfo
 from vkd.evaluation.digest import Digest
 from vkd.io.errors import VKDError
 from vkd.metrics.bootstrap import Interval
-from vkd.metrics.retrieval import Scores
+from vkd.metrics.scores import Scores
 from vkd.metrics.verification import PairScores
 
 _LISTS = "lists.npz"
@@ -46,7 +46,7 @@ def save(comparison: Comparison, folder: Path) -> None:
             key, pairs = f"{number}/{protocol}", comparison.pairs[name][protocol]
             arrays |= {f"{key}/{part}": getattr(each, part) for part in _ARRAYS}
             arrays |= {f"{key}/true": pairs.true, f"{key}/false": pairs.false}
-    for protocol, (query, gallery) in comparison.sides.items():
+    for protocol, (query, gallery) in comparison.query_gallery.items():
         arrays |= {f"{protocol}/query": query, f"{protocol}/gallery": gallery}
     np.savez_compressed(folder / "arrays.npz", **arrays)
     if isinstance(comparison, Digest):
@@ -118,13 +118,13 @@ def _load(folder: Path) -> Comparison:
                 p: PairScores(arrays[f"{key}/true"], arrays[f"{key}/false"]) for p, key in keys.items()
             }
         protocols = next(iter(scores.values()))
-        sides = {p: (arrays[f"{p}/query"], arrays[f"{p}/gallery"]) for p in protocols}
+        query_gallery = {p: (arrays[f"{p}/query"], arrays[f"{p}/gallery"]) for p in protocols}
     kept = _lists(folder, list(scores), list(protocols))
     return (Digest if kept else Comparison)(
         dataset=told["dataset"],
         convention=told["convention"],
         views=told["views"],
-        networks={name: Known(**each) for name, each in told["networks"].items()},
+        networks={name: NetworkInfo(**each) for name, each in told["networks"].items()},
         scores=scores,
         pairs=pairs,
         curves={
@@ -142,7 +142,7 @@ def _load(folder: Path) -> Comparison:
             for name, found in told["differences"].items()
         },
         items=[Tracklet(tuple(frames), identity, camera) for frames, identity, camera in items],
-        sides=sides,
+        query_gallery=query_gallery,
         features={
             name: np.load(folder / f"features-{number}.npy", mmap_mode="r")
             for number, name in enumerate(told["scores"])

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vkd.data.tracklets import Splits, Tracklet
-from vkd.evaluation.protocols import PROTOCOLS, require_queries
+from vkd.data.tracklets import PROTOCOLS, Splits, Tracklet
+from vkd.evaluation.protocols import require_queries
 from vkd.metrics.bootstrap import mean
-from vkd.metrics.retrieval import Scores, score_features
+from vkd.metrics.scores import Scores, score_features
 from vkd.metrics.verification import PairScores, pair_scores
 
 GALLERY_FRAMES, QUERY_VIEWS = "gallery frames", "query views"
@@ -36,7 +36,7 @@ class Sides(NamedTuple):
     @classmethod
     def of(cls, splits: Splits, protocols: Iterable[str], convention: str, *, tracks: bool) -> "Sides":
         """Raises ValueError if a protocol is unknown or has no valid query."""
-        sides = {protocol: splits.sides(protocol) for protocol in protocols}
+        sides = {protocol: splits.query_gallery(protocol) for protocol in protocols}
         require_queries(splits, sides)
         used = [*(side for both in sides.values() for side in both), splits.query if tracks else ()]
         distinct = {tracklet.frames: tracklet for side in used for tracklet in side}

@@ -68,7 +68,7 @@ def choose(splits: Splits) -> tuple[list[Tracklet], list[int], list[Tracklet]]:
     Query people at equal distances; the gallery holds their tracklets from other cameras and, at equal
     distances, others. Raises ValueError where no query has a match.
     """
-    queries, gallery = splits.sides("i2v")
+    queries, gallery = splits.query_gallery("i2v")
     mates: dict[int, list[Tracklet]] = {}
     for item in gallery:
         mates.setdefault(item.identity, []).append(item)

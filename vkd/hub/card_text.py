@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from vkd.data.tracklets import PROTOCOLS
 from vkd.hub import dataset_terms
 from vkd.hub.dataset_terms import PAPER, SOURCES, UNKNOWN, Source
 from vkd.hub.files import CURVES, HEATMAPS, local_words, plain_settings, scrubbed
@@ -17,12 +18,6 @@ from vkd.version import __version__
 
 __all__ = ["METRICS", "prose", "scores_of", "sections", "source_of", "title_of", "word"]
 
-PROTOCOLS = {
-    "i2v": "image to video",
-    "v2v": "video to video",
-    "i2i": "image to image",
-    "v2i": "video to image",
-}
 METRICS = {"map": "mAP", "map_trapezoid": "mAP", "map_standard": "mAP", "minp": "mINP"}
 METRICS |= {f"top{k}": f"rank-{k}" for k in (1, 5, 10)}
 """Our name of a metric → its type in the metadata."""
@@ -156,7 +151,7 @@ def _about_scores(found: Facts, source: Source) -> Iterator[str]:
     if not scores:
         yield "**Scores of this network are not known**: its folder holds none."
         return
-    named = ", ".join(f"{name.upper()}: {PROTOCOLS[name]}" for name in scores)
+    named = ", ".join(f"{name.upper()}: {PROTOCOLS[name].title}" for name in scores)
     told = [
         f"On the test split of {source.title}, in percent, as measured by whoever trained it and verified by "
         f"nobody else ({named}; cosine of embeddings before the neck)."

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vkd.io.errors import VKDError
-from vkd.metrics.retrieval import CHUNK_BYTES, Scores, rows_within
+from vkd.metrics.scores import CHUNK_BYTES, Scores, rows_within
 
 METRICS = ("map", "top1", "top5", "top10", "minp")
 DRAWN = 2000

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vkd.io.errors import VKDError
-from vkd.metrics.retrieval import Scores
+from vkd.metrics.scores import Scores
 
 CMC_SHOWN = 50  # ranks of the curve that go into a JSON file
 

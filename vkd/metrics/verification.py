@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from vkd.data.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY
 from vkd.io.errors import VKDError
 from vkd.metrics.ranking import labels_of
-from vkd.metrics.retrieval import distances
+from vkd.metrics.scores import distances
 
 BINS = 4000
 """Bins of the histograms over cosines −1..1: a threshold is exact to 0.0005."""

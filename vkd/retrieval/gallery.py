@@ -37,7 +37,7 @@ PAIR_ITEMS = 500
 RERANK_TOP = 200
 """How many of the best matches are re-ranked: 200² · D operations and under 1 MB for a query."""
 
-Verdict = Literal["right", "wrong", "junk", "unknown"]
+Verdict = Literal["correct", "incorrect", "junk", "unknown"]
 
 
 class Hit(NamedTuple):
@@ -279,7 +279,7 @@ class Gallery:
         verdict: Verdict = "junk"
         if not junk:
             unknown = identity is None or own == UNKNOWN_IDENTITY
-            verdict = "unknown" if unknown else "right" if own == identity else "wrong"
+            verdict = "unknown" if unknown else "correct" if own == identity else "incorrect"
         frames = tuple(dict.fromkeys(content.frames[number]))
         views = self.thumbnails(number)
         name = content.names[number]

@@ -15,7 +15,7 @@ from vkd.io.unfinished import workplace
 from vkd.models.checkpoint import Checkpoint
 from vkd.retrieval import index as indexes
 from vkd.retrieval import storage, thumbnails
-from vkd.retrieval.storage import Indexed, Table
+from vkd.retrieval.storage import IndexInfo, Table
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -87,7 +87,7 @@ def _describe(
     counts: Sequence[int],
     skipped: Sequence[tuple[str, str]],
     names: Mapping[int, str],
-    networks: dict[str, Indexed],
+    networks: dict[str, IndexInfo],
 ) -> Table:
     def shown(identity: int) -> str:
         return names.get(identity) or ("" if identity == UNKNOWN_IDENTITY else f"{identity:04d}")
@@ -111,7 +111,7 @@ def embed(
     kind: str,
     source: str,
     progress: Progress,
-) -> Indexed:
+) -> IndexInfo:
     """Embed all items with one network and write its index into `folder`."""
     config, net = checkpoint.config, checkpoint.net
     features = protocols.embed(
@@ -125,7 +125,7 @@ def embed(
     )
     path = folder / f"{name}.faiss"
     indexes.write(indexes.make(features, kind), path)
-    return Indexed(kind, features.shape[1], fingerprint(net), indexes.checksum(path), source)
+    return IndexInfo(kind, features.shape[1], fingerprint(net), indexes.checksum(path), source)
 
 
 def _put_in_place(work: Path, target: Path) -> None:

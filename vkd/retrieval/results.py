@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vkd.retrieval.gallery import Hit
 
 COLUMNS = ("network", "rank", "item", "similarity", "identity", "camera", "name", "verdict", "first_frame")
-EDGES = {"right": "#1a7f37", "wrong": "#c22f3d", "junk": "#8f98a5", "unknown": "#c9c6bd"}
+EDGES = {"correct": "#1a7f37", "incorrect": "#c22f3d", "junk": "#8f98a5", "unknown": "#c9c6bd"}
 HEIGHT, WIDTH, GAP, LINE = 128, 96, 10, 16  # pixels of a cell's picture, between cells, of a line of text
 ACROSS = 12  # cells in a row
 

@@ -21,7 +21,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
-class Indexed:
+class IndexInfo:
     """One network's index: INDEXES kind, embedding width, fingerprint of the weights, sha256 of the file.
 
     `source` is "frames", or "thumbnails" where the original pictures were gone.
@@ -44,7 +44,7 @@ class Table:
     names: tuple[str, ...]
     frames: tuple[tuple[str, ...], ...]
     views: tuple[int, ...]
-    networks: dict[str, Indexed]
+    networks: dict[str, IndexInfo]
     skipped: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
@@ -137,8 +137,8 @@ def _typed(name: str, values: Any, kind: type) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def _indexed(name: str, raw: dict[str, Any]) -> Indexed:
-    entry = Indexed(**{item.name: raw[item.name] for item in fields(Indexed)})
+def _indexed(name: str, raw: dict[str, Any]) -> IndexInfo:
+    entry = IndexInfo(**{item.name: raw[item.name] for item in fields(IndexInfo)})
     texts = (entry.index, entry.weights, entry.sha256, entry.source)
     if type(entry.width) is not int or entry.width < 1 or any(type(text) is not str for text in texts):
         raise VKDError(f"network '{name}' is not described rightly")

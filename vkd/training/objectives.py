@@ -16,7 +16,7 @@ from vkd.training.distributed import gather_rows
 def teacher_losses(output: Output, labels: Tensor, *, margin: float | None = None) -> dict[str, Tensor]:
     """Stage 1: cross-entropy and batch-hard triplet of one network's output for labels (B,)."""
     return {
-        "class": losses.classify(output.logits, labels),
+        "class": losses.cross_entropy(output.logits, labels),
         "triplet": losses.triplet(output.embedding, labels, margin),
     }
 
@@ -39,10 +39,10 @@ def student_losses(
     if teacher is None:
         return found
     if logits == "kd":
-        found["kd"] = losses.distil(student.logits, teacher.logits, temperature)
+        found["kd"] = losses.kd_loss(student.logits, teacher.logits, temperature)
     elif logits == "mse":
-        found["mse"] = losses.match(student.logits, teacher.logits)
-    found["dp"] = losses.preserve(student.embedding, teacher.embedding)
+        found["mse"] = losses.logit_mse(student.logits, teacher.logits)
+    found["dp"] = losses.distance_preservation(student.embedding, teacher.embedding)
     return found
 
 

@@ -57,7 +57,7 @@ def _views() -> Iterable[str]:
 
 
 def _protocols() -> Iterable[str]:
-    from vkd.evaluation.protocols import PROTOCOLS
+    from vkd.data.tracklets import PROTOCOLS
 
     return PROTOCOLS
 

@@ -326,7 +326,7 @@ def subset(splits: Splits, protocols: Sequence[str], count: int = _SANITY_IDENTI
     """The same data set with `count` identities in query and gallery that have a match in each protocol."""
     kept: set[int] = set()
     for protocol in protocols:
-        queries, gallery = splits.sides(protocol)
+        queries, gallery = splits.query_gallery(protocol)
         items: dict[int, list[Tracklet]] = {}
         for item in gallery:
             items.setdefault(item.identity, []).append(item)

@@ -35,7 +35,7 @@ def summary(splits: Splits) -> list[Row]:
     rows: list[Row] = [dict(row) for row in datasets.summary(splits)]
     if splits.queries_in_gallery:
         for split, protocol in (("gallery", "v2v"), ("gallery images", "i2i")):
-            _, items = splits.sides(protocol)
+            _, items = splits.query_gallery(protocol)
             row = next(row for row in rows if row["split"] == split)
             row |= {
                 "split": f"{split}*",
@@ -66,7 +66,7 @@ def notes(splits: Splits) -> list[str]:
             "their views show a student little that is new."
         )
     for protocol in ("v2v", "i2v"):
-        queries, gallery = splits.sides(protocol)
+        queries, gallery = splits.query_gallery(protocol)
         valid = datasets.valid_queries(queries, gallery)
         if valid < len(queries):
             found.append(

@@ -18,11 +18,11 @@ from PIL import Image
 from vkd.retrieval.gallery import Hit
 from vkd.retrieval.results import ranks
 
-VERDICTS = {"right": "right", "wrong": "wrong", "junk": "junk", "unknown": ""}
-_MARKS = {"right": "✓", "wrong": "✗", "junk": "–", "unknown": ""}
+VERDICTS = {"correct": "correct", "incorrect": "incorrect", "junk": "junk", "unknown": ""}
+_MARKS = {"correct": "✓", "incorrect": "✗", "junk": "–", "unknown": ""}
 _MEANINGS = {
-    "right": "same identity, another camera",
-    "wrong": "another identity",
+    "correct": "same identity, another camera",
+    "incorrect": "another identity",
     "junk": "same identity, same camera: does not count",
     "unknown": "the truth is not known",
 }
@@ -150,8 +150,8 @@ def card(
 
 def verdict_sentence(hits: Sequence[Hit]) -> str:
     """How one network did, junk left out: first right match and how many of the shown ones are right."""
-    right = [rank for hit, rank in zip(hits, ranks(hits), strict=True) if hit.verdict == "right"]
-    counted = sum(hit.verdict in ("right", "wrong") for hit in hits)
+    right = [rank for hit, rank in zip(hits, ranks(hits), strict=True) if hit.verdict == "correct"]
+    counted = sum(hit.verdict in ("correct", "incorrect") for hit in hits)
     if not counted:
         return ""
     return (
@@ -190,7 +190,8 @@ def matches(headline: str, detail: str, query: Sequence[str], columns: Sequence[
     views = "".join(f'<img src="{uri}" alt="query view {n}">' for n, uri in enumerate(query[:8], start=1))
     known = any(hit.verdict != "unknown" for answer in columns for hit in answer.hits)
     legend = (
-        '<p class="vkd-legend"><span class="vkd-right">✓ right</span><span class="vkd-wrong">✗ wrong</span>'
+        '<p class="vkd-legend"><span class="vkd-correct">✓ correct</span>'
+        '<span class="vkd-incorrect">✗ incorrect</span>'
         '<span class="vkd-junk">– junk: same camera, does not count</span></p>'
         if known
         else ""

@@ -111,7 +111,7 @@ def scatter(
     valid = np.flatnonzero(~np.isnan(first))
     kept = valid[np.argsort(-np.abs(second - first)[valid], kind="stable")[:MOST_POINTS]]
     better, worse = int((second > first)[valid].sum()), int((second < first)[valid].sum())
-    items = [found.items[int(found.sides[protocol][0][query])] for query in kept]
+    items = [found.items[int(found.query_gallery[protocol][0][query])] for query in kept]
     return {
         "kind": "scatter",
         "key": f"scatter {protocol}",

@@ -12,7 +12,7 @@ from vkd.cli.demo import CONTROL, RESAMPLES, STUDENT, TEACHER, DemoFlags
 from vkd.jobs import evaluations
 from vkd.jobs import runs as runs_of
 from vkd.metrics.bootstrap import bootstrap
-from vkd.metrics.retrieval import Scores, score_features
+from vkd.metrics.scores import Scores, score_features
 from vkd.models import checkpoint
 from vkd.training import settings
 from vkd.training.presets import PRESETS

@@ -91,17 +91,17 @@ def test_mars_drops_junk_keeps_distractors_and_returns_queries_to_the_gallery(tr
     splits = read("mars", trees)
     assert {t.identity for t in splits.gallery} >= {0}
     assert not any(t.identity == -1 for t in splits.gallery)
-    queries, gallery = splits.sides("v2v")
+    queries, gallery = splits.query_gallery("v2v")
     assert gallery == splits.query + splits.gallery
-    assert splits.sides("i2v") == (splits.query_images, gallery)
-    assert splits.sides("v2i") == (splits.query, splits.query_images + splits.gallery_images)
+    assert splits.query_gallery("i2v") == (splits.query_images, gallery)
+    assert splits.query_gallery("v2i") == (splits.query, splits.query_images + splits.gallery_images)
     apart = read("mars", trees, queries_in_gallery=False)
-    assert apart.sides("v2v") == (queries, apart.gallery)
+    assert apart.query_gallery("v2v") == (queries, apart.gallery)
 
 
 def test_an_unknown_protocol_is_refused(trees: Path):
     with pytest.raises(ValueError, match="choose from i2v, v2v, i2i, v2i"):
-        read("mars", trees).sides("x2v")
+        read("mars", trees).query_gallery("x2v")
 
 
 @pytest.mark.parametrize("ending", ["", " "], ids=["bare", "trailing space"])
@@ -162,7 +162,7 @@ def test_mars_at_full_size_gives_the_published_counts(tmp_path: Path):
     assert len(splits.query) == 1980
     assert len(splits.gallery) == 9330
     assert sum(t.identity == 0 for t in splits.gallery) == 3248
-    assert valid_queries(*splits.sides("v2v")) == 1980
+    assert valid_queries(*splits.query_gallery("v2v")) == 1980
     assert valid_queries(splits.query, splits.gallery) == 1840
     assert splits.root == root
 
@@ -367,7 +367,7 @@ def test_the_street_is_read_in_the_layout_it_was_written(trees: Path):
         assert guess(root) == "street"
         street, benchmark = read("street", root), read(layout, root)
         assert street.name == "street"
-        assert street.sides("v2v") == benchmark.sides("v2v")
+        assert street.query_gallery("v2v") == benchmark.query_gallery("v2v")
     (root / "street.json").write_text('{"layout": "city"}')
     with pytest.raises(ValueError, match="the layout 'city'; expected mars, duke or veri"):
         read("street", root)

@@ -43,7 +43,7 @@ def test_identity_and_camera_folders(tmp_path: Path):
     assert len({t.identity for t in splits.query}) == 3
     assert {t.camera for t in splits.train} == {0, 1, 2}
     assert all(len(t.frames) == 2 for t in splits.train)
-    assert valid_queries(*splits.sides("v2v")) == len(splits.query) == 9
+    assert valid_queries(*splits.query_gallery("v2v")) == len(splits.query) == 9
     assert set(splits.names.values()) == {f"person{i}" for i in range(1, 7)}
     assert splits.queries_in_gallery
 
@@ -71,7 +71,7 @@ def test_identity_folders_without_cameras(tmp_path: Path):
     assert all(len(t.frames) == 1 for t in splits.train + splits.gallery)
     assert not splits.queries_in_gallery, "a query without a camera would find itself"
     assert not set(splits.query) & set(splits.gallery)
-    assert valid_queries(*splits.sides("i2i")) == 2
+    assert valid_queries(*splits.query_gallery("i2i")) == 2
 
 
 def test_one_camera_for_everything_needs_the_no_camera_mode(tmp_path: Path):
@@ -80,11 +80,11 @@ def test_one_camera_for_everything_needs_the_no_camera_mode(tmp_path: Path):
     )
     with pytest.raises(ValueError, match="every match shares the query's camera; use cameras='none'"):
         read("folder", root)
-    assert valid_queries(*read("folder", root, cameras="none").sides("v2v")) == 2
+    assert valid_queries(*read("folder", root, cameras="none").query_gallery("v2v")) == 2
     several = plant(tmp_path / "several", *(f"{i}/cam1/walk{n}/a.jpg" for i in (1, 2) for n in (1, 2)))
     with pytest.raises(ValueError, match=r"no queries; a test identity needs .* or use cameras='none'"):
         read("folder", several)
-    assert valid_queries(*read("folder", several, cameras="none").sides("v2v")) == 1
+    assert valid_queries(*read("folder", several, cameras="none").query_gallery("v2v")) == 1
     with pytest.raises(ValueError, match="choose 'auto' or 'none'"):
         read("folder", root, cameras="some")
 
@@ -122,7 +122,7 @@ def test_a_test_folder_is_divided(tmp_path: Path):
     root = plant(tmp_path, "train/ann/1/a.jpg", *(f"test/{name}/{c}/a.jpg" for name in "xy" for c in (1, 2)))
     splits = read("folder", root)
     assert [splits.names[i] for i in splits.labels()] == ["ann"]
-    assert valid_queries(*splits.sides("v2v")) == 4
+    assert valid_queries(*splits.query_gallery("v2v")) == 4
 
 
 def test_a_query_folder_wants_a_gallery(tmp_path: Path):
@@ -178,7 +178,7 @@ def test_a_csv_names_everything(delimiter: str, tmp_path: Path):
         ("ann", 0, 2),
         ("bob", 0, 1),
     ]
-    assert valid_queries(*splits.sides("v2v")) == 1
+    assert valid_queries(*splits.query_gallery("v2v")) == 1
     assert read("folder", tmp_path).train == splits.train, "the folder that holds the only CSV will do"
 
 

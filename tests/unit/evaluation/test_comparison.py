@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vkd.data.datasets import Splits, read
-from vkd.evaluation.comparison import Comparison, Known, compare, published
+from vkd.evaluation.comparison import Comparison, NetworkInfo, compare, published
 from vkd.evaluation.protocols import evaluate
 from vkd.jobs import evaluations
 from vkd.metrics.bootstrap import per_query
@@ -92,7 +92,7 @@ def test_a_ranked_list_is_the_one_that_was_scored(found):
         scores = found.scores[name]["i2v"]
         for query in (0, scores.queries - 1):
             counted = [hit for hit in found.ranked(name, "i2v", query, k=500) if hit.verdict != "junk"]
-            right = [place for place, hit in enumerate(counted, 1) if hit.verdict == "right"]
+            right = [place for place, hit in enumerate(counted, 1) if hit.verdict == "correct"]
             assert right[0] == scores.first_match[query]
             assert len(right) / right[-1] == pytest.approx(scores.inp[query])
     short = found.ranked(name, "i2v", 0, k=3)
@@ -142,7 +142,7 @@ def test_curves_carry_their_intervals(found):
 
 def test_published_numbers_stand_beside_ours():
     """Where the paper has them: the row of the same data set, backbone and stage."""
-    student = {"a": Known("student", "mobilenet")}
+    student = {"a": NetworkInfo("student", "mobilenet")}
     rows = published(student, "mars", ["i2v"])
     assert rows == {
         "mobilenet student, published": {
@@ -152,7 +152,9 @@ def test_published_numbers_stand_beside_ours():
             }
         }
     }  # fmt: skip
-    assert len(published({"a": Known("imported", "mobilenet")}, "mars", ["i2v"])) == 2  # either stage's, then
+    assert (
+        len(published({"a": NetworkInfo("imported", "mobilenet")}, "mars", ["i2v"])) == 2
+    )  # either stage's, then
     assert published(student, "street", ["i2v"]) == {}
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from vkd.data import datasets, loaders
 from vkd.data.tracklets import Splits, Tracklet
 from vkd.evaluation import protocols
-from vkd.metrics import retrieval
+from vkd.metrics import scores
 from vkd.models.network import ReIDNet
 
 SIZE = (32, 16)
@@ -30,9 +30,9 @@ def splits(small_street: Path) -> Splits:
 
 
 @pytest.fixture
-def results() -> dict[str, retrieval.Scores]:
-    def found(protocol: str, distance: float) -> retrieval.Scores:
-        return retrieval.score(
+def results() -> dict[str, scores.Scores]:
+    def found(protocol: str, distance: float) -> scores.Scores:
+        return scores.score(
             [[distance, 0.5, 0.7]], [1], [1, 2, 1], [0], [1, 1, 2], protocol=protocol, dataset="street"
         )
 
@@ -40,9 +40,9 @@ def results() -> dict[str, retrieval.Scores]:
 
 
 def test_protocols_are_those_that_every_data_set_is_told_to_allow(splits):
-    assert set(protocols.PROTOCOLS) == set(datasets.ALL_PROTOCOLS)
+    assert set(protocols.PROTOCOLS) == set(datasets.DATASETS["mars"].protocols)
     for key, protocol in protocols.PROTOCOLS.items():
-        query, gallery = splits.sides(key)
+        query, gallery = splits.query_gallery(key)
         assert {len(tracklet.frames) == 1 for tracklet in query} == {protocol.query == "image"}
         assert {len(tracklet.frames) == 1 for tracklet in gallery} == {protocol.gallery == "image"}
 
@@ -102,7 +102,7 @@ def test_a_missing_picture_is_named(net, tmp_path):
 @pytest.mark.parametrize("protocol", protocols.PROTOCOLS)
 def test_a_protocol_ranks_its_own_sides(net, splits, protocol):
     found = protocols.evaluate(net, splits, protocols=[protocol], image_size=SIZE)[protocol]
-    query, gallery = splits.sides(protocol)
+    query, gallery = splits.query_gallery(protocol)
     distmat = protocols.distances(
         protocols.embed(net, query, image_size=SIZE), protocols.embed(net, gallery, image_size=SIZE)
     )
@@ -131,7 +131,9 @@ def test_every_tracklet_is_embedded_once_for_all_protocols(net, splits, monkeypa
     monkeypatch.setattr(protocols, "embed", spied)
     found = protocols.evaluate(net, splits, protocols=protocols.PROTOCOLS, image_size=SIZE)
     assert list(found) == list(protocols.PROTOCOLS)
-    sides = [tracklet for key in protocols.PROTOCOLS for side in splits.sides(key) for tracklet in side]
+    sides = [
+        tracklet for key in protocols.PROTOCOLS for side in splits.query_gallery(key) for tracklet in side
+    ]
     assert len(embedded) == len({tracklet.frames for tracklet in sides}) < len(sides)
 
 

@@ -111,7 +111,7 @@ def test_the_beginnings_of_lists_are_those_of_the_embeddings(found: Comparison, 
     opened = results_io.load(tmp_path)
     assert isinstance(opened, Digest)
     for name in found.networks:
-        for protocol in found.sides:
+        for protocol in found.query_gallery:
             for query in (0, 5):
                 full, kept = (each.ranked(name, protocol, query, DEPTH) for each in (found, opened))
                 assert [hit.item for hit in kept] == [hit.item for hit in full]

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from vkd.metrics import bootstrap, retrieval
+from vkd.metrics import bootstrap, scores
 
 
 @pytest.fixture(scope="module")
-def pair() -> list[retrieval.Scores]:
+def pair() -> list[scores.Scores]:
     """Two networks scored on one gallery of which 5 of 60 queries have no match."""
     found = []
     for seed, noise in enumerate((0.8, 1.1)):
@@ -15,7 +15,7 @@ def pair() -> list[retrieval.Scores]:
         q_ids, g_ids = np.arange(60) % 30, np.arange(90) % 30
         q_ids[:5] = 99
         distmat = (q_ids[:, None] != g_ids) + noise * generator.normal(size=(60, 90))
-        found.append(retrieval.score(distmat, q_ids, g_ids, np.zeros(60), np.ones(90)))
+        found.append(scores.score(distmat, q_ids, g_ids, np.zeros(60), np.ones(90)))
     return found
 
 
@@ -83,6 +83,6 @@ def test_the_band_of_a_cmc_curve_is_that_of_queries_drawn_one_by_one(pair):
 
 
 def test_a_band_ends_with_the_gallery_and_has_no_width_where_all_agree():
-    perfect = retrieval.score(np.zeros((3, 2)), [1, 1, 1], [1, 2], [0, 0, 0], [1, 1])
+    perfect = scores.score(np.zeros((3, 2)), [1, 1, 1], [1, 2], [0, 0, 0], [1, 1])
     low, high = bootstrap.cmc_band(perfect, 50)
     np.testing.assert_array_equal([low, high], np.ones((2, 2)))

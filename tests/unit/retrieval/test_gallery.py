@@ -103,7 +103,13 @@ def test_verdicts(gallery):
     for hit in hits:
         same, here = hit.identity == 1, hit.camera == 1
         expected = (
-            "junk" if same and here else "right" if same else "unknown" if hit.identity == -1 else "wrong"
+            "junk"
+            if same and here
+            else "correct"
+            if same
+            else "unknown"
+            if hit.identity == -1
+            else "incorrect"
         )
         assert hit.verdict == expected
     assert hits[0].verdict == "junk"  # the query's own tracklet

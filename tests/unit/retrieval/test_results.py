@@ -16,26 +16,26 @@ def hit(place: int, verdict: Verdict, name: str = "0003", thumbnail: Path = Path
 
 
 def test_junk_takes_no_rank() -> None:
-    assert results.ranks([hit(1, "right"), hit(2, "junk"), hit(3, "wrong")]) == [1, None, 2]
+    assert results.ranks([hit(1, "correct"), hit(2, "junk"), hit(3, "incorrect")]) == [1, None, 2]
 
 
 def test_the_table_tells_everything_but_the_servers_folders() -> None:
-    rows = list(csv.DictReader(io.StringIO(results.table({"net": [hit(1, "right"), hit(2, "junk")]}))))
+    rows = list(csv.DictReader(io.StringIO(results.table({"net": [hit(1, "correct"), hit(2, "junk")]}))))
     assert [row["rank"] for row in rows] == ["1", ""]
     assert rows[0] == {
         "network": "net", "rank": "1", "item": "11", "similarity": "0.500000", "identity": "3",
-        "camera": "2", "name": "0003", "verdict": "right", "first_frame": "a.jpg",
+        "camera": "2", "name": "0003", "verdict": "correct", "first_frame": "a.jpg",
     }  # fmt: skip
 
 
 def test_names_cannot_become_formulas() -> None:
-    assert ",'=HYPERLINK" in results.table({"net": [hit(1, "wrong", "=HYPERLINK(0)")]})
+    assert ",'=HYPERLINK" in results.table({"net": [hit(1, "incorrect", "=HYPERLINK(0)")]})
 
 
 def test_the_picture_frames_right_in_green_and_wrong_in_red(tmp_path: Path) -> None:
     thumbnail = tmp_path / "0.jpg"
     Image.new("RGB", (64, 128), "white").save(thumbnail)
-    hits = [hit(1, "right", thumbnail=thumbnail), hit(2, "wrong", thumbnail=thumbnail)]
+    hits = [hit(1, "correct", thumbnail=thumbnail), hit(2, "incorrect", thumbnail=thumbnail)]
     page = results.picture("Image query", [np.zeros((20, 10, 3), np.uint8)], {"net": hits})
     colours = {colour for _, colour in page.getcolors(1 << 20) or []}
     assert {(0x1A, 0x7F, 0x37), (0xC2, 0x2F, 0x3D)} <= colours

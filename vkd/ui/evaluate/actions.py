@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
+from vkd.data.tracklets import PROTOCOLS
 from vkd.evaluation.comparison import Comparison
-from vkd.evaluation.protocols import PROTOCOLS
 from vkd.io.errors import VKDError
 from vkd.jobs import evaluations
 from vkd.jobs.evaluations import EvaluationRequest

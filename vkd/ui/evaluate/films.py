@@ -24,7 +24,7 @@ def queries_html(
     names, parts = labels(found), parts_of(found)
     buttons = []
     for query in order[:most]:
-        item = found.items[int(found.sides[protocol][0][query])]
+        item = found.items[int(found.query_gallery[protocol][0][query])]
         aps = {name: 100 * found.ap(name, protocol)[query] for name in found.networks}
         told = ", ".join(f"{names[name]} AP {ap:.0f} %" for name, ap in aps.items())
         rows = "".join(f'<i class="vkd-{parts[name]}">{ap:.0f}</i>' for name, ap in list(aps.items())[:4])
@@ -74,13 +74,14 @@ def lists_html(
                 for hit, rank in zip(hits, ranks, strict=True)
             ],
         }
-    item = found.items[int(found.sides[protocol][0][query])]
+    item = found.items[int(found.query_gallery[protocol][0][query])]
     frames = [thumbnail(folder, frame) for frame in dict.fromkeys(item.frames)][: html.STRIP_VIEWS]
     views = "".join(f'<img src="{html.file_uri(path)}" alt="">' for path in frames if path.is_file())
     return (
         f'<div class="vkd-answer"><div class="vkd-query"><div class="vkd-strip">{views}</div><div>'
         f'<p class="vkd-headline" role="status">Query {query}: {escape(who(found, item))}</p>'
-        '<p class="vkd-legend"><span class="vkd-right">✓ right</span><span class="vkd-wrong">✗ wrong</span>'
+        '<p class="vkd-legend"><span class="vkd-correct">✓ correct</span>'
+        '<span class="vkd-incorrect">✗ incorrect</span>'
         '<span class="vkd-junk">– junk: same camera, does not count</span></p></div></div>'
         f"{''.join(strips)}</div>",
         data,

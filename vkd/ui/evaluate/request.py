@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from vkd.data.datasets import DATASETS
-from vkd.evaluation.protocols import PROTOCOLS
+from vkd.data.tracklets import PROTOCOLS
 from vkd.ui import limits, state
 from vkd.ui.evaluate import actions
 from vkd.ui.state import Places

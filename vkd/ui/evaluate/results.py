@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vkd.data.tracklets import PROTOCOLS
 from vkd.evaluation.comparison import Comparison, published
-from vkd.evaluation.protocols import PROTOCOLS
 from vkd.jobs.evaluations import SHIPPED, EvaluationRequest, EvaluationStatus
 from vkd.metrics import tables
 from vkd.metrics.bootstrap import Interval
@@ -76,7 +76,7 @@ def _state(status: EvaluationStatus) -> tuple[str, float]:
 
 def headline(found: Comparison) -> str:
     """The main number of each protocol in one line, in the table's order."""
-    maps = {p: [f"{100 * each[p].map:.1f}" for each in found.scores.values()] for p in found.sides}
+    maps = {p: [f"{100 * each[p].map:.1f}" for each in found.scores.values()] for p in found.query_gallery}
     if len(found.networks) > 2:
         told = [f"{protocol.upper()} {' / '.join(shares)} %" for protocol, shares in maps.items()]
         return f"mAP {', '.join(told)}"
@@ -93,7 +93,7 @@ def table_html(found: Comparison, base: str = "") -> str:
     named), what was published.
     """
     base = found.pair(base)[0]
-    boards = "".join(_board(found, protocol, base) for protocol in found.sides)
+    boards = "".join(_board(found, protocol, base) for protocol in found.query_gallery)
     return f'<div class="vkd-boards">{boards}</div>{_note(found)}'
 
 
@@ -126,7 +126,7 @@ def _board(found: Comparison, protocol: str, base: str) -> str:
     lines += [_published(name, scores[protocol]) for name, scores in told.items()]
     return (
         f'<section class="vkd-board" aria-label="Scores {protocol.upper()}"><h3>{protocol.upper()} '
-        f"<span>{escape(kind.name)} · {escape(detail)}</span></h3>"
+        f"<span>{escape(kind.title)} · {escape(detail)}</span></h3>"
         f'<div class="vkd-wide"><table class="vkd-scores"><thead><tr><th scope="col">Network</th>{head}</tr>'
         f"</thead><tbody>{''.join(lines)}</tbody></table></div></section>"
     )
@@ -160,7 +160,7 @@ def _note(found: Comparison) -> str:
     ]
     if found.differences:
         words.append("Bold: the 95 % interval leaves out 0.")
-    if published(found.networks, found.dataset, found.sides):
+    if published(found.networks, found.dataset, found.query_gallery):
         words.append("Published: arXiv 2007.04174, Table 1, trapezoid AP, queries in the gallery.")
     else:
         words.append(f"Nothing is published for {found.dataset}.")

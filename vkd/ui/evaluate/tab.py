@@ -90,11 +90,13 @@ def choices_of(places: Places, name: str, protocol: str | None) -> list[Any]:
         return [gr.skip()] * 6
     found, _ = actions.comparison(places, name)
     base, other = found.pair()
-    at = protocol if protocol in found.sides else next(iter(found.sides))
+    at = protocol if protocol in found.query_gallery else next(iter(found.query_gallery))
     networks = [(label, each) for each, label in labels.labels(found).items()]
     return [
         gr.update(
-            choices=[(each.upper(), each) for each in found.sides], value=at, visible=len(found.sides) > 1
+            choices=[(each.upper(), each) for each in found.query_gallery],
+            value=at,
+            visible=len(found.query_gallery) > 1,
         ),
         at,
         gr.update(visible=len(networks) > 2),
@@ -213,8 +215,8 @@ def _results() -> dict[str, Any]:
                 with gr.Tab("Same or not?"), gr.Row(elem_classes="vkd-figures"):
                     with _box(
                         "Similarities",
-                        'of <span class="vkd-right">true pairs</span> and '
-                        '<span class="vkd-wrong">pairs of strangers (dotted)</span>',
+                        'of <span class="vkd-correct">true pairs</span> and '
+                        '<span class="vkd-incorrect">pairs of strangers (dotted)</span>',
                     ):
                         pairs = plots.component(elem_id="vkd-pairs")
                     with gr.Column(scale=1):

@@ -40,7 +40,7 @@ function seen(look, probe, part) {
     const row = store.gallery[hit.item];
     if (!row) continue;
     const right = row.identity === probe.identity;
-    const item = make('li', right ? 'vkd-right' : 'vkd-wrong');
+    const item = make('li', right ? 'vkd-correct' : 'vkd-incorrect');
     item.append(picture(row.picture, `${right ? 'right' : 'wrong'} match: ${who(row)}`), make('span', '', `${right ? '✓' : '✗'} ${hit.similarity.toFixed(2)}`));
     item.title = `${who(row)}, cosine similarity ${hit.similarity.toFixed(2)}`;
     list.append(item);

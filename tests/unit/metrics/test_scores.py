@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vkd.metrics import ranking, retrieval
+from vkd.metrics import ranking, scores
 
 PROBLEMS = range(5)
 
@@ -44,7 +44,7 @@ def by_the_rules(distmat, q_ids, g_ids, q_cams, g_cams) -> dict[str, np.ndarray]
     return {name: np.array(values) for name, values in out.items()}
 
 
-def assert_same(ours: retrieval.Scores, theirs: dict[str, np.ndarray], tolerance: float = 1e-12) -> None:
+def assert_same(ours: scores.Scores, theirs: dict[str, np.ndarray], tolerance: float = 1e-12) -> None:
     for name, values in theirs.items():
         np.testing.assert_allclose(getattr(ours, name), values, rtol=0, atol=tolerance, err_msg=name)
     first = theirs["first_match"]
@@ -75,7 +75,7 @@ def test_scores_are_the_references(problems, number):
     def expected(name: str) -> np.ndarray:
         return problems[f"prob{number}__{name}"]
 
-    ours = retrieval.score(expected("distmat"), *labels_in(problems, number))
+    ours = scores.score(expected("distmat"), *labels_in(problems, number))
     np.testing.assert_allclose(ours.cmc, expected("cmc_curve"), rtol=0, atol=1e-9)
     np.testing.assert_allclose([ours.top(k) for k in (1, 5, 10)], expected("cmc_1_5_10"), rtol=0, atol=1e-9)
     assert ours.map == ours.map_trapezoid == pytest.approx(float(expected("mAP")), abs=1e-9)
@@ -91,9 +91,9 @@ def test_scores_are_the_references(problems, number):
 def test_scores_from_embeddings_are_the_references_however_chunked(problems, number, chunk_bytes):
     query, gallery = (problems[f"prob{number}__{side}_feats"] for side in "qg")
     np.testing.assert_allclose(
-        retrieval.distances(query, gallery), problems[f"prob{number}__distmat"], rtol=0, atol=1e-6
+        scores.distances(query, gallery), problems[f"prob{number}__distmat"], rtol=0, atol=1e-6
     )
-    ours = retrieval.score_features(query, gallery, *labels_in(problems, number), chunk_bytes=chunk_bytes)
+    ours = scores.score_features(query, gallery, *labels_in(problems, number), chunk_bytes=chunk_bytes)
     assert ours.map_trapezoid == pytest.approx(float(problems[f"prob{number}__mAP"]), abs=1e-9)
     assert ours.minp == pytest.approx(float(problems[f"prob{number}__mINP"]), abs=1e-9)
 
@@ -103,15 +103,15 @@ def test_scores_from_embeddings_are_the_references_however_chunked(problems, num
 def test_scores_follow_the_rules(problem, few, chunk_bytes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "FEW_MATCHES", few)  # both ways of counting ranks
-        assert_same(retrieval.score(*problem, chunk_bytes=chunk_bytes), by_the_rules(*problem))
+        assert_same(scores.score(*problem, chunk_bytes=chunk_bytes), by_the_rules(*problem))
 
 
 @settings(max_examples=50, deadline=None)
 @given(rankings())
 def test_only_the_order_of_distances_matters(problem):
     distmat, *labels = problem
-    once = retrieval.score(distmat, *labels)
-    again = retrieval.score(np.exp(3 * distmat.astype(np.float64)) - 7, *labels)
+    once = scores.score(distmat, *labels)
+    again = scores.score(np.exp(3 * distmat.astype(np.float64)) - 7, *labels)
     np.testing.assert_array_equal(once.ap_trapezoid, again.ap_trapezoid)
     np.testing.assert_array_equal(once.first_match, again.first_match)
 
@@ -122,9 +122,9 @@ def test_the_order_of_queries_and_without_ties_of_the_gallery_does_not_matter(pr
     distmat, q_ids, g_ids, q_cams, g_cams = problem
     generator = np.random.default_rng(seed)
     distmat = np.argsort(generator.random(distmat.shape), axis=1).astype(np.float32)  # no ties
-    once = retrieval.score(distmat, q_ids, g_ids, q_cams, g_cams)
+    once = scores.score(distmat, q_ids, g_ids, q_cams, g_cams)
     q, g = generator.permutation(len(q_ids)), generator.permutation(len(g_ids))
-    again = retrieval.score(distmat[q][:, g], q_ids[q], g_ids[g], q_cams[q], g_cams[g])
+    again = scores.score(distmat[q][:, g], q_ids[q], g_ids[g], q_cams[q], g_cams[g])
     np.testing.assert_array_equal(once.ap_standard[q], again.ap_standard)
     np.testing.assert_array_equal(once.cmc, again.cmc)
     np.testing.assert_array_equal(
@@ -137,9 +137,9 @@ def test_the_order_of_queries_and_without_ties_of_the_gallery_does_not_matter(pr
 def test_a_perfect_ranking_scores_one_and_matches_never_hurt(problem):
     distmat, q_ids, g_ids, q_cams, g_cams = problem
     perfect = distmat + 10 * (q_ids[:, None] != g_ids[None, :])
-    ours = retrieval.score(perfect, q_ids, g_ids, q_cams, g_cams)
+    ours = scores.score(perfect, q_ids, g_ids, q_cams, g_cams)
     assert ours.map_trapezoid == ours.map_standard == ours.minp == ours.top(1) == pytest.approx(1.0)
-    imperfect = retrieval.score(distmat, q_ids, g_ids, q_cams, g_cams)
+    imperfect = scores.score(distmat, q_ids, g_ids, q_cams, g_cams)
     assert 0 < imperfect.map_trapezoid <= imperfect.map_standard <= 1
     assert np.all(np.diff(imperfect.cmc) >= 0)
     assert imperfect.cmc[-1] == 1
@@ -151,9 +151,9 @@ def test_junk_changes_nothing(problem, position):
     distmat, q_ids, g_ids, q_cams, g_cams = problem
     distmat, q_ids, q_cams = distmat[:1], np.array([1]), np.array([2])
     g_ids[0], g_cams[0] = 1, -1
-    once = retrieval.score(distmat, q_ids, g_ids, q_cams, g_cams)
+    once = scores.score(distmat, q_ids, g_ids, q_cams, g_cams)
     place = position % len(g_ids)
-    again = retrieval.score(
+    again = scores.score(
         np.insert(distmat, place, 0, axis=1),
         q_ids,
         np.insert(g_ids, place, 1),
@@ -166,7 +166,7 @@ def test_junk_changes_nothing(problem, position):
 
 def test_junk_is_taken_out_and_distractors_stay():
     # One query (identity 1, camera 0): junk, distractor, match, other identity in the same camera, match.
-    ours = retrieval.score([[0.0, 0.1, 0.2, 0.3, 0.4]], [1], [1, 0, 1, 2, 1], [0], [0, 0, 1, 0, 2])
+    ours = scores.score([[0.0, 0.1, 0.2, 0.3, 0.4]], [1], [1, 0, 1, 2, 1], [0], [0, 0, 1, 0, 2])
     assert ours.first_match.tolist() == [2]
     assert ours.nearest.tolist() == [1]
     assert ours.map_standard == pytest.approx((1 / 2 + 2 / 4) / 2)
@@ -175,20 +175,20 @@ def test_junk_is_taken_out_and_distractors_stay():
 
 
 def test_an_unknown_camera_is_never_junk_and_an_unknown_identity_never_a_match():
-    unknown = retrieval.score([[0.1, 0.2]], [1], [1, 2], [-1], [-1, -1])
+    unknown = scores.score([[0.1, 0.2]], [1], [1, 2], [-1], [-1, -1])
     assert unknown.valid_queries == 1
-    half = retrieval.score([[0.1, 0.2], [0.1, 0.2]], [-1, 1], [-1, 1], [-1, -1], [-1, -1])
+    half = scores.score([[0.1, 0.2], [0.1, 0.2]], [-1, 1], [-1, 1], [-1, -1], [-1, -1])
     assert half.first_match.tolist() == [0, 2]
 
 
 def test_ties_are_ranked_by_gallery_position():
     ids = [2, 1, 3, 1]
-    assert retrieval.score([[0.5] * 4], [1], ids, [0], [1] * 4).first_match.tolist() == [2]
-    assert retrieval.score([[0.5] * 4], [1], ids[::-1], [0], [1] * 4).first_match.tolist() == [1]
+    assert scores.score([[0.5] * 4], [1], ids, [0], [1] * 4).first_match.tolist() == [2]
+    assert scores.score([[0.5] * 4], [1], ids[::-1], [0], [1] * 4).first_match.tolist() == [1]
 
 
 def test_a_small_gallery_has_a_short_curve():
-    ours = retrieval.score([[0.2, 0.1, 0.3]], [1], [1, 2, 1], [0], [1, 1, 1])
+    ours = scores.score([[0.2, 0.1, 0.3]], [1], [1, 2, 1], [0], [1, 1, 1])
     assert ours.cmc.tolist() == [0, 1, 1]
     assert (ours.top(1), ours.top(5), ours.top(20)) == (0, 1, 1)
     with pytest.raises(ValueError, match="start at 1"):
@@ -196,7 +196,7 @@ def test_a_small_gallery_has_a_short_curve():
 
 
 def test_a_result_says_which_number_it_is():
-    ours = retrieval.score(
+    ours = scores.score(
         [[0.2, 0.1]], [1], [1, 2], [0], [1, 1], protocol="i2v", dataset="mars", queries_in_gallery=True
     )
     assert ours.label == "mars I2V, trapezoid AP, queries in the gallery"
@@ -204,7 +204,7 @@ def test_a_result_says_which_number_it_is():
     told = ("dataset", "protocol", "ap", "queries_in_gallery", "queries", "valid_queries", "gallery")
     assert [as_dict[key] for key in told] == ["mars", "i2v", "trapezoid", True, 1, 1, 2]
     assert all(isinstance(number, float) for number in ours.numbers().values())
-    other = retrieval.score([[0.2, 0.1]], [1], [1, 2], [0], [1, 1], convention="standard")
+    other = scores.score([[0.2, 0.1]], [1], [1, 2], [0], [1, 1], convention="standard")
     assert other.label == "standard AP, queries not in the gallery"
     assert (other.map, ours.map) == (0.5, 0.25)
     assert other.ap is other.ap_standard
@@ -215,7 +215,7 @@ def test_memory_is_bounded_by_the_chunk(chunk_bytes):
     generator = np.random.default_rng(0)
     query, gallery = generator.random((50, 4)), generator.random((100, 4))
     starts: list[int] = []
-    retrieval.score_features(
+    scores.score_features(
         query,
         gallery,
         np.zeros(50),
@@ -240,7 +240,7 @@ def test_memory_is_bounded_by_the_chunk(chunk_bytes):
 )
 def test_no_valid_query_is_told_with_its_reason(q_ids, g_ids, q_cams, g_cams, reason):
     with pytest.raises(ValueError, match=f"No query of street I2V has a match.*{reason}"):
-        retrieval.score(
+        scores.score(
             np.zeros((len(q_ids), 3)), q_ids, g_ids, q_cams, g_cams, dataset="street", protocol="i2v"
         )
 
@@ -252,23 +252,23 @@ def test_numbers_that_are_none_are_told(bad):
     distmat = np.ones((3, 5))
     query[2, 1] = gallery[4, 0] = distmat[1, 3] = bad
     with pytest.raises(ValueError, match="gallery item 4 holds NaN"):
-        retrieval.score_features(np.ones((3, 4)), gallery, *labels)
+        scores.score_features(np.ones((3, 4)), gallery, *labels)
     with pytest.raises(ValueError, match="query item 2 holds NaN"):
-        retrieval.score_features(query, np.ones((5, 4)), *labels, chunk_bytes=1)
+        scores.score_features(query, np.ones((5, 4)), *labels, chunk_bytes=1)
     with pytest.raises(ValueError, match="query 1 are not all finite"):
-        retrieval.score(distmat, *labels)
+        scores.score(distmat, *labels)
 
 
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: retrieval.distances(np.ones((2, 3)), np.ones((2, 4))), "widths 3 and 4"),
-        (lambda: retrieval.distances(np.ones(3), np.ones((2, 3))), "query embeddings must be a matrix"),
-        (lambda: retrieval.score(np.ones(3), [1], [1], [0], [1]), "matrix of queries × gallery"),
-        (lambda: retrieval.score(np.ones((1, 2)), [1], [1], [0], [1]), "gallery identities must be 2"),
-        (lambda: retrieval.score(np.ones((1, 2)), [1], [1, 1], [0, 0], [1, 1]), "query cameras must be 1"),
+        (lambda: scores.distances(np.ones((2, 3)), np.ones((2, 4))), "widths 3 and 4"),
+        (lambda: scores.distances(np.ones(3), np.ones((2, 3))), "query embeddings must be a matrix"),
+        (lambda: scores.score(np.ones(3), [1], [1], [0], [1]), "matrix of queries × gallery"),
+        (lambda: scores.score(np.ones((1, 2)), [1], [1], [0], [1]), "gallery identities must be 2"),
+        (lambda: scores.score(np.ones((1, 2)), [1], [1, 1], [0, 0], [1, 1]), "query cameras must be 1"),
         (
-            lambda: retrieval.score(np.ones((1, 1)), [1], [1], [0], [1], convention="area"),
+            lambda: scores.score(np.ones((1, 1)), [1], [1], [0], [1], convention="area"),
             "'area'.*trapezoid",
         ),
     ],
@@ -280,12 +280,12 @@ def test_wrong_shapes_are_told_in_a_sentence(call, sentence):
 
 def test_a_zero_embedding_is_far_from_everything_and_length_does_not_matter():
     query, gallery = np.array([[0.0, 0.0], [3e-3, 4e-3]]), np.array([[30.0, 40.0], [-4.0, 3.0]])
-    np.testing.assert_allclose(retrieval.distances(query, gallery), [[1, 1], [0, 1]], atol=1e-7)
+    np.testing.assert_allclose(scores.distances(query, gallery), [[1, 1], [0, 1]], atol=1e-7)
 
 
 def test_whole_distances_are_ranked_as_floating_ones():
     distmat = np.array([[0, 3, 1, 2], [2, 0, 3, 1]])
     labels = [1, 2], [1, 1, 2, 2], [0, 0], [0, 1, 0, 1]  # an item of each query is junk
-    whole, floating = retrieval.score(distmat, *labels), retrieval.score(distmat.astype(float), *labels)
+    whole, floating = scores.score(distmat, *labels), scores.score(distmat.astype(float), *labels)
     assert np.array_equal(whole.ap_trapezoid, floating.ap_trapezoid)
     assert np.array_equal(whole.nearest, floating.nearest)
