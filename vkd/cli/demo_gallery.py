@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from vkd.data.datasets import mask_path, read
 from vkd.data.tracklets import Tracklet
 from vkd.io.errors import VKDError
-from vkd.io.unfinished import workplace
+from vkd.io.files import replace_dir, staging_dir
 from vkd.models import checkpoint
 from vkd.retrieval import storage
 from vkd.retrieval.gallery import Gallery
@@ -98,7 +98,7 @@ def write_queries(folder: Path, shown: Sequence[Shown], street: Path | None = No
         raise VKDError(
             f"{folder} holds something that is not a set of queries; choose another folder, or empty it."
         )
-    with workplace(folder.parent, f".{folder.name}.building-") as work:
+    with staging_dir(folder) as work:
         (work / "masks").mkdir()
         rows = []
         for query in shown:
@@ -119,9 +119,7 @@ def write_queries(folder: Path, shown: Sequence[Shown], street: Path | None = No
         (work / "queries.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         if not any((work / "masks").iterdir()):
             (work / "masks").rmdir()
-        if folder.exists():
-            shutil.rmtree(folder)
-        work.replace(folder)
+        replace_dir(work, folder)
     return folder
 
 

@@ -19,8 +19,8 @@ from vkd.evaluation import protocols
 from vkd.explain.gradcam import METHODS, Heat, heatmaps
 from vkd.explain.overlay import COLOURS, Strip, on_subject, overlay, sheet
 from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.files import staging_dir
 from vkd.io.images import read_image
-from vkd.io.unfinished import workplace
 from vkd.models.checkpoint import Checkpoint
 
 __all__ = [
@@ -152,7 +152,7 @@ def _whole(folder: Path) -> Iterator[Path]:
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with workplace(folder, ".unfinished-") as work:
+        with staging_dir(folder / "sheets") as work:
             (work / "sheets").mkdir()
             yield work
             (folder / "sheets").mkdir(exist_ok=True)

@@ -28,7 +28,7 @@ from vkd.hub.listings import (
 )
 from vkd.hub.push import Plan, Planned, card_of, plan, push, push_net
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.io.unfinished import workplace
+from vkd.io.files import replace_dir, staging_dir
 from vkd.jobs.runs import NAME
 from vkd.models import checkpoint
 
@@ -99,12 +99,12 @@ def pull(
     there = [_is_there(root / folder, each) for folder, each in zip(names, found, strict=True)]
     todo = [(folder, each) for folder, each, done in zip(names, found, there, strict=True) if not done]
     total, past = sum(each.bytes for _, each in todo), 0
-    with workplace(root, ".pulling-") as work, minding(progress) as heard:
+    with staging_dir(root / "pull") as work, minding(progress) as heard:
         for folder, each in todo:
             _build(api, each, work / folder, _from(heard, past, total))
             past += each.bytes
         for folder, _ in todo:
-            _put_in_place(work / folder, root / folder, work / f".old-{folder}")
+            replace_dir(work / folder, root / folder)
     return [
         Pulled(root / folder, each.repo, each.commit, each.offline, done)
         for folder, each, done in zip(names, found, there, strict=True)
@@ -200,19 +200,6 @@ def _build(api: "HfApi", found: Listing, folder: Path, progress: Progress | None
         "pulled": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     (folder / ORIGIN).write_text(json.dumps(came, indent=1) + "\n", encoding="utf-8")
-
-
-def _put_in_place(new: Path, target: Path, aside: Path) -> None:
-    """Rename `new` to `target`; what an earlier pull left there is moved aside first."""
-    if not target.exists():
-        new.rename(target)
-        return
-    target.rename(aside)
-    try:
-        new.rename(target)
-    except OSError:
-        aside.rename(target)
-        raise
 
 
 def _from(progress: Progress | None, past: int, total: int) -> Progress | None:

@@ -23,7 +23,8 @@ T = TypeVar("T")
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
-_OWNER = re.compile(r"\.([0-9a-f]{6})-(\d+)-(\d+)-[0-9a-f]{8}\.tmp$")
+_TEMPORARY = re.compile(r"\.(.+)\.([0-9a-f]{6})-(\d+)-(\d+)-[0-9a-f]{8}\.(tmp|old)")
+_CLOCK_STEP = 500  # hundredths of a second by which a process's start time may seem to move with the clock
 
 
 def process_token() -> str:
@@ -39,22 +40,22 @@ def is_running(pid: int, started: int) -> bool:
     """True while the process with this id and start time (hundredths of a second) lives on this machine."""
     try:
         process = psutil.Process(pid)
-        return abs(_started(process) - started) <= 1 and process.status() != psutil.STATUS_ZOMBIE
+        return abs(_started(process) - started) <= _CLOCK_STEP and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         return True
 
 
-def _temporary_name(name: str) -> str:
-    return f".{name}.{process_token()}-{secrets.token_hex(4)}.tmp"
+def _temporary_path(path: Path, kind: str = "tmp") -> Path:
+    return path.with_name(f".{path.name}.{process_token()}-{secrets.token_hex(4)}.{kind}")
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renamed to `path` at the end, removed if the body raises."""
     path = Path(path)
-    temporary = path.with_name(_temporary_name(path.name))
+    temporary = _temporary_path(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -83,7 +84,7 @@ def staging_dir(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     remove_leftovers(target.parent)
-    folder = target.with_name(_temporary_name(target.name))
+    folder = _temporary_path(target)
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -92,31 +93,36 @@ def staging_dir(target: str | Path) -> Iterator[Path]:
 
 
 def replace_dir(folder: Path, target: Path) -> None:
-    """Renames `folder` to `target`; an older `target` is moved aside and comes back if that fails."""
+    """Renames `folder` to `target`; an older `target` is removed last, and stays if the renaming fails."""
     if not target.exists():
         folder.rename(target)
         return
-    aside = target.with_name(_temporary_name(target.name))
-    target.rename(aside)
+    old = _temporary_path(target, "old")
+    target.rename(old)
     try:
         folder.rename(target)
     except BaseException:
-        aside.rename(target)
+        old.rename(target)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Removes temporary files and folders whose process no longer runs on this machine."""
+    """Removes temporary files and folders of processes that no longer run on this machine.
+
+    A folder that was moved aside by a process killed before it put the new one in place comes back.
+    """
     with suppress(FileNotFoundError):
         for path in Path(folder).iterdir():
-            owner = _OWNER.search(path.name)
-            if owner is None or owner[1] != _HOST or is_running(int(owner[2]), int(owner[3])):
+            match = _TEMPORARY.fullmatch(path.name)
+            if match is None or match[2] != _HOST or is_running(int(match[3]), int(match[4])):
                 continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                with suppress(OSError):
+            with suppress(OSError):
+                if match[5] == "old" and not os.path.lexists(path.with_name(match[1])):
+                    path.rename(path.with_name(match[1]))
+                elif path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
                     path.unlink()
 
 

@@ -14,7 +14,7 @@ from vkd.evaluation.comparison import Comparison
 from vkd.evaluation.digest import digest
 from vkd.explain.snapshots import FOLDER as PROBES
 from vkd.io.errors import VKDError
-from vkd.io.unfinished import workplace
+from vkd.io.files import replace_dir, staging_dir
 from vkd.jobs import evaluations, events
 from vkd.jobs.evaluations import EvaluationRequest
 from vkd.training import settings as asked
@@ -89,12 +89,10 @@ def keep_evaluation(found: Comparison, folder: Path, told: EvaluationRequest, ab
     if folder.exists() and not (folder / "asked.json").is_file():
         raise VKDError(f"{folder} holds something that is no evaluation: choose another folder, or empty it.")
     small = digest(found, above)
-    with workplace(folder.parent, f".{folder.name}.building-") as work:
+    with staging_dir(folder) as work:
         for frame in dict.fromkeys(frame for item in small.items for frame in item.frames):
             evaluations.keep_picture(work, frame, above / frame)
         results_io.save(small, work)
         evaluations.describe(work, told)
-        if folder.exists():
-            shutil.rmtree(folder)
-        work.replace(folder)
+        replace_dir(work, folder)
     return folder

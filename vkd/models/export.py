@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from vkd.io.errors import VKDError
-from vkd.io.unfinished import workplace
+from vkd.io.files import staging_dir
 from vkd.models import reference
 from vkd.models.checkpoint import Checkpoint, load_authors
 from vkd.models.network import ReIDNet
@@ -68,7 +68,7 @@ def export(checkpoint: Checkpoint, out: str | Path, to: str) -> Path:
         if isinstance(module, nn.ReLU | nn.Hardtanh):
             module.inplace = False  # the graph is the same, and the exporter takes half the time
     checkpoint = checkpoint._replace(net=net)
-    with workplace(out.parent, f".{out.name}.exporting-") as work:
+    with staging_dir(out) as work:
         made = work / out.name
         form.write(checkpoint, made)
         form.check(checkpoint, made)

@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from vkd.io import archives
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.io.unfinished import workplace
+from vkd.io.files import staging_dir
 from vkd.models import checkpoint, pickled, reference
 from vkd.models.network import empty
 
@@ -270,7 +270,7 @@ def _convert(
         return Converted(network, None, network.reason)
     if os.path.lexists(target):
         return Converted(network, None, f"{target} is there already: remove it to convert anew.")
-    with workplace(out, f".{network.name}.importing-") as work:
+    with staging_dir(target) as work:
         weights, new = work / "weights", work / "new"
         try:
             config = checkpoint.imported(network.backbone, network.identities, network.dataset, image_size)

@@ -11,7 +11,7 @@ from torch import nn
 from vkd.data.tracklets import UNKNOWN_IDENTITY, Tracklet
 from vkd.evaluation import protocols
 from vkd.io.errors import VKDError
-from vkd.io.unfinished import workplace
+from vkd.io.files import replace_dir, staging_dir
 from vkd.models.checkpoint import Checkpoint
 from vkd.retrieval import index as indexes
 from vkd.retrieval import storage, thumbnails
@@ -34,7 +34,7 @@ def build(
     target = Path(folder).expanduser().absolute()
     _check_request(target, tracklets, networks, index, views)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with workplace(target.parent, f".{target.name}.building-") as work:
+    with staging_dir(target) as work:
         (work / "thumbnails").mkdir()
         kept, counts, skipped = thumbnails.write_all(work / "thumbnails", tracklets, views, progress)
         if not kept:
@@ -44,7 +44,8 @@ def build(
             for name, checkpoint in networks.items()
         }
         storage.write(work / "gallery.json", _describe(kept, counts, skipped, names, entries))
-        _put_in_place(work, target)
+        _check_replaceable(target)
+        replace_dir(work, target)
 
 
 def fingerprint(net: nn.Module) -> str:
@@ -126,19 +127,3 @@ def embed(
     path = folder / f"{name}.faiss"
     indexes.write(indexes.make(features, kind), path)
     return IndexInfo(kind, features.shape[1], fingerprint(net), indexes.checksum(path), source)
-
-
-def _put_in_place(work: Path, target: Path) -> None:
-    """Rename `work` to `target`; a gallery there is moved aside first and removed last."""
-    _check_replaceable(target)
-    if not target.exists():
-        work.rename(target)
-        return
-    # What a kill left aside goes now: the gallery under its name is the newer one.
-    with workplace(target.parent, f".{target.name}.replaced-") as aside:
-        target.rename(aside / "gallery")
-        try:
-            work.rename(target)
-        except OSError:
-            (aside / "gallery").rename(target)
-            raise

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vkd.io.errors import VKDError
-from vkd.io.unfinished import workplace
+from vkd.io.files import replace_dir, staging_dir
 from vkd.synthetic.appearance import Look, look_alikes
 from vkd.synthetic.camera import Camera, Picture, camera_ring
 from vkd.synthetic.layouts import LAYOUTS, Track
@@ -90,12 +90,12 @@ def write_street(
     plan = Plan(made, (size[0], size[1]), difficulty, masks)
     walkers = _walkers(arguments)
     root.parent.mkdir(parents=True, exist_ok=True)
-    with workplace(root.parent, f".{root.name}.unfinished-") as unfinished:
+    with staging_dir(root) as unfinished:
         _draw_all(unfinished, plan, walkers, progress, workers or 1)
         tracks = [track for walker in walkers for track in walker.tracks]
         LAYOUTS[layout].tables(unfinished, tracks)
         _describe(unfinished, arguments, plan, walkers)
-        unfinished.replace(root)
+        replace_dir(unfinished, root)
     return root
 
 

@@ -1,77 +1,175 @@
-"""Folders where something is made: what a kill left is swept, what somebody works in is not."""
+"""Atomic files and folders: whole or absent, whatever process is killed on the way."""
 
-import os
-import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from vkd.io.unfinished import workplace
+from vkd.io import files
+from vkd.io.errors import VKDError
+from vkd.io.files import (
+    NAME,
+    atomic_path,
+    check_name,
+    evenly_spaced,
+    remove_leftovers,
+    replace_dir,
+    slug,
+    staging_dir,
+    write_bytes,
+    write_text,
+)
 
-HOLD = """
-import sys, time
-from pathlib import Path
-from vkd.io.unfinished import workplace
-with workplace(Path(sys.argv[1]), ".thing.unfinished-") as work:
-    (work / "half").write_text("half")
-    print(work.name, flush=True)
-    time.sleep(60)
+STAGE = """
+with staging_dir(target) as folder:
+    (folder / "half").write_text("half")
+    print(folder.name, flush=True)
+    sys.stdin.read()
+"""
+FILE = """
+with atomic_path(target / "file") as path:
+    path.write_text("half")
+    print(path.name, flush=True)
+    sys.stdin.read()
+"""
+REPLACE = """
+rename = Path.rename
+def renamed(path, new):
+    rename(path, new)
+    if new.suffix == ".old":
+        print(new.name, flush=True)
+        sys.stdin.read()
+Path.rename = renamed
+with staging_dir(target) as folder:
+    replace_dir(folder, target)
 """
 
 
-def held(place: Path) -> tuple[subprocess.Popen[str], Path]:
-    """A process that works there, and its folder."""
-    command = [sys.executable, "-c", HOLD, str(place)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, place / process.stdout.readline().strip()
-
-
-def test_what_a_kill_left_goes_at_the_next_start_and_nobody_elses_work(tmp_path: Path):
-    (other := tmp_path / ".other.unfinished-1").mkdir()
-    process, left = held(tmp_path)
+@contextmanager
+def process(body: str, target: Path) -> Iterator[tuple[subprocess.Popen, str]]:
+    """A process that waits inside `body`, and what it printed; killed at the end."""
+    start = "import sys\nfrom pathlib import Path\nfrom vkd.io.files import *\ntarget = Path(sys.argv[1])\n"
+    command = [sys.executable, "-c", start + body, str(target)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        with workplace(tmp_path, ".thing.unfinished-") as work:
-            assert (left / "half").is_file(), "its owner lives"
-            assert work != left
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-        assert left.is_dir(), "a kill leaves it"
-        with workplace(tmp_path, ".thing.unfinished-"):
-            assert not left.exists()
+        assert child.stdout is not None
+        yield child, child.stdout.readline().strip()
     finally:
-        process.kill()
-        process.wait(10)
-    assert other.is_dir(), "another kind of thing"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name]
+        child.kill()
+        child.communicate()
 
 
-def test_a_forked_child_does_not_hold_its_parents_folder(tmp_path: Path):
-    """A process that draws may outlive the one that was killed."""
-    with workplace(tmp_path, ".thing.unfinished-") as work:
-        (reading, writing), (ready, told) = os.pipe(), os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.write(told, b"x")
-            os.read(reading, 1)
-            os._exit(0)
-        os.read(ready, 1)
-        work.rename(tmp_path / ".thing.unfinished-kept")
-    try:
-        with workplace(tmp_path, ".thing.unfinished-"):
-            assert not (tmp_path / ".thing.unfinished-kept").exists()
-    finally:
-        os.write(writing, b"x")
-        os.waitpid(child, 0)
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
-def test_it_is_renamed_or_gone(tmp_path: Path):
-    with workplace(tmp_path, ".thing.") as work:
-        (work / "whole").touch()
-        work.replace(tmp_path / "thing")
-    with pytest.raises(ValueError, match="broken"), workplace(tmp_path, ".thing.") as work:
-        raise ValueError("broken")
-    assert [path.name for path in tmp_path.iterdir()] == ["thing"]
-    assert (tmp_path / "thing").stat().st_mode & 0o777 == 0o755
+def test_staging_dir_is_renamed_or_removed(tmp_path: Path):
+    target = tmp_path / "thing"
+    with staging_dir(target) as folder:
+        (folder / "file").touch()
+        folder.rename(target)
+    with pytest.raises(RuntimeError), staging_dir(target):
+        raise RuntimeError
+    assert names(tmp_path) == ["thing"]
+    assert names(target) == ["file"]
+
+
+def test_staging_dir_makes_parents(tmp_path: Path):
+    with staging_dir(tmp_path / "a" / "b") as folder:
+        assert folder.parent == tmp_path / "a"
+
+
+@pytest.mark.parametrize("body", [STAGE, FILE])
+def test_leftovers_of_killed_processes(tmp_path: Path, body: str):
+    target = tmp_path / "thing" if body == STAGE else tmp_path
+    (tmp_path / ".other.tmp").mkdir()
+    with process(body, target) as (child, name):
+        with staging_dir(target if body == STAGE else tmp_path / "thing"):
+            assert (tmp_path / name).exists(), "its process lives"
+        child.kill()
+        child.wait(10)
+        assert (tmp_path / name).exists()
+        remove_leftovers(tmp_path)
+        assert names(tmp_path) == [".other.tmp"]
+
+
+def test_leftovers_of_other_machines_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with process(STAGE, tmp_path / "thing") as (_, name):
+        pass
+    monkeypatch.setattr(files, "_HOST", "000000")
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == [name]
+    remove_leftovers(tmp_path / "missing")
+
+
+def test_replace_dir(tmp_path: Path):
+    target = tmp_path / "thing"
+    for content in ("old", "new"):
+        with staging_dir(target) as folder:
+            (folder / content).touch()
+            replace_dir(folder, target)
+    assert names(tmp_path) == ["thing"]
+    assert names(target) == ["new"]
+
+
+def test_failed_replacement_keeps_the_old(tmp_path: Path):
+    target = tmp_path / "thing"
+    target.mkdir()
+    (target / "old").touch()
+    with pytest.raises(FileNotFoundError):
+        replace_dir(tmp_path / "missing", target)
+    assert names(tmp_path) == ["thing"]
+    assert names(target) == ["old"]
+
+
+def test_replacement_killed_between_its_renames(tmp_path: Path):
+    target = tmp_path / "thing"
+    target.mkdir()
+    (target / "old").touch()
+    with process(REPLACE, target) as (_, name):
+        assert not target.exists()
+        remove_leftovers(tmp_path)
+        assert name in names(tmp_path), "its process lives"
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["thing"]
+    assert names(target) == ["old"]
+
+
+def test_write_replaces_whole_files(tmp_path: Path):
+    path = write_text(tmp_path / "a.txt", "one\r\n")
+    assert path.read_bytes() == b"one\r\n"
+    assert write_bytes(path, b"two").read_bytes() == b"two"
+    with pytest.raises(TypeError), atomic_path(path) as temporary:
+        temporary.open("x").write(b"half")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"two"
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a b", "A", "a/b", "..", "a" * 65, "a\n", "ü"])
+def test_check_name_refuses(name: str):
+    with pytest.raises(VKDError):
+        check_name(name, "run")
+
+
+@given(st.text())
+def test_slug_is_a_name_or_empty(text: str):
+    assert not slug(text) or NAME.fullmatch(slug(text))
+
+
+def test_slug():
+    assert slug("My tiny student!!") == check_name("my-tiny-student", "run")
+
+
+@given(st.integers(0, 50), st.integers(0, 60))
+def test_evenly_spaced(length: int, count: int):
+    chosen = evenly_spaced(range(length), count)
+    assert len(chosen) == min(length, count)
+    assert chosen[:1] == [0][: len(chosen)]
+    steps = {b - a for a, b in pairwise(chosen)}
+    assert not steps or (min(steps) > 0 and max(steps) - min(steps) <= 1)
