@@ -18,6 +18,7 @@ from PIL import Image
 from vkd.cli.demo_gallery import build_demo
 from vkd.retrieval.gallery import Hit
 from vkd.ui import html, inputs, state
+from vkd.ui.errors import show_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,7 +99,7 @@ def test_the_demo_holds_a_gallery_and_queries_of_held_out_people(
         len(query_files(checkpoints, shipped, person)) for person in {row["identity"] for row in shipped}
     ]
     assert sorted(counts) == [1, 1, 4, 4]  # single pictures and tracklets
-    assert state.gallery(checkpoints / "street-gallery").networks == ["tiny-teacher", "tiny-student"]
+    assert state.load_gallery(checkpoints / "street-gallery").networks == ["tiny-teacher", "tiny-student"]
 
 
 # ---- retrieve
@@ -158,10 +159,10 @@ def test_examples_are_known_by_a_plain_name(client: Client, shipped: list[dict[s
 @pytest.mark.parametrize(
     ("choices", "sentence"),
     [
-        ({"gallery": "../../etc"}, "There is no gallery called"),
+        ({"gallery": "../../etc"}, "There is no gallery named"),
         ({"teacher": "../street-gallery"}, "is not the name of a checkpoint"),
-        ({"student": "nobody"}, "There is no checkpoint called 'nobody'"),
-        ({"teacher": "", "student": ""}, "No network is chosen"),
+        ({"student": "nobody"}, "There is no checkpoint named 'nobody'"),
+        ({"teacher": "", "student": ""}, "No model is selected"),
         ({"cameras": ["<b>left"]}, "is not a camera"),
     ],
 )
@@ -192,7 +193,7 @@ def test_a_similarity_has_its_place_among_the_gallerys_own_pairs(
 ) -> None:
     query = picture(checkpoints / "street-queries" / shipped[0]["file"])
     page, data = ask(client, query, strangers="1 in 10")
-    rows = state.gallery(checkpoints / "street-gallery")
+    rows = state.load_gallery(checkpoints / "street-gallery")
     features = rows.embeddings("tiny-teacher")
     items = [rows.item(number) for number in range(len(rows))]
     false = np.array(
@@ -242,13 +243,13 @@ def test_ranked_lists_are_kept_as_files(
 def test_new_checkpoints_and_galleries_are_seen_without_a_restart(checkpoints: Path, tmp_path: Path) -> None:
     from vkd.ui.retrieve import tab
 
-    places = state.Places.of(tmp_path)
-    *updates, page = tab.look_again(places, None, None, None, None, [])
+    paths = state.AppPaths.of(tmp_path)
+    *updates, page = tab.look_again(paths, None, None, None, None, [])
     assert [update["choices"] for update in updates] == [[], [], [], []]
-    assert "There is no network yet" in page
+    assert "No model yet" in page
     for name in ("tiny-teacher", "tiny-student", "street-gallery"):
         (tmp_path / name).symlink_to(checkpoints / name)
-    gallery, teacher, student, cameras, page = tab.look_again(places, None, None, None, None, [])
+    gallery, teacher, student, cameras, page = tab.look_again(paths, None, None, None, None, [])
     assert (gallery["value"], teacher["value"], student["value"]) == (
         "street-gallery", "tiny-teacher", "tiny-student",
     )  # fmt: skip
@@ -383,11 +384,11 @@ def test_names_from_outside_cannot_become_markup() -> None:
 
 
 def test_unknown_errors_are_told_calmly(caplog: pytest.LogCaptureFixture) -> None:
-    @state.kindly
+    @show_errors
     def broken() -> None:
         raise ValueError("operands could not be broadcast together")  # not a sentence of ours
 
-    with pytest.raises(gr.Error, match="Something went wrong on our side"):
+    with pytest.raises(gr.Error, match="Internal error"):
         broken()
     assert "operands" in caplog.text  # the server's log has it
 
@@ -433,10 +434,10 @@ def test_the_app_opens_without_anything_to_show(tmp_path: Path) -> None:
     from vkd.ui.retrieve import tab
 
     page = load_app().build(tmp_path)
-    assert "There is no network yet" in json.dumps(page.get_config_file(), default=str)
+    assert "No model yet" in json.dumps(page.get_config_file(), default=str)
     picture_file = write_odd("transparent.png", tmp_path)
     with pytest.raises(gr.Error, match="There is no gallery yet"):
-        tab.search(state.Places.of(tmp_path), [picture_file], "", "", "", 5, [], False)
+        tab.search(state.AppPaths.of(tmp_path), [picture_file], "", "", "", 5, [], False)
 
 
 def test_a_damaged_gallery_is_named_at_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -456,12 +457,12 @@ def test_a_damaged_gallery_is_named_at_the_start(tmp_path: Path, capsys: pytest.
     reason="the demo is not built yet",
 )
 def test_the_shipped_demo_answers_its_own_examples() -> None:
-    places = state.Places.of(ROOT / "checkpoints")
+    paths = state.AppPaths.of(ROOT / "checkpoints")
     from vkd.ui.retrieve import tab
 
-    names = state.pair(places)
+    names = state.default_pair(paths)
     assert all(names)
-    for example in inputs.examples(places):
-        files = inputs.example_pictures(places, example)
-        _, data = tab.search(places, files, "street-gallery", names[0], names[1], 5, [], False)
+    for example in inputs.examples(paths):
+        files = inputs.example_pictures(paths, example)
+        _, data = tab.search(paths, files, "street-gallery", names[0], names[1], 5, [], False)
         assert len(data["student"]["hits"]) >= 5

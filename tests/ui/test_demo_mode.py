@@ -15,8 +15,8 @@ from PIL import Image
 
 from tests.ui.test_app import ask, checkpoints, free_port, load_app, picture
 from vkd.training.presets import PRESETS
-from vkd.ui import limits, state
-from vkd.ui.state import Places
+from vkd.ui import limits, mode
+from vkd.ui.state import AppPaths
 from vkd.ui.train import actions, form, presets
 
 __all__ = ["checkpoints"]  # a fixture
@@ -52,7 +52,7 @@ READS = {
     "evaluate.actions.show_query",
     "evaluate.actions.show_threshold",
     "hub.arrivals.watch_pull",
-    "components.clicked",
+    "components._clicked",
     "hub.actions.card_file",
     "hub.actions.preview",
     "hub.actions.preview_now",
@@ -121,9 +121,9 @@ READS = {
 def demo(checkpoints: Path) -> Iterator[tuple[gr.Blocks, str]]:
     """The app as a public demo, and its address."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(state, "DEMO", True)
-        patch.setattr(state, "TRAINING", False)
-        patch.setattr(limits, "CALLS", limits.Doorkeeper(page=limits.Bucket(1000, 1)))
+        patch.setattr(mode, "DEMO", True)
+        patch.setattr(mode, "TRAINING", False)
+        patch.setattr(limits, "CALLS", limits.RateLimiter(page="1000 per second"))
         app = load_app()
         page = app.build(checkpoints)
         yield page, app.launch(page, checkpoints, "127.0.0.1", free_port())
@@ -204,12 +204,12 @@ def test_settings_from_outside_do_not_tell_what_lies_on_the_server(
 ) -> None:
     (tmp_path / "config.json").write_text("{}")
     settings = PRESETS["street-tiny-student"].settings(teacher=tmp_path)
-    places = Places.of(checkpoints)
-    monkeypatch.setattr(state, "DEMO", False)
-    assert presets.fitting_teacher(places, settings).teacher == tmp_path  # type: ignore[attr-defined]
-    monkeypatch.setattr(state, "DEMO", True)
+    paths = AppPaths.of(checkpoints)
+    monkeypatch.setattr(mode, "DEMO", False)
+    assert presets.fitting_teacher(paths, settings).teacher == tmp_path  # type: ignore[attr-defined]
+    monkeypatch.setattr(mode, "DEMO", True)
     for teacher in (tmp_path, tmp_path / "nowhere"):
-        fitted = presets.fitting_teacher(places, settings.changed(teacher=teacher))
+        fitted = presets.fitting_teacher(paths, settings.changed(teacher=teacher))
         assert fitted.teacher.parent == checkpoints  # type: ignore[attr-defined]
 
 
@@ -265,7 +265,7 @@ def test_nothing_offers_what_a_demo_does_not_do(demo: tuple[gr.Blocks, str], che
 
 
 def test_a_space_can_be_duplicated(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "DEMO", True)
+    monkeypatch.setattr(mode, "DEMO", True)
     assert "Duplicate this Space" not in seen(load_app().build(checkpoints))
     monkeypatch.setenv("SPACE_ID", "user/vkd")
     assert seen(load_app().build(checkpoints))["Duplicate this Space"]
@@ -275,8 +275,8 @@ def test_a_space_can_be_duplicated(checkpoints: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_query_has_a_limit(client: Client, checkpoints: Path) -> None:
-    files = sorted((checkpoints / "street-queries").glob("*.jpg"))[:1] * (limits.MOST_PICTURES + 1)
-    with pytest.raises(AppError, match=f"more than the {limits.MOST_PICTURES} a query may have"):
+    files = sorted((checkpoints / "street-queries").glob("*.jpg"))[:1] * (limits.MAX_IMAGES + 1)
+    with pytest.raises(AppError, match=f"more than the {limits.MAX_IMAGES} a query may have"):
         ask(client, picture(*files))
 
 
@@ -296,15 +296,15 @@ def upload(address: str, megabytes: float, **headers: str) -> int:
 def test_uploads_have_a_size_and_a_rate(demo: tuple[gr.Blocks, str], monkeypatch: pytest.MonkeyPatch) -> None:
     _, address = demo
     assert upload(address, 0.1) == 200
-    assert upload(address, limits.MOST_MEGABYTES + 1) == 413
-    monkeypatch.setattr(limits, "UPLOADS", limits.Doorkeeper(address=limits.Bucket(5, 0.001)))
+    assert upload(address, limits.MAX_MEGABYTES + 1) == 413
+    monkeypatch.setattr(limits, "UPLOADS", limits.RateLimiter(address="5 per hour"))
     assert [upload(address, 2) for _ in range(3)] == [200, 200, 429]
 
 
 def test_a_visitor_who_asks_too_often_waits(
     demo: tuple[gr.Blocks, str], checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = limits.Doorkeeper(page=limits.Bucket(2, 0.01), everybody=limits.Bucket(100, 1))
+    limit = limits.RateLimiter(page="2 per hour", everybody="100 per second")
     monkeypatch.setattr(limits, "CALLS", limit)
     query = picture(sorted((checkpoints / "street-queries").glob("*.jpg"))[0])
     busy, other = Client(demo[1], verbose=False), Client(demo[1], verbose=False)
@@ -324,23 +324,23 @@ def test_every_way_to_the_networks_is_limited(checkpoints: Path, monkeypatch: py
     def shut() -> None:
         raise gr.Error("Too many requests: wait 9 s, then try again.")
 
-    monkeypatch.setattr(limits, "admit", shut)
-    places = Places.of(checkpoints)
+    monkeypatch.setattr(limits, "check_rate", shut)
+    paths = AppPaths.of(checkpoints)
     file = checkpoints / "one.png"
     Image.new("RGB", (32, 64)).save(file)
     choices = ("street-gallery", "tiny-teacher", "tiny-student", 5, [], False, "1 in 100")
     looks = ("top identity", "gradcam", "tiny-teacher", "tiny-student", "last", "")
     for refused in (
-        lambda: retrieve.search(places, [file], *choices),
-        lambda: retrieve.save_table(places, [file], *choices),
-        lambda: explain.explain(places, [file], [], *looks),
-        lambda: explain.save_heat(places, [file], [], *looks),
-        lambda: why.explain_match(places, [file], "street-gallery", 0, "tiny-teacher", "tiny-student"),
+        lambda: retrieve.search(paths, [file], *choices),
+        lambda: retrieve.save_table(paths, [file], *choices),
+        lambda: explain.explain(paths, [file], [], *looks),
+        lambda: explain.save_heat(paths, [file], [], *looks),
+        lambda: why.explain_match(paths, [file], "street-gallery", 0, "tiny-teacher", "tiny-student"),
     ):
         with pytest.raises(gr.Error, match="Too many requests"):
             refused()
-    assert "Too many requests" in retrieve.search_now(places, [file], *choices)[0]
-    assert "Too many requests" in next(explain.explain_now(places, [file], [], *looks))[0]
+    assert "Too many requests" in retrieve.search_now(paths, [file], *choices)[0]
+    assert "Too many requests" in next(explain.explain_now(paths, [file], [], *looks))[0]
     file.unlink()
 
 
@@ -350,9 +350,9 @@ def test_every_way_to_the_networks_is_limited(checkpoints: Path, monkeypatch: py
 def test_an_owner_may_let_a_demo_train_on_its_own_data(
     tmp_path: Path, small_street: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state, "DEMO", True)
-    monkeypatch.setattr(state, "TRAINING", True)
-    places = Places.of(tmp_path / "checkpoints")
+    monkeypatch.setattr(mode, "DEMO", True)
+    monkeypatch.setattr(mode, "TRAINING", True)
+    paths = AppPaths.of(tmp_path / "checkpoints")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "street").symlink_to(small_street)
     for outside in (
@@ -361,19 +361,19 @@ def test_an_owner_may_let_a_demo_train_on_its_own_data(
         tmp_path / "data" / ".." / ".." / "x",
         tmp_path / "data" / "street",
     ):
-        _, data, _ = actions.show_data(places, "street", str(outside), "auto")
-        assert "is no folder of this demo" in data["wrong"]  # nor through a link out of it
+        _, data, _ = actions.show_data(paths, "street", str(outside), "auto")
+        assert "is not part of this demo" in data["wrong"]  # nor through a link out of it
     settings = PRESETS["street-tiny-teacher"].settings(root=small_street)
-    with pytest.raises(gr.Error, match="is no folder of this demo"):
-        actions.start(places, form.as_text(settings), "")
+    with pytest.raises(gr.Error, match="is not part of this demo"):
+        actions.start(paths, form.as_text(settings), "")
     started: list[Any] = []
     monkeypatch.setattr(actions.dataset, "check", lambda *asked: ([{"split": "train", "identities": 99}], []))
     monkeypatch.setattr(
         actions.runs, "start", lambda asked, root, name: started.append(asked.root) or root / "new"
     )
     mine = settings.changed(root=tmp_path / "data" / "mine")
-    assert actions.start(places, form.as_text(mine), "") == "new"
+    assert actions.start(paths, form.as_text(mine), "") == "new"
     assert started == [tmp_path / "data" / "mine"]
-    monkeypatch.setattr(state, "TRAINING", False)
-    with pytest.raises(gr.Error, match="it trains nothing"):
-        actions.start(places, form.as_text(mine), "")
+    monkeypatch.setattr(mode, "TRAINING", False)
+    with pytest.raises(gr.Error, match="training is disabled"):
+        actions.start(paths, form.as_text(mine), "")

@@ -20,9 +20,9 @@ from tests.support.four import as_four
 from tests.ui.test_app import free_port, load_app
 from vkd.evaluation.comparison import Comparison, NetworkInfo
 from vkd.jobs import evaluations, turns
-from vkd.ui import plots, state
+from vkd.ui import mode, plots
 from vkd.ui.evaluate import actions, films, labels, results
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def job(client: Client, small_street: Path) -> str:
 
 @pytest.fixture(scope="module")
 def found(job: str, root: Path) -> Comparison:
-    return actions.comparison(Places.of(root), job)[0]
+    return actions.comparison(AppPaths.of(root), job)[0]
 
 
 # ---- as programs see it
@@ -133,7 +133,7 @@ def test_a_threshold_is_told_for_each_network(client, job):
         ({"student": "tiny-teacher"}, "tiny-teacher is chosen more than once"),
         ({"others": list("abcdefg")}, "9 checkpoints are chosen: compare up to 8"),
         ({"teacher": "../etc"}, "is not the name of a checkpoint"),
-        ({"others": ["nobody"]}, "There is no checkpoint called"),
+        ({"others": ["nobody"]}, "There is no checkpoint named"),
         ({"protocols": []}, "No protocol is chosen"),
         ({"protocols": ["x2y"]}, "not in the list of choices"),
         ({"ap": "round"}, "not in the list of choices"),
@@ -169,7 +169,7 @@ def four(found: Comparison, root: Path) -> str:
 
 
 def test_any_two_of_four_networks_are_set_against_each_other(client, four, root):
-    found = actions.comparison(Places.of(root), four)[0]
+    found = actions.comparison(AppPaths.of(root), four)[0]
     table, downloads, points, data = client.predict(
         four, "i2v", "tiny-student", "tiny-teacher-again", api_name="/evaluate_pair"
     )
@@ -193,7 +193,7 @@ def test_any_two_of_four_networks_are_set_against_each_other(client, four, root)
 
 def test_four_networks_are_told_apart(four, root):
     """Short names that differ, colours that differ, bands for a few networks only."""
-    found = actions.comparison(Places.of(root), four)[0]
+    found = actions.comparison(AppPaths.of(root), four)[0]
     assert list(labels.labels(found).values()) == ["teacher", "student", "student-again", "teacher-again"]
     assert sorted(labels.colours(found).values()) == [0, 1, 2, 3]
     assert list(labels.parts_of(found).values())[2:] == ["other-2", "other-3"]
@@ -265,17 +265,17 @@ def test_a_small_street_is_written_once(client, root, monkeypatch):
     changed = (written / "street.json").stat().st_mtime_ns
     assert client.predict(api_name="/evaluate_street") == shown
     assert (written / "street.json").stat().st_mtime_ns == changed
-    assert actions.first_root(Places.of(root)) == shown
+    assert actions.first_root(AppPaths.of(root)) == shown
 
 
 def test_a_public_demo_starts_and_writes_nothing(root, small_street, monkeypatch):
-    monkeypatch.setattr(state, "DEMO", True)
-    places = Places.of(root)
+    monkeypatch.setattr(mode, "DEMO", True)
+    paths = AppPaths.of(root)
     asked = ("tiny-teacher", "", [], "auto", str(small_street), ["i2v"], 8, "trapezoid", False, "auto")
     for deed in (
-        lambda: actions.start(places, *asked),
-        lambda: actions.cancel(places, "20260101-000000"),
-        lambda: actions.write_small_street(places),
+        lambda: actions.start(paths, *asked),
+        lambda: actions.cancel(paths, "20260101-000000"),
+        lambda: actions.write_small_street(paths),
         lambda: actions.show_data("auto", "/etc", "auto"),
     ):
         with pytest.raises(gr.Error, match="public demo"):

@@ -12,11 +12,11 @@ from PIL import Image
 from vkd.explain.dataset import METHODS
 from vkd.ui import inputs
 from vkd.ui.explain import explained, tab
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 
 @pytest.fixture
-def places(tiny_pair: tuple[Path, Path], tmp_path: Path) -> Places:
+def paths(tiny_pair: tuple[Path, Path], tmp_path: Path) -> AppPaths:
     """A pair and one query whose subject's mask is known: the upper half of the picture."""
     for folder in tiny_pair:
         (tmp_path / folder.name).symlink_to(folder)
@@ -30,78 +30,78 @@ def places(tiny_pair: tuple[Path, Path], tmp_path: Path) -> Places:
     (shown / "queries.json").write_text(
         json.dumps([{"file": "a.png", "identity": 3, "camera": 1, "group": 0}]), encoding="utf-8"
     )
-    return Places.of(tmp_path)
+    return AppPaths.of(tmp_path)
 
 
-def ask(places: Places, target: str = "top identity", method: str = "gradcam", **choices: str) -> dict:
-    picture = [str(places.queries / "a.png")]
-    return tab.explain(places, picture, picture, target, method, "tiny-teacher", "tiny-student", **choices)[1]
+def ask(paths: AppPaths, target: str = "top identity", method: str = "gradcam", **choices: str) -> dict:
+    picture = [str(paths.queries / "a.png")]
+    return tab.explain(paths, picture, picture, target, method, "tiny-teacher", "tiny-student", **choices)[1]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_answers_for_both_networks(places: Places, method: str) -> None:
-    assert set(ask(places, method=method)) == {"teacher", "student"}
+def test_every_method_answers_for_both_networks(paths: AppPaths, method: str) -> None:
+    assert set(ask(paths, method=method)) == {"teacher", "student"}
 
 
-def test_the_share_on_the_subject_is_told_where_its_mask_is_known(places: Places) -> None:
-    data = ask(places)["teacher"]
+def test_the_share_on_the_subject_is_told_where_its_mask_is_known(paths: AppPaths) -> None:
+    data = ask(paths)["teacher"]
     wanted = explained.Wanted("top identity", "gradcam", "tiny-teacher", "")
-    (found,) = explained.explain(places, [str(places.queries / "a.png")], None, wanted)
+    (found,) = explained.explain(paths, [str(paths.queries / "a.png")], None, wanted)
     heat = found.answers[0].maps[0]
     assert data["on_subject"] == pytest.approx(heat[:32].sum() / heat.sum(), abs=1e-3)
     assert "of the heat on the subject" in explained.as_html(found)
-    (places.queries / "masks" / "a.png").unlink()
-    assert ask(places)["teacher"]["on_subject"] is None
+    (paths.queries / "masks" / "a.png").unlink()
+    assert ask(paths)["teacher"]["on_subject"] is None
 
 
-def test_a_training_identity_can_be_chosen(places: Places) -> None:
-    data = ask(places, "chosen identity", identity="5")["student"]
+def test_a_training_identity_can_be_chosen(paths: AppPaths) -> None:
+    data = ask(paths, "chosen identity", identity="5")["student"]
     assert data["meaning"] == "logit of training identity 5"
     with pytest.raises(Exception, match="it knows 12, from 0 to 11"):
-        ask(places, "chosen identity", identity="99")
+        ask(paths, "chosen identity", identity="99")
 
 
 @pytest.mark.parametrize("layer", ["last", "-2", "0"])
-def test_layers_are_numbers_from_either_end(places: Places, layer: str) -> None:
-    assert ask(places, layer=layer)["teacher"]["value"] == ask(places)["teacher"]["value"]
+def test_layers_are_numbers_from_either_end(paths: AppPaths, layer: str) -> None:
+    assert ask(paths, layer=layer)["teacher"]["value"] == ask(paths)["teacher"]["value"]
 
 
-def test_an_unknown_layer_is_refused_with_the_known_ones(places: Places) -> None:
+def test_an_unknown_layer_is_refused_with_the_known_ones(paths: AppPaths) -> None:
     with pytest.raises(Exception, match="There is no layer"):
-        ask(places, layer="attic")
+        ask(paths, layer="attic")
 
 
-def test_the_heatmaps_are_kept_as_a_picture(places: Places) -> None:
-    picture = [str(places.queries / "a.png")]
+def test_the_heatmaps_are_kept_as_a_picture(paths: AppPaths) -> None:
+    picture = [str(paths.queries / "a.png")]
     path = tab.save_heat(
-        places, picture, picture, "second picture", "gradcam", "tiny-teacher", "tiny-student", "last", ""
+        paths, picture, picture, "second picture", "gradcam", "tiny-teacher", "tiny-student", "last", ""
     )
     with Image.open(path) as sheet:
         assert sheet.format == "PNG"
         assert sheet.height > 3 * 256
 
 
-def test_masks_belong_to_known_pictures_only(places: Places, tmp_path: Path) -> None:
+def test_masks_belong_to_known_pictures_only(paths: AppPaths, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    assert inputs.read_query(places, [str(tmp_path / "a.png")]).masks == (None,)
+    assert inputs.read_query(paths, [str(tmp_path / "a.png")]).masks == (None,)
 
 
 # ---- what the page shows
 
 
-def again(places: Places, before: str = "", **given: Any) -> list[tuple[Any, Any, Any]]:
+def again(paths: AppPaths, before: str = "", **given: Any) -> list[tuple[Any, Any, Any]]:
     """What `explain_again` shows, step by step."""
-    picture = [str(places.queries / "a.png")]
+    picture = [str(paths.queries / "a.png")]
     pictures, second = given.pop("pictures", picture), given.pop("second", None)
     choices = {
         "target": "top identity", "method": "gradcam", "teacher": "tiny-teacher", "student": "tiny-student",
         "layer": "last", "identity": "",
     }  # fmt: skip
-    return list(tab.explain_again(places, before, pictures, second, *{**choices, **given}.values()))
+    return list(tab.explain_again(paths, before, pictures, second, *{**choices, **given}.values()))
 
 
-def test_the_teachers_maps_are_shown_while_the_students_are_made(places: Places) -> None:
-    (first, _, _), (last, data, _) = again(places)
+def test_the_teachers_maps_are_shown_while_the_students_are_made(paths: AppPaths) -> None:
+    (first, _, _), (last, data, _) = again(paths)
     assert "teacher heatmap" in first
     assert "student heatmap" not in first
     assert "Its heatmaps are being made" in first
@@ -109,10 +109,10 @@ def test_the_teachers_maps_are_shown_while_the_students_are_made(places: Places)
     assert set(data) == {"teacher", "student"}
 
 
-def test_a_change_that_is_told_twice_is_answered_once(places: Places) -> None:
-    *_, (_, _, asked) = again(places)
-    assert again(places, asked) == [(gr.skip(), gr.skip(), gr.skip())]
-    assert len(again(places, asked, method="layercam")) == 2
+def test_a_change_that_is_told_twice_is_answered_once(paths: AppPaths) -> None:
+    *_, (_, _, asked) = again(paths)
+    assert again(paths, asked) == [(gr.skip(), gr.skip(), gr.skip())]
+    assert len(again(paths, asked, method="layercam")) == 2
 
 
 @pytest.mark.parametrize(
@@ -126,21 +126,21 @@ def test_a_change_that_is_told_twice_is_answered_once(places: Places) -> None:
     ],
 )
 def test_what_is_missing_or_wrong_stands_where_the_answer_would_be(
-    places: Places, given: dict[str, Any], todo: str
+    paths: AppPaths, given: dict[str, Any], todo: str
 ) -> None:
-    ((page, data, _),) = again(places, **given)
+    ((page, data, _),) = again(paths, **given)
     assert todo in page
     assert data is None
     assert "<b>" not in page
 
 
-def test_an_example_goes_where_a_picture_is_missing(places: Places) -> None:
-    files = [str(places.queries / "a.png")]
+def test_an_example_goes_where_a_picture_is_missing(paths: AppPaths) -> None:
+    files = [str(paths.queries / "a.png")]
     show = tab.show_example
-    assert show(places, "identity-3-camera-1", "top identity", None) == (files, gr.skip())
-    assert show(places, "identity-3-camera-1", "second picture", None) == (files, gr.skip())
-    assert show(places, "identity-3-camera-1", "second picture", [("x.png", None)]) == (gr.skip(), files)
+    assert show(paths, "identity-3-camera-1", "top identity", None) == (files, gr.skip())
+    assert show(paths, "identity-3-camera-1", "second picture", None) == (files, gr.skip())
+    assert show(paths, "identity-3-camera-1", "second picture", [("x.png", None)]) == (gr.skip(), files)
 
 
 def test_an_app_without_networks_says_how_to_get_them(tmp_path: Path) -> None:
-    assert "Train a teacher and a student" in tab.welcome(Places.of(tmp_path))
+    assert "Train a teacher and a student" in tab.welcome(AppPaths.of(tmp_path))

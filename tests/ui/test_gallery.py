@@ -12,25 +12,25 @@ from gradio_client.exceptions import AppError
 
 from tests.ui.test_app import free_port, load_app
 from tests.unit.io.test_unpack import jpeg, pack
-from vkd.ui import state
+from vkd.ui import mode, state
 from vkd.ui.retrieve import build as retrieve_build
 from vkd.ui.retrieve import gallery_jobs
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 
 @pytest.fixture
-def places(tiny_pair: tuple[Path, Path], tmp_path: Path) -> Places:
+def paths(tiny_pair: tuple[Path, Path], tmp_path: Path) -> AppPaths:
     root = tmp_path / "checkpoints"
     for folder in tiny_pair:
         shutil.copytree(folder, root / folder.name)
-    return Places.of(root)
+    return AppPaths.of(root)
 
 
 @pytest.fixture
-def client(places: Places) -> Iterator[Client]:
+def client(paths: AppPaths) -> Iterator[Client]:
     app = load_app()
-    page = app.build(places.checkpoints)
-    yield Client(app.launch(page, places.checkpoints, "127.0.0.1", free_port()), verbose=False)
+    page = app.build(paths.checkpoints)
+    yield Client(app.launch(page, paths.checkpoints, "127.0.0.1", free_port()), verbose=False)
     page.close()
 
 
@@ -40,11 +40,11 @@ def build(client: Client, folder: str = "", archive: Path | None = None, name: s
 
 
 def test_a_street_becomes_a_gallery_that_can_be_searched(
-    client: Client, places: Places, small_street: Path
+    client: Client, paths: AppPaths, small_street: Path
 ) -> None:
     told = build(client, str(small_street), name="my-street")
     assert (told["state"], told["left_out"]) == ("done", 0)
-    assert [folder.name for folder in state.gallery_folders(places)] == ["my-street"]
+    assert [folder.name for folder in state.gallery_folders(paths)] == ["my-street"]
     query = next((small_street / "bbox_test").rglob("*.jpg"))
     _, data = client.predict(
         [{"image": handle_file(query), "caption": None}], "my-street", "tiny-teacher", "tiny-student",
@@ -53,14 +53,14 @@ def test_a_street_becomes_a_gallery_that_can_be_searched(
     assert len(data["teacher"]["hits"]) == 3
 
 
-def test_a_zip_becomes_a_gallery_with_its_names(client: Client, places: Places, tmp_path: Path) -> None:
+def test_a_zip_becomes_a_gallery_with_its_names(client: Client, paths: AppPaths, tmp_path: Path) -> None:
     entries = {f"mine/{who}/{n}.jpg": jpeg() for who in ("anna", "bert") for n in range(3)}
     told = build(client, archive=pack(tmp_path / "My Pictures.zip", {**entries, "mine/anna/bad.jpg": b"x"}))
     assert told | {"step": ""} == {
         "name": "my-pictures-gallery", "state": "done", "step": "", "done": told["done"],
         "total": told["total"], "items": 6, "left_out": 1, "wrong": "",
     }  # fmt: skip
-    gallery = state.gallery(places.checkpoints / "my-pictures-gallery")
+    gallery = state.load_gallery(paths.checkpoints / "my-pictures-gallery")
     assert {gallery.search("tiny-teacher", row, 1)[0].name for row in gallery.embeddings("tiny-teacher")} <= {
         "anna", "bert",
     }  # fmt: skip
@@ -82,12 +82,12 @@ def test_wrong_wishes_are_refused_with_a_sentence(
         build(client, folder, name=name)
 
 
-def test_a_bad_zip_leaves_nothing_behind(client: Client, places: Places, tmp_path: Path) -> None:
-    before = sorted(path.name for path in places.checkpoints.iterdir())
+def test_a_bad_zip_leaves_nothing_behind(client: Client, paths: AppPaths, tmp_path: Path) -> None:
+    before = sorted(path.name for path in paths.checkpoints.iterdir())
     told = build(client, archive=pack(tmp_path / "bad.zip", {"../../evil.jpg": jpeg()}))
     assert told["state"] == "failed"
     assert "leads out of its folder" in told["wrong"]
-    assert sorted(path.name for path in places.checkpoints.iterdir()) == before
+    assert sorted(path.name for path in paths.checkpoints.iterdir()) == before
     assert not (tmp_path / "evil.jpg").exists()
 
 
@@ -101,26 +101,26 @@ def slowly(progress: Callable[..., Iterable[Any]]) -> Callable[..., Iterable[Any
 
 
 def test_a_build_can_be_cancelled_and_nothing_of_it_is_kept(
-    places: Places, small_street: Path, monkeypatch: pytest.MonkeyPatch
+    paths: AppPaths, small_street: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gallery_jobs.Job, "progress", slowly(gallery_jobs.Job.progress))
-    watched = retrieve_build.build_gallery(places, str(small_street), None, "mine", "tiny-teacher", None)
+    watched = retrieve_build.build_gallery(paths, str(small_street), None, "mine", "tiny-teacher", None)
     page, data = next(watched)
     assert data["state"] == "building"
     assert "step 1 of 2" in page
     with pytest.raises(Exception, match="mine is being built"):
-        next(retrieve_build.build_gallery(places, str(small_street), None, "other", "tiny-teacher", None))
-    assert "Stopping" in retrieve_build.cancel_gallery(places, "mine")
+        next(retrieve_build.build_gallery(paths, str(small_street), None, "other", "tiny-teacher", None))
+    assert "Stopping" in retrieve_build.cancel_gallery(paths, "mine")
     *_, (_, last) = watched
     assert last["state"] == "cancelled"
-    assert sorted(path.name for path in places.checkpoints.iterdir()) == ["tiny-student", "tiny-teacher"]
+    assert sorted(path.name for path in paths.checkpoints.iterdir()) == ["tiny-student", "tiny-teacher"]
     with pytest.raises(Exception, match="is being built"):
-        retrieve_build.cancel_gallery(places)
+        retrieve_build.cancel_gallery(paths)
 
 
-def test_a_public_demo_builds_nothing(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "DEMO", True)
+def test_a_public_demo_builds_nothing(paths: AppPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mode, "DEMO", True)
     with pytest.raises(Exception, match="public demo"):
-        next(retrieve_build.build_gallery(places, "/tmp", None, "mine", "tiny-teacher", None))
+        next(retrieve_build.build_gallery(paths, "/tmp", None, "mine", "tiny-teacher", None))
     with pytest.raises(Exception, match="public demo"):
-        retrieve_build.cancel_gallery(places)
+        retrieve_build.cancel_gallery(paths)

@@ -16,11 +16,11 @@ from gradio_client.exceptions import AppError
 from tests.support.hub_server import Hub
 from tests.ui.test_app import free_port, load_app
 from vkd.models import checkpoint
-from vkd.ui import state
+from vkd.ui import mode, state
 from vkd.ui.evaluate import request
 from vkd.ui.hub import actions, arrivals, hub_jobs
 from vkd.ui.hub import tab as tab
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 STRANGER = """---
 license: mit
@@ -48,19 +48,19 @@ def served(hub: Hub, tiny_pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
-def places(tiny_pair: tuple[Path, Path], tmp_path: Path) -> Places:
+def paths(tiny_pair: tuple[Path, Path], tmp_path: Path) -> AppPaths:
     """Of a test that needs no page."""
     return folder_with(tiny_pair, tmp_path)
 
 
 @pytest.fixture(scope="module")
-def here(tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Places:
+def here(tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> AppPaths:
     """Of the one app that programs ask."""
     return folder_with(tiny_pair, tmp_path_factory.mktemp("hub-app"))
 
 
 @pytest.fixture(scope="module")
-def opened(here: Places) -> Iterator[Client]:
+def opened(here: AppPaths) -> Iterator[Client]:
     app = load_app()
     page = app.build(here.checkpoints)
     yield Client(app.launch(page, here.checkpoints, "127.0.0.1", free_port()), verbose=False)
@@ -68,18 +68,18 @@ def opened(here: Places) -> Iterator[Client]:
 
 
 @pytest.fixture
-def client(opened: Client, served: Hub, here: Places) -> Iterator[Client]:
+def client(opened: Client, served: Hub, here: AppPaths) -> Iterator[Client]:
     """The app, with the pair and nothing that another test pulled."""
     yield opened
     for name in set(state.checkpoints(here)) - {"tiny-teacher", "tiny-student"}:
         shutil.rmtree(here.checkpoints / name)
 
 
-def folder_with(pair: tuple[Path, Path], place: Path) -> Places:
+def folder_with(pair: tuple[Path, Path], place: Path) -> AppPaths:
     root = place / "checkpoints"
     for folder in pair:
         shutil.copytree(folder, root / folder.name)
-    return Places.of(root)
+    return AppPaths.of(root)
 
 
 def pull(client: Client, repo: str = "user/second", **more: Any) -> tuple[str, dict[str, Any]]:
@@ -110,7 +110,7 @@ def error_of(call: Any, *args: Any, **more: Any) -> str:
 # ---- pull
 
 
-def test_a_pair_comes_pinned_and_every_list_knows_it(client: Client, served: Hub, here: Places) -> None:
+def test_a_pair_comes_pinned_and_every_list_knows_it(client: Client, served: Hub, here: AppPaths) -> None:
     shown, data = pull(client, pair=True)
     assert (data["state"], [each["checkpoint"] for each in data["pulled"]]) == ("done", ["first", "second"])
     for each in data["pulled"]:
@@ -136,7 +136,7 @@ def test_a_strangers_card_is_shown_and_does_nothing(client: Client) -> None:
     assert data["pulled"][0]["card"] == STRANGER
 
 
-def test_out_of_reach_the_cache_serves_and_says_so(client: Client, served: Hub, here: Places) -> None:
+def test_out_of_reach_the_cache_serves_and_says_so(client: Client, served: Hub, here: AppPaths) -> None:
     pull(client)
     shutil.rmtree(here.checkpoints / "second")
     served.fault("/api/models/user/second", times=99, status=503)
@@ -160,7 +160,7 @@ def test_out_of_reach_the_cache_serves_and_says_so(client: Client, served: Hub, 
     ],
 )
 def test_wrong_wishes_are_answered_with_a_sentence(
-    client: Client, here: Places, asked: dict[str, Any], sentence: str
+    client: Client, here: AppPaths, asked: dict[str, Any], sentence: str
 ) -> None:
     before = sorted(path.name for path in here.checkpoints.iterdir())
     told = error_of(pull, client, **asked)
@@ -179,7 +179,7 @@ def test_wrong_wishes_are_answered_with_a_sentence(
     ],
 )
 def test_bad_weather_is_a_sentence_and_leaves_nothing(
-    client: Client, served: Hub, here: Places, fault: dict[str, Any], sentence: str
+    client: Client, served: Hub, here: AppPaths, fault: dict[str, Any], sentence: str
 ) -> None:
     before = sorted(path.name for path in here.checkpoints.iterdir())
     served.fault(**fault, times=99)
@@ -197,46 +197,46 @@ def test_a_hub_that_is_not_there_is_told(client: Client, monkeypatch: pytest.Mon
     assert "the Hub cannot be reached" in error_of(push, client, "hf_any", mark)
 
 
-def test_a_push_can_be_cancelled_and_commits_nothing(served: Hub, places: Places) -> None:
-    mark = actions.preview(places, *WANTED.values())[1]["previewed"]
+def test_a_push_can_be_cancelled_and_commits_nothing(served: Hub, paths: AppPaths) -> None:
+    mark = actions.preview(paths, *WANTED.values())[1]["previewed"]
     served.fault("/user/new", times=99, seconds=0.3)
-    watched = actions.push_now(places, *WANTED.values(), served.token, mark)
+    watched = actions.push_now(paths, *WANTED.values(), served.token, mark)
     assert "Pushing user/new" in next(watched)[0]
-    assert "Cancelling" in arrivals.cancel(places, "push")
+    assert "Cancelling" in arrivals.cancel(paths, "push")
     *_, (told, _) = watched
     assert "cancelled. Nothing was committed" in told
     assert not served.asked("/commit/")
 
 
-def test_a_pull_can_be_cancelled_and_nothing_of_it_is_kept(served: Hub, places: Places) -> None:
+def test_a_pull_can_be_cancelled_and_nothing_of_it_is_kept(served: Hub, paths: AppPaths) -> None:
     served.fault("GET /user/second/resolve", times=9, seconds=0.4)
-    watched = arrivals.pull_now(places, "user/second", "", False, "", "")
+    watched = arrivals.pull_now(paths, "user/second", "", False, "", "")
     assert "Asking the Hub" in next(watched)[0]
-    [(other, _)] = arrivals.pull_now(places, "user/first", "", False, "", "")
+    [(other, _)] = arrivals.pull_now(paths, "user/first", "", False, "", "")
     assert "A pull of user/second is under way" in other
-    assert "Cancelling" in arrivals.cancel(places, "pull")
+    assert "Cancelling" in arrivals.cancel(paths, "pull")
     *_, (told, _) = watched
     assert "cancelled. Nothing of it was kept" in told
-    assert sorted(path.name for path in places.checkpoints.iterdir()) == ["tiny-student", "tiny-teacher"]
-    assert "nothing to cancel" in error_of(arrivals.cancel, places, "pull")
-    assert "neither pull nor push" in error_of(arrivals.cancel, places, "everything")
+    assert sorted(path.name for path in paths.checkpoints.iterdir()) == ["tiny-student", "tiny-teacher"]
+    assert "nothing to cancel" in error_of(arrivals.cancel, paths, "pull")
+    assert "neither pull nor push" in error_of(arrivals.cancel, paths, "everything")
 
 
-def test_a_page_opened_in_the_middle_sees_how_far_it_is(served: Hub, places: Places) -> None:
+def test_a_page_opened_in_the_middle_sees_how_far_it_is(served: Hub, paths: AppPaths) -> None:
     served.fault("GET /user/second/resolve", times=9, seconds=0.2)
-    first = arrivals.pull_now(places, "user/second", "", False, "", "")
+    first = arrivals.pull_now(paths, "user/second", "", False, "", "")
     next(first)
-    seen = list(arrivals.watch_pull(places))
+    seen = list(arrivals.watch_pull(paths))
     assert "Pulling user/second" in seen[0][0]
     assert "can be chosen now" in seen[-1][1]
     assert list(first)[-1] == seen[-1]
-    assert list(arrivals.watch_pull(places)) == [(gr.skip(), gr.skip())]
+    assert list(arrivals.watch_pull(paths)) == [(gr.skip(), gr.skip())]
 
 
 # ---- push
 
 
-def test_exactly_what_was_previewed_arrives(client: Client, served: Hub, here: Places) -> None:
+def test_exactly_what_was_previewed_arrives(client: Client, served: Hub, here: AppPaths) -> None:
     shutil.copytree(here.checkpoints / "tiny-student", here.checkpoints / "a-run")
     (here.checkpoints / "a-run" / "training.pt").write_bytes(b"optimiser")
     shown, data = preview(client, checkpoint="a-run")
@@ -262,7 +262,7 @@ def test_a_pull_request_is_opened_where_one_may_not_write(client: Client, served
     assert served.files("user/second")["README.md"].decode() == STRANGER
 
 
-def test_only_what_was_previewed_is_sent(client: Client, served: Hub, here: Places) -> None:
+def test_only_what_was_previewed_is_sent(client: Client, served: Hub, here: AppPaths) -> None:
     assert "Nothing was previewed yet" in error_of(push, client, served.token, "")
     mark = preview(client)[1]["previewed"]
     for change in ({"repo": "user/other"}, {"private": False}, {"pull_request": True}, {"revision": "dev"}):
@@ -294,7 +294,7 @@ def test_wrong_tokens_are_told_in_a_sentence_and_nowhere_repeated(
         assert token not in caplog.text
 
 
-def test_a_token_stays_in_no_job_and_no_file(client: Client, served: Hub, here: Places) -> None:
+def test_a_token_stays_in_no_job_and_no_file(client: Client, served: Hub, here: AppPaths) -> None:
     _, data = pull(client, token=served.token)
     mark = preview(client)[1]["previewed"]
     shown, sent = push(client, served.token, mark)
@@ -308,7 +308,7 @@ def test_the_card_alone_is_a_file(client: Client, served: Hub) -> None:
     assert Path(file).name == "README.md"
     assert Path(file).read_text() == preview(client, checkpoint="tiny-teacher", teacher="")[1]["card"]
     assert not served.requests
-    for name, sentence in (("nobody", "no checkpoint called"), ("../etc", "is not the name of a checkpoint")):
+    for name, sentence in (("nobody", "no checkpoint named"), ("../etc", "is not the name of a checkpoint")):
         with pytest.raises(AppError, match=sentence):
             client.predict(name, "user/new", "", api_name="/hub_card")
 
@@ -318,45 +318,45 @@ def test_the_card_alone_is_a_file(client: Client, served: Hub) -> None:
 
 @pytest.fixture
 def demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "DEMO", True)
+    monkeypatch.setattr(mode, "DEMO", True)
 
 
 @pytest.mark.usefixtures("demo")
-def test_a_public_demo_pulls_nothing(served: Hub, places: Places) -> None:
-    assert "public demo" in error_of(lambda: next(arrivals.pull(places, "user/first")))
-    [(told, _)] = arrivals.pull_now(places, "user/first", "", False, "", "")
+def test_a_public_demo_pulls_nothing(served: Hub, paths: AppPaths) -> None:
+    assert "public demo" in error_of(lambda: next(arrivals.pull(paths, "user/first")))
+    [(told, _)] = arrivals.pull_now(paths, "user/first", "", False, "", "")
     assert "public demo" in told
-    assert "public demo" in error_of(arrivals.cancel, places, "pull")
+    assert "public demo" in error_of(arrivals.cancel, paths, "pull")
     assert not served.requests
 
 
 @pytest.mark.usefixtures("demo")
 def test_a_public_demo_pushes_with_the_visitors_login_alone(
-    served: Hub, places: Places, monkeypatch: pytest.MonkeyPatch
+    served: Hub, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", served.token)  # the Space's own
-    _, data = actions.preview(places, *WANTED.values())
+    _, data = actions.preview(paths, *WANTED.values())
     asked = (*WANTED.values(), served.token, data["previewed"])
-    assert "Log in with Hugging Face" in error_of(lambda: next(actions.push(places, *asked)))
+    assert "Log in with Hugging Face" in error_of(lambda: next(actions.push(paths, *asked)))
     assert not served.requests
     login = gr.OAuthToken(token=served.other, scope="", expires_at=0)
-    told = error_of(lambda: list(actions.push(places, *asked, login=login)))
+    told = error_of(lambda: list(actions.push(paths, *asked, login=login)))
     assert "may not do that" in told  # someone's login does not write to what is user's
     mine = (WANTED | {"repo": "someone/mine"}).values()
-    mark = actions.preview(places, *mine)[1]["previewed"]
-    *_, (_, sent) = actions.push(places, *mine, "", mark, login=login)
+    mark = actions.preview(paths, *mine)[1]["previewed"]
+    *_, (_, sent) = actions.push(paths, *mine, "", mark, login=login)
     assert sent["state"] == "done"
     assert served.repositories["models", "someone/mine"].owner == "someone"
 
 
 @pytest.mark.usefixtures("demo")
-def test_visitors_of_a_demo_do_not_see_each_others_pushes(places: Places) -> None:
+def test_visitors_of_a_demo_do_not_see_each_others_pushes(paths: AppPaths) -> None:
     job = hub_jobs.Job("push", "someone/mine")
-    hub_jobs.start(places, job, lambda job: time.sleep(0.2), "anna", None)
-    assert hub_jobs.current(places, "push", "bert") is None
+    hub_jobs.start(paths, job, lambda job: time.sleep(0.2), "anna", None)
+    assert hub_jobs.current(paths, "push", "bert") is None
     with pytest.raises(ValueError, match="nothing to cancel"):
-        hub_jobs.cancel(places, "push", "bert")
-    assert hub_jobs.current(places, "push", "anna") is job
+        hub_jobs.cancel(paths, "push", "bert")
+    assert hub_jobs.current(paths, "push", "anna") is job
 
 
 @pytest.mark.parametrize(
@@ -389,13 +389,13 @@ def test_a_change_takes_the_permission_to_push_back() -> None:
     assert tab.remember(None)[1]["interactive"] is False
 
 
-def test_new_checkpoints_can_be_chosen_without_a_restart(places: Places) -> None:
-    _, _, others = request.look_again(places, None, None, ["gone", "tiny-student"])
+def test_new_checkpoints_can_be_chosen_without_a_restart(paths: AppPaths) -> None:
+    _, _, others = request.look_again(paths, None, None, ["gone", "tiny-student"])
     assert (set(others["choices"]), others["value"]) == ({"tiny-student", "tiny-teacher"}, ["tiny-student"])
-    assert tab.look_again(places, "gone")["value"] in ("tiny-student", "tiny-teacher")
-    assert tab.look_again(places, "tiny-teacher")["value"] == "tiny-teacher"
-    assert tab.teacher_field(places, "tiny-teacher") == gr.update(visible=False, value="")
-    assert tab.teacher_field(places, "tiny-student")["visible"]
+    assert tab.look_again(paths, "gone")["value"] in ("tiny-student", "tiny-teacher")
+    assert tab.look_again(paths, "tiny-teacher")["value"] == "tiny-teacher"
+    assert tab.teacher_field(paths, "tiny-teacher") == gr.update(visible=False, value="")
+    assert tab.teacher_field(paths, "tiny-student")["visible"]
 
 
 def test_every_endpoint_of_the_tab_is_documented(client: Client) -> None:

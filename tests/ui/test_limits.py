@@ -1,4 +1,4 @@
-"""What makes the app a public demo, how often it may be asked, and the GPU that is lent to it."""
+"""Demo mode by the environment, rate limits, and the GPU lent by ZeroGPU."""
 
 import sys
 import types
@@ -6,111 +6,115 @@ from pathlib import Path
 
 import pytest
 
-from vkd.ui import limits, mode, state
+from vkd.ui import limits as app_limits
+from vkd.ui import mode
+from vkd.ui.limits import RateLimiter
 
-# ---- decided once
+# ---- mode
 
 
 @pytest.mark.parametrize(
-    ("given", "demo", "training", "told"),
+    ("environ", "demo", "training", "note"),
     [
         ({}, False, False, ""),
         ({"VKD_DEMO": "1"}, True, False, ""),
         ({"VKD_DEMO": "off"}, False, False, ""),
-        ({"VKD_DEMO": "ja"}, True, False, "VKD_DEMO is 'ja'"),
+        ({"VKD_DEMO": "ja"}, True, False, "VKD_DEMO"),
         ({"SYSTEM": "spaces"}, True, False, ""),
-        ({"SYSTEM": "spaces", "VKD_DEMO": "0"}, True, False, "not heard on a Space"),
+        ({"SYSTEM": "spaces", "VKD_DEMO": "0"}, True, False, "VKD_DEMO"),
         ({"SYSTEM": "spaces", "VKD_TRAINING": "1"}, True, True, ""),
-        ({"SYSTEM": "spaces", "VKD_TRAINING": "perhaps"}, True, False, "VKD_TRAINING is 'perhaps'"),
+        ({"SYSTEM": "spaces", "VKD_TRAINING": "perhaps"}, True, False, "VKD_TRAINING"),
         ({"VKD_TRAINING": "1"}, False, False, ""),
     ],
 )
-def test_the_environment_decides(given: dict[str, str], demo: bool, training: bool, told: str) -> None:
-    found = mode.mode(given, gpu=lambda: True)
-    assert (found.demo, found.training) == (demo, training)
-    assert told in " ".join(found.notes)
-    assert bool(told) == bool(found.notes)
+def test_mode_from_environment(environ: dict[str, str], demo: bool, training: bool, note: str) -> None:
+    read = mode.read_mode(environ, has_gpu=lambda: True)
+    assert (read.demo, read.training) == (demo, training)
+    assert note in " ".join(read.notes)
+    assert bool(note) == bool(read.notes)
 
 
-def test_training_needs_a_gpu_of_its_own() -> None:
-    found = mode.mode({"SYSTEM": "spaces", "VKD_TRAINING": "1"}, gpu=lambda: False)
-    assert not found.training
-    assert "needs a GPU" in found.notes[0]
+def test_training_needs_gpu() -> None:
+    read = mode.read_mode({"SYSTEM": "spaces", "VKD_TRAINING": "1"}, has_gpu=lambda: False)
+    assert not read.training
+    assert "GPU" in read.notes[0]
 
 
-def test_nobody_asks_for_a_gpu_where_training_was_not_asked_for() -> None:
-    mode.mode({"SYSTEM": "spaces"}, gpu=lambda: pytest.fail("CUDA was asked"))
+def test_cuda_is_not_queried_without_training() -> None:
+    mode.read_mode({"SYSTEM": "spaces"}, has_gpu=lambda: pytest.fail("CUDA was queried"))
 
 
-# ---- how often
+# ---- rates
 
 
-def test_at_home_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "DEMO", False)
-    monkeypatch.setattr(limits.LocalContext, "request", None)  # it is not even looked at
-    monkeypatch.setattr(limits, "CALLS", None)
-    assert limits.limited(len)([1, 2]) == 2
+class Clock:
+    """The time that the library `limits` reads, moved by hand."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now = 1e9
+        patch.setattr("time.time", lambda: self.now)
 
 
-def test_buckets_fill_again() -> None:
-    bucket = limits.Bucket(3, 0.5)
-    keeper = limits.Doorkeeper(page=bucket)
-    assert [keeper.ask({"page": "a"}, now=0.0) for _ in range(4)] == [0, 0, 0, 2]
-    assert keeper.ask({"page": "b"}, now=0.0) == 0
-    assert keeper.ask({"page": "a"}, now=1.0) == pytest.approx(1)
-    assert keeper.ask({"page": "a"}, now=2.0) == 0
-    assert [keeper.ask({"page": "a"}, now=1e6) for _ in range(4)] == [0, 0, 0, 2]
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
 
 
-def test_who_is_refused_by_one_bucket_takes_nothing_from_the_others() -> None:
-    keeper = limits.Doorkeeper(page=limits.Bucket(1, 1), everybody=limits.Bucket(2, 0.1))
-    assert [keeper.ask({"page": "a"}, now=0.0) for _ in range(5)] == [0, 1, 1, 1, 1]
-    assert keeper.ask({"page": "b"}, now=0.0) == 0
-    assert keeper.ask({"page": "c"}, now=0.0) == pytest.approx(10)  # everybody's is empty
+def test_no_limit_outside_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mode, "DEMO", False)
+    monkeypatch.setattr(app_limits, "CALLS", None)
+    assert app_limits.rate_limited(len)([1, 2]) == 2
 
 
-def test_what_is_dearer_than_a_full_bucket_can_still_be_had() -> None:
-    keeper = limits.Doorkeeper(address=limits.Bucket(10, 1))
-    assert keeper.ask({"address": "a"}, cost=50, now=0.0) == 0
-    assert keeper.ask({"address": "a"}, cost=50, now=5.0) == pytest.approx(5)
+def test_window_empties_with_time(clock: Clock) -> None:
+    limiter = RateLimiter(page="3/6 second")
+    assert [limiter.check({"page": "a"}) > 0 for _ in range(4)] == [False, False, False, True]
+    assert limiter.check({"page": "b"}) == 0
+    assert 0 < limiter.check({"page": "a"}) <= 6
+    clock.now += 6.1
+    assert limiter.check({"page": "a"}) == 0
 
 
-def test_keys_do_not_pile_up() -> None:
-    keeper = limits.Doorkeeper(page=limits.Bucket(1, 1, keys=10))
-    for visitor in range(1000):
-        keeper.ask({"page": str(visitor)}, now=0.0)
-    assert len(keeper.buckets["page"].left) == 10
+def test_refused_by_one_limit_counts_for_none(clock: Clock) -> None:
+    limiter = RateLimiter(page="1/10 second", everybody="2/10 second")
+    assert [limiter.check({"page": "a"}) > 0 for _ in range(5)] == [False, True, True, True, True]
+    assert limiter.check({"page": "b"}) == 0
+    assert limiter.check({"page": "c"}) > 0  # everybody's limit is reached
 
 
-def test_the_proxys_word_counts_on_a_space_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cost_above_limit_is_admitted_once(clock: Clock) -> None:
+    limiter = RateLimiter(address="10/10 second")
+    assert limiter.check({"address": "a"}, cost=50) == 0
+    assert limiter.check({"address": "a"}, cost=1) > 0
+
+
+def test_forwarded_address_counts_on_space_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SYSTEM", raising=False)
-    assert limits.address_of("10.0.0.1", "203.0.113.7, 10.0.0.9") == "10.0.0.1"
+    assert app_limits.client_address("10.0.0.1", "203.0.113.7, 10.0.0.9") == "10.0.0.1"
     monkeypatch.setenv("SYSTEM", "spaces")
-    assert limits.address_of("10.0.0.1", "203.0.113.7, 10.0.0.9") == "203.0.113.7"
-    assert limits.address_of("10.0.0.1", "") == "10.0.0.1"
+    assert app_limits.client_address("10.0.0.1", "203.0.113.7, 10.0.0.9") == "203.0.113.7"
+    assert app_limits.client_address("10.0.0.1", "") == "10.0.0.1"
 
 
 # ---- ZeroGPU
 
 
-def test_elsewhere_a_callback_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_gpu_elsewhere_is_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spaces", None)  # importing it would fail
-    assert state.on_gpu(len) is len
-    monkeypatch.setattr(state, "ZERO_GPU", True)
-    assert state.on_gpu(len) is len
+    assert mode.on_gpu(len) is len
+    monkeypatch.setattr(mode, "ZERO_GPU", True)
+    assert mode.on_gpu(len) is len
 
 
-def test_on_zero_gpu_a_callback_is_lent_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "ZERO_GPU", True)
+def test_on_gpu_on_zero_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mode, "ZERO_GPU", True)
     package = types.SimpleNamespace(GPU=lambda callback: lambda *args: ("lent", callback(*args)))
     monkeypatch.setitem(sys.modules, "spaces", package)  # type: ignore[arg-type]
-    assert state.on_gpu(len)([1]) == ("lent", 1)
+    assert mode.on_gpu(len)([1]) == ("lent", 1)
 
 
-def test_our_own_folder_under_that_name_is_not_taken_for_the_package(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(state, "ZERO_GPU", True)
+def test_own_spaces_folder_is_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mode, "ZERO_GPU", True)
     monkeypatch.setitem(sys.modules, "spaces", types.ModuleType("spaces"))
-    assert state.on_gpu(len) is len
+    assert mode.on_gpu(len) is len
     assert not (Path(__file__).parents[2] / "spaces" / "__init__.py").exists()

@@ -36,7 +36,7 @@ def address(checkpoints: Path) -> Iterator[str]:
 
 def shown(path: Path) -> str:
     """The data URI under which a page shows this picture."""
-    return html.picture_uri(read_image(path).permute(1, 2, 0).numpy(), height=144)
+    return html.array_uri(read_image(path).permute(1, 2, 0).numpy(), height=144)
 
 
 def test_no_visitor_is_ever_answered_with_anothers_picture(address: str, tmp_path: Path) -> None:
@@ -114,10 +114,10 @@ def test_a_visitors_files_are_found_by_nobody_who_was_not_told_where(address: st
     asked = (picture(tmp_path / "secret.png"), "street-gallery", "tiny-teacher", "", 3, [], False, "1 in 10")
     client.predict(*asked, api_name="/search_table")
     kept = Path(get_upload_folder())
-    places = {path.parent.name for path in kept.rglob("secret.png") if path.read_bytes() == secret}
+    paths = {path.parent.name for path in kept.rglob("secret.png") if path.read_bytes() == secret}
     # Not under a name that could be worked out by somebody who has, or guesses, the picture itself.
-    assert places
-    assert hashlib.sha256(secret).hexdigest() not in places
+    assert paths
+    assert hashlib.sha256(secret).hexdigest() not in paths
     digest = hashlib.sha256(secret).hexdigest()
     for guess in (kept, kept / digest, kept / digest / "secret.png", kept / "*" / "secret.png"):
         with pytest.raises(urllib.error.HTTPError) as refused:

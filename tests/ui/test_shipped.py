@@ -9,8 +9,8 @@ import pytest
 
 from vkd.training import settings
 from vkd.training.presets import PRESETS
-from vkd.ui import components, dataset, state
-from vkd.ui.state import Places
+from vkd.ui import components, dataset, mode
+from vkd.ui.state import AppPaths
 from vkd.ui.train import actions, attention, board, runs, tab
 
 SCORES = {"i2v": {"map": 0.5, "map_trapezoid": 0.5, "map_standard": 0.52, "top1": 0.61}}
@@ -55,14 +55,14 @@ def test_ones_own_runs_come_before_records(root: Path):
 
 
 def test_a_record_is_neither_resumed_nor_deleted(root: Path):
-    places, name = Places.of(root), "street-tiny-student"
+    paths, name = AppPaths.of(root), "street-tiny-student"
     before = sorted(root.rglob("*"))
-    buttons = tab.look(places, [name], {})[-3:]
+    buttons = tab.look(paths, [name], {})[-3:]
     assert [button["interactive"] for button in buttons] == [False, False, False]
     with pytest.raises(gr.Error, match=r"a finished run without its training\.pt"):
-        actions.resume(places, name)
+        actions.resume(paths, name)
     with pytest.raises(gr.Error, match="came with the app"):
-        actions.delete(places, name, name)
+        actions.delete(paths, name, name)
     assert sorted(root.rglob("*")) == before
     assert "it cannot go on" in board.headline_html(runs.look(root, name))
     assert "stayed where it was trained" in board.log_html(root, [name])
@@ -98,34 +98,34 @@ def test_folders_are_listed_without_hidden_ones_and_say_what_they_hold(tmp_path:
     for name in ("Photos", ".ssh", "<b>odd"):
         (tmp_path / name).mkdir()
     (tmp_path / "file.txt").write_text("no folder")
-    html, here, data = components.list_folders(Places.of(tmp_path), str(tmp_path))
+    html, here, data = components.list_folders(AppPaths.of(tmp_path), str(tmp_path))
     assert here == data["folder"] == str(tmp_path)
     assert data["parent"] == str(tmp_path.parent)
     assert data["folders"] == ["<b>odd", "Photos", "street"]
     assert "&lt;b&gt;odd" in html
     assert "<b>odd" not in html
     assert html.count("<b>street</b>") == 1
-    _, _, data = components.list_folders(Places.of(tmp_path), str(small_street))
+    _, _, data = components.list_folders(AppPaths.of(tmp_path), str(small_street))
     assert data["kind"] == "street"
 
 
 @pytest.mark.parametrize("written", ["gone/deeper", "street.txt", "x" * 5000, "nul\0byte"])
 def test_a_path_that_is_no_folder_begins_at_the_nearest_one(tmp_path: Path, written: str):
     (tmp_path / "street.txt").write_text("a file")
-    _, here, _ = components.list_folders(Places.of(tmp_path), f"{tmp_path}/{written}")
+    _, here, _ = components.list_folders(AppPaths.of(tmp_path), f"{tmp_path}/{written}")
     assert here == str(tmp_path)
 
 
 def test_a_folder_of_very_many_is_cut_off_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(components, "MOST", 2)
+    monkeypatch.setattr(components, "MAX_FOLDERS", 2)
     for name in "abc":
         (tmp_path / name).mkdir()
-    html, _, data = components.list_folders(Places.of(tmp_path), str(tmp_path))
+    html, _, data = components.list_folders(AppPaths.of(tmp_path), str(tmp_path))
     assert data["folders"] == ["a", "b"]
     assert "1 more are not shown" in html
 
 
 def test_a_public_demo_shows_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(state, "DEMO", True)
+    monkeypatch.setattr(mode, "DEMO", True)
     with pytest.raises(gr.Error, match="public demo"):
-        components.list_folders(Places.of(tmp_path), str(tmp_path))
+        components.list_folders(AppPaths.of(tmp_path), str(tmp_path))

@@ -17,8 +17,8 @@ from vkd.jobs import events as written
 from vkd.jobs import runs
 from vkd.training import settings
 from vkd.training.presets import PRESETS
-from vkd.ui import dataset, state
-from vkd.ui.state import Places
+from vkd.ui import dataset, mode
+from vkd.ui.state import AppPaths
 from vkd.ui.train import actions, board, form, presets, tab
 from vkd.ui.train import runs as train_runs
 
@@ -259,19 +259,19 @@ def test_without_its_teacher_a_student_still_has_the_published_level():
 
 def test_a_page_that_is_up_to_date_is_sent_nothing(tmp_path: Path):
     write(tmp_path, "run", started(), epoch(1))
-    places = Places.of(tmp_path)
-    first = tab.look(places, [], {})
+    paths = AppPaths.of(tmp_path)
+    first = tab.look(paths, [], {})
     shown, listed, headline, message, _, log = first[:6]
     have = {
         "runs": {"run": message["runs"]["run"]["to"]}, "order": shown, "looks": {"run": "run", "epochs": []},
         "list": board.mark_of(listed), "headline": board.mark_of(headline), "log": board.mark_of(log),
     }  # fmt: skip
-    assert all(answer == gr.skip() for answer in tab.look(places, shown, have))
+    assert all(answer == gr.skip() for answer in tab.look(paths, shown, have))
 
 
 def test_a_run_that_was_deleted_elsewhere_leaves_the_page(tmp_path: Path):
     write(tmp_path, "stays", started())
-    shown = tab.look(Places.of(tmp_path), ["gone"], {})[0]
+    shown = tab.look(AppPaths.of(tmp_path), ["gone"], {})[0]
     assert shown == ["stays"]
 
 
@@ -302,7 +302,7 @@ def test_data_are_shown_with_what_to_mind(small_street: Path):
 
 def test_data_that_cannot_be_read_are_told_with_the_readers_sentence(tmp_path: Path):
     nowhere = str(tmp_path / "nowhere")
-    html, data, offered = actions.show_data(Places.of(tmp_path), "street", nowhere, "auto")
+    html, data, offered = actions.show_data(AppPaths.of(tmp_path), "street", nowhere, "auto")
     assert offered["visible"], "the street can be rendered there"
     assert "does not exist" in html
     assert "does not exist" in data["wrong"]
@@ -312,11 +312,11 @@ def test_a_preset_with_a_missing_teacher_takes_the_latest_of_its_data_set(
     tmp_path: Path, tiny_pair: tuple[Path, Path]
 ):
     (tmp_path / "tiny-teacher").symlink_to(tiny_pair[0])
-    places = Places.of(tmp_path)
-    filled = presets.fitting_teacher(places, PRESETS["street-tiny-student"].settings())
+    paths = AppPaths.of(tmp_path)
+    filled = presets.fitting_teacher(paths, PRESETS["street-tiny-student"].settings())
     assert getattr(filled, "teacher", None) == tmp_path / "tiny-teacher"
     mars = PRESETS["mars-resnet50-student"].settings()
-    assert presets.fitting_teacher(places, mars) == mars, "a teacher of another data set is not offered"
+    assert presets.fitting_teacher(paths, mars) == mars, "a teacher of another data set is not offered"
 
 
 def test_published_presets_say_what_to_expect():
@@ -342,7 +342,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(root: Path) -> Iterator[Client]:
     with gr.Blocks(analytics_enabled=False) as page:
-        tab.build(root)
+        tab.build(AppPaths.of(root), page, [page.load])
     _, address, _ = page.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
     yield Client(address, verbose=False, analytics_enabled=False)
     page.close()
@@ -433,7 +433,7 @@ def test_settings_that_cannot_work_are_refused_with_a_sentence(
 def test_a_public_demo_trains_nothing_whoever_asks(
     client: Client, root: Path, small_street: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(state, "DEMO", True)
+    monkeypatch.setattr(mode, "DEMO", True)
     calls = {
         "train_start": (small(small_street), ""),
         "train_resume": ("mine",),

@@ -23,7 +23,7 @@ from vkd.jobs import runs
 from vkd.models import checkpoint
 from vkd.training import resume
 from vkd.training.settings import TeacherSettings
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 from vkd.ui.train import board, tab, troubles
 from vkd.ui.train import runs as train_runs
 
@@ -40,7 +40,7 @@ def asked(street: Path, **changes: Any) -> TeacherSettings:
 
 def page_of(folder: Path) -> tuple[str, bool]:
     """What the page says of a run, and whether it offers to resume it."""
-    answer = tab.look(Places.of(folder.parent), [folder.name], {})
+    answer = tab.look(AppPaths.of(folder.parent), [folder.name], {})
     return answer[2], answer[7]["interactive"]
 
 

@@ -18,33 +18,31 @@ from pathlib import Path
 import gradio as gr
 
 from vkd.io.errors import VKDError
-from vkd.ui import inputs, limits, state, theme
+from vkd.ui import components, errors, inputs, limits, mode, theme
 from vkd.ui.evaluate import tab as evaluate
 from vkd.ui.explain import tab as explain
 from vkd.ui.hub import tab as hub
 from vkd.ui.retrieve import tab as retrieve
+from vkd.ui.state import AppPaths
 from vkd.ui.train import tab as train
 
 ROOT = Path(__file__).resolve().parents[2]
 ON_SPACE = os.environ.get("SYSTEM") == "spaces"
 
 
+TABS = {"Retrieve": retrieve, "Explain": explain, "Train": train, "Evaluate": evaluate, "Hub": hub}
+
+
 def build(checkpoints: Path, gallery: Path | None = None) -> gr.Blocks:
-    """The page: one line for each tab."""
+    """Builds the page: its header and one tab after the other."""
+    paths = AppPaths.of(checkpoints, gallery)
     with gr.Blocks(
-        title="VKD", fill_width=True, analytics_enabled=False, delete_cache=limits.keeping()
+        title="VKD", fill_width=True, analytics_enabled=False, delete_cache=limits.delete_cache()
     ) as page:
-        limits.header()
-        with gr.Tab("Retrieve"):
-            retrieve.build(checkpoints, gallery)
-        with gr.Tab("Explain"):
-            explain.build(checkpoints, gallery)
-        with gr.Tab("Train"):
-            train.build(checkpoints)
-        with gr.Tab("Evaluate"):
-            evaluate.build(checkpoints)
-        with gr.Tab("Hub"):
-            hub.build(checkpoints)
+        components.header()
+        for title, tab in TABS.items():
+            with gr.Tab(title) as opened:
+                tab.build(paths, page, [page.load, opened.select])
     return page.queue(max_size=32)
 
 
@@ -83,14 +81,14 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None, mcp:
         css_paths=[theme.CSS, train.CSS, evaluate.CSS, hub.CSS],
         head=theme.HEAD,
         footer_links=["api"],
-        allowed_paths=[str(state.Places.of(checkpoints).queries)],
+        allowed_paths=[str(AppPaths.of(checkpoints).queries)],
         show_error=False,
         share=False,
         run_history=False,
         ssr_mode=False,
         enable_monitoring=False,
         mcp_server=mcp,
-        **limits.launching(),
+        **limits.launch_arguments(),
         prevent_thread_lock=True,
         quiet=True,
     )
@@ -101,13 +99,13 @@ WARM_SECONDS = 4.0
 """Between opening and loading the networks: the first visitor's page comes before what it will ask for."""
 
 
-def warm(places: state.Places) -> None:
+def warm(paths: AppPaths) -> None:
     """Load what the tabs open with, while the first visitor is still looking at the page."""
     try:
-        inputs.warm(places)
-        explain.warm(places)
+        inputs.warm(paths)
+        explain.warm(paths)
     except Exception:  # a damaged checkpoint is told to the person who asks for it
-        state.LOG.warning("The networks could not be loaded beforehand.", exc_info=True)
+        errors.LOG.warning("The networks could not be loaded beforehand.", exc_info=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -128,7 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
     for folder in filter(None, (chosen.checkpoints, chosen.gallery)):
         if not folder.is_dir():
             parser.error(f"there is no folder {folder}")
-    for note in state.NOTES:
+    for note in mode.NOTES:
         print(note, flush=True)
     try:
         page = build(chosen.checkpoints, chosen.gallery)
@@ -136,8 +134,8 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"VKD is open at {address}", flush=True)
-    places = state.Places.of(chosen.checkpoints, chosen.gallery)
-    later = threading.Timer(WARM_SECONDS, warm, (places,))
+    paths = AppPaths.of(chosen.checkpoints, chosen.gallery)
+    later = threading.Timer(WARM_SECONDS, warm, (paths,))
     later.daemon = True
     later.start()
     page.block_thread()

@@ -1,18 +1,118 @@
-"""Folders of this machine to choose from: a data set's folder is found without typing its path."""
+"""Components that tabs share: header, model pickers, save buttons, and a browser of the server's folders."""
 
+import functools
+import inspect
+import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
 
 from vkd.data.datasets import DATASETS
 from vkd.io.errors import VKDError
-from vkd.ui import limits, state
-from vkd.ui.html import escape
-from vkd.ui.state import Places
+from vkd.ui import limits, mode
+from vkd.ui.errors import show_errors
+from vkd.ui.html import escape, render
+from vkd.ui.state import AppPaths, checkpoints, default_pair
 
-MOST = 400  # folders shown; a folder of half a million people is no place to look for a data set
+SHARED: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
+"""Options of events that run models: one at a time in the whole app."""
+
+
+def header() -> None:
+    """Adds the page's header; on a Space with a button that duplicates it."""
+    page = render("header.html.j2")
+    if not (mode.DEMO and os.environ.get("SPACE_ID")):
+        gr.HTML(page)
+        return
+    with gr.Row(elem_classes="vkd-top"):
+        gr.HTML(page)
+        gr.DuplicateButton("Duplicate this Space", elem_classes="vkd-duplicate")
+
+
+def demo_note(sentence: str) -> None:
+    """Adds a note in a public demo, in place of what a tab does not do there; nothing elsewhere."""
+    if mode.DEMO:
+        gr.HTML(f'<p class="vkd-note">{escape(sentence)}</p>')
+
+
+def endpoint(answer: Callable[..., Any], inputs: list[Any], outputs: list[Any], **options: Any) -> None:
+    """Offers a function to programs only; the page has its own way to the same answer."""
+    gr.Button(visible=False).click(answer, inputs, outputs, **options)
+
+
+# ---- models
+
+
+def model_dropdown(paths: AppPaths, stage: str, value: str | None) -> gr.Dropdown:
+    """Builds a picker of checkpoints. Its value is a folder name: programs may send one that came later."""
+    return gr.Dropdown(checkpoints(paths), value=value, label=stage.capitalize(), allow_custom_value=True)
+
+
+def refresh_models(paths: AppPaths, *chosen: str | None) -> list[Any]:
+    """Returns updates of the pickers of teacher and student with the checkpoints that are there now.
+
+    A choice that is gone becomes the default pair's.
+    """
+    names = checkpoints(paths)
+    return [
+        gr.update(choices=names)
+        if one in names
+        else gr.update(choices=names, value=other if other in names else None)
+        for one, other in zip(chosen, default_pair(paths), strict=True)
+    ]
+
+
+# ---- downloads, written where Gradio keeps a visitor's files and cleans up
+
+
+def download_path(content: bytes, name: str) -> str:
+    """Writes bytes to where the browser can download them as `name`; returns the path."""
+    return save_bytes_to_cache(content, name, get_upload_folder())
+
+
+def save_button(label: str, write: Callable[..., str], inputs: Sequence[Any], *, api_name: str) -> gr.Button:
+    """Adds a button that has `write` make a file and then hands it to the browser."""
+    button = gr.Button(label, size="sm", variant="secondary")
+    element = f"vkd-save-{api_name}"
+    file = gr.DownloadButton(visible="hidden", elem_id=element)
+    click = (
+        f"() => setTimeout(() => {{ const button = document.getElementById('{element}');"
+        " (button?.querySelector('a, button') ?? button)?.click(); }, 200)"
+    )
+    written = button.click(write, list(inputs), file, api_name=api_name, **SHARED)
+    written.success(None, None, None, js=click, api_visibility="private")
+    return button
+
+
+def downloads(like: Callable[..., Any]) -> Callable[[Callable[..., tuple[bytes, str]]], Callable[..., str]]:
+    """Turns a function that returns bytes and a file name into a callback that returns a path.
+
+    Programs know its arguments by the names that they have in `like`, whose arguments it takes.
+    """
+
+    def decorate(write: Callable[..., tuple[bytes, str]]) -> Callable[..., str]:
+        @show_errors
+        @functools.wraps(write)
+        def wrapper(*args: Any) -> str:
+            return download_path(*write(*args))
+
+        callback, signature = limits.rate_limited(mode.on_gpu(wrapper)), inspect.signature(like)
+        callback.__dict__["__signature__"] = signature.replace(return_annotation=str)
+        callback.__annotations__ = {**like.__annotations__, "return": str}
+        return callback
+
+    return decorate
+
+
+# ---- folders of the server
+
+
+MAX_FOLDERS = 400  # a folder of half a million identities is no dataset's parent
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _CLICKS = """
 element.addEventListener('click', (event) => {
@@ -22,8 +122,8 @@ element.addEventListener('click', (event) => {
 """
 
 
-def beginning(text: str) -> Path:
-    """The folder to begin with: the one that is written in the field, or the nearest that is there."""
+def nearest_folder(text: str) -> Path:
+    """Returns the folder that is written in the field, or its nearest ancestor that exists."""
     folder = Path((text or "").strip() or ".").expanduser().absolute()
     return next(each for each in (folder, *folder.parents) if each == each.parent or _is_folder(each))
 
@@ -31,20 +131,20 @@ def beginning(text: str) -> Path:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # too long a name, no right to look
+    except OSError:  # too long a name, or no permission
         return False
 
 
-@state.kindly
-def list_folders(places: Places, path: str) -> tuple[str, str, dict[str, Any]]:
-    """Folders inside a folder of the server's machine; hidden ones are left out.
+@show_errors
+def list_folders(paths: AppPaths, path: str) -> tuple[str, str, dict[str, Any]]:
+    """List the folders inside a folder of the server's machine; hidden ones are left out.
 
-    An empty path, or one that is not there, begins at the nearest folder that is. Answers with the page's
+    An empty path, or one that does not exist, begins at the nearest folder that does. Answers with the page's
     HTML, the folder, and as data `folder`, `parent`, `folders` (names) and `kind` (the benchmark whose files
     lie in it, or '').
     """
-    limits.refuse("it shows no folders")
-    folder = beginning(path)
+    limits.refuse("browsing folders is disabled")
+    folder = nearest_folder(path)
     try:
         names = sorted(
             (each.name for each in folder.iterdir() if not each.name.startswith(".") and each.is_dir()),
@@ -52,18 +152,23 @@ def list_folders(places: Places, path: str) -> tuple[str, str, dict[str, Any]]:
         )
     except OSError as error:
         raise VKDError(f"{folder} cannot be opened: {(error.strerror or str(error)).lower()}.") from None
-    data = {
-        "folder": str(folder),
-        "parent": str(folder.parent),
-        "folders": names[:MOST],
-        "kind": kind(folder),
-    }
-    return as_html(folder, names), str(folder), data
+    listed, dataset = names[:MAX_FOLDERS], dataset_title(folder)
+    page = render(
+        "folders.html.j2",
+        folder=folder,
+        dataset=dataset,
+        parent="" if folder == folder.parent else folder.parent,
+        folders=[(folder / name, name, dataset_title(folder / name)) for name in listed],
+        omitted=len(names) - len(listed),
+    )
+    data = {"folder": str(folder), "parent": str(folder.parent), "folders": listed, "kind": dataset}
+    return page, str(folder), data
 
 
-def kind(folder: Path) -> str:
-    """The benchmark whose own files lie in a folder; '' for any other (`train`, `query` and `gallery` alone
-    say nothing).
+def dataset_title(folder: Path) -> str:
+    """Returns the benchmark whose own files lie in a folder; '' for any other.
+
+    `train`, `query` and `gallery` alone say nothing.
     """
     for key in ("street", "mars", "veri"):
         row = DATASETS[key]
@@ -73,70 +178,55 @@ def kind(folder: Path) -> str:
     return ""
 
 
-def as_html(folder: Path, names: list[str]) -> str:
-    """Where one is, the way up, and a button for each folder; what looks like a data set says so."""
-    up = "" if folder == folder.parent else _row(folder.parent, "↑ up", "")
-    rows = [_row(folder / name, name, kind(folder / name)) for name in names[:MOST]]
-    more = f"<li>{len(names) - MOST} more are not shown: write the path.</li>" if len(names) > MOST else ""
-    none = "" if names else "<li>No folder in here.</li>"
-    found = kind(folder)
-    told = f" <b>{escape(found)}</b>" if found else ""
-    return (
-        f'<p class="vkd-browse-here" role="status">{escape(folder)}{told}</p>'
-        f'<ul class="vkd-browse" aria-label="Folders">{up}{"".join(rows)}{more}{none}</ul>'
-    )
-
-
-def _row(folder: Path, name: str, what: str) -> str:
-    chip = f"<b>{escape(what)}</b>" if what else ""
-    return f'<li><button type="button" data-path="{escape(folder)}">{escape(name)}</button>{chip}</li>'
-
-
-def _near(path: str) -> str:
-    """A path as a person would type it here."""
+def relative_path(path: str) -> str:
+    """Returns a path as a person would type it here."""
     folder = Path(path)
     return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else str(folder)
 
 
-def clicked(event: gr.EventData) -> str:
+def _clicked(event: gr.EventData) -> str:
     return str(event.folder)
 
 
-class Browser(NamedTuple):
-    """The components; `here` holds the folder that is shown."""
+class FolderBrowser(NamedTuple):
+    """Components of the folder browser; `folder` holds the folder that is listed."""
 
     opened: gr.Button
     panel: gr.Column
-    listed: gr.HTML
-    here: gr.Textbox
+    listing: gr.HTML
+    folder: gr.Textbox
     use: gr.Button
     close: gr.Button
 
 
-def layout() -> Browser:
-    """A button, and the list that it opens."""
-    opened = gr.Button("Choose a folder…", size="sm", elem_classes="vkd-browse-open", visible=not state.DEMO)
+def folder_browser() -> FolderBrowser:
+    """Adds a button and the list of folders that it opens."""
+    opened = gr.Button("Choose a folder…", size="sm", elem_classes="vkd-browse-open", visible=not mode.DEMO)
     with gr.Column(visible=False, elem_classes="vkd-browse-panel") as panel:
-        listed = gr.HTML(js_on_load=_CLICKS)
+        listing = gr.HTML(js_on_load=_CLICKS)
         with gr.Row():
-            use, close = (
-                gr.Button("Use this folder", size="sm", variant="primary"),
-                gr.Button("Close", size="sm"),
-            )
-    return Browser(opened, panel, listed, gr.Textbox(visible=False), use, close)
+            use = gr.Button("Use this folder", size="sm", variant="primary")
+            close = gr.Button("Close", size="sm")
+    return FolderBrowser(opened, panel, listing, gr.Textbox(visible=False), use, close)
 
 
-def wire(places: gr.State, browser: Browser, field: gr.Textbox) -> Any:
-    """Events of the list; → the one after which `field` holds the folder that was chosen."""
-    data, wanted = gr.JSON(visible=False), gr.Textbox(visible=False)
-    shown = [browser.listed, browser.here, data]
-    browser.opened.click(
-        list_folders, [places, field], shown, api_name="train_folders", show_progress="hidden"
-    ).success(lambda: gr.update(visible=True), None, browser.panel, **_QUIET)
-    browser.listed.click(clicked, None, wanted, **_QUIET).success(
-        list_folders, [places, wanted], shown, **_QUIET
+def wire_folder_browser(
+    paths: gr.State, browser: FolderBrowser, field: gr.Textbox, *, api_name: str | None = None
+) -> Any:
+    """Wires the browser to `field`; returns the event after which the field holds the chosen folder."""
+    data, clicked = gr.JSON(visible=False), gr.Textbox(visible=False)
+    listed = [browser.listing, browser.folder, data]
+    opens: dict[str, Any] = {"api_name": api_name, "show_progress": "hidden"} if api_name else _QUIET
+    browser.opened.click(list_folders, [paths, field], listed, **opens).success(
+        lambda: gr.update(visible=True), None, browser.panel, **_QUIET
+    )
+    browser.listing.click(_clicked, None, clicked, **_QUIET).success(
+        list_folders, [paths, clicked], listed, **_QUIET
     )
     browser.close.click(lambda: gr.update(visible=False), None, browser.panel, **_QUIET)
     return browser.use.click(
-        lambda path: (_near(path), gr.update(visible=False)), browser.here, [field, browser.panel], **_QUIET
+        lambda path: (relative_path(path), gr.update(visible=False)),
+        browser.folder,
+        [field, browser.panel],
+        **_QUIET,
     )

@@ -1,6 +1,6 @@
-"""What the library found, drawn as HTML: ranked matches and heatmaps. Outside text is escaped here.
+"""HTML of the page: one Jinja environment with autoescape, images as data URIs, words that tabs share.
 
-Pictures travel inside the page as data URIs: the ranked lists of two networks are one answer instead of a
+Images travel inside the page as data URIs: the ranked lists of two models are one answer instead of a
 hundred requests, no folder of the server has to be opened to the browser, and no path of it is shown.
 """
 
@@ -13,10 +13,90 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 from vkd.retrieval.gallery import Hit
 from vkd.retrieval.results import ranks
+
+STRIP_VIEWS = 4
+"""Frames of a tracklet that a card or an example shows."""
+
+
+def escape(text: object) -> str:
+    """Escapes text for HTML, attributes too; also `$`, `{` and `}`, which page templates of Gradio read."""
+    safe = html.escape(str(text), quote=True)
+    return safe.replace("$", "&#36;").replace("{", "&#123;").replace("}", "&#125;")
+
+
+def _finalize(value: object) -> object:
+    return value if hasattr(value, "__html__") else Markup(escape(value))
+
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    finalize=_finalize,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def render(template: str, **values: object) -> Markup:
+    """Renders `templates/<template>`. Values are escaped, except for what `render` returned (Markup)."""
+    return Markup(_TEMPLATES.get_template(template).render(**values))
+
+
+@lru_cache(maxsize=4096)
+def _file_uri(path: str, changed: int) -> str:
+    kind = "png" if path.lower().endswith(".png") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
+
+
+def file_uri(path: str | Path) -> str:
+    """Encodes a small JPEG or PNG file as a data URI; cached until the file changes."""
+    return _file_uri(str(path), Path(path).stat().st_mtime_ns)
+
+
+def array_uri(image: np.ndarray, *, height: int | None = None, quality: int = 88) -> str:
+    """Encodes uint8 (H, W, 3) as a JPEG data URI, scaled to `height` pixels where given."""
+    picture = Image.fromarray(image)
+    if height and picture.height != height:
+        width = max(1, round(picture.width * height / picture.height))
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def empty_state(title: str, text: str) -> Markup:
+    """Renders an empty state: what will be shown here and what to do next."""
+    return render("empty.html.j2", title=title, text=text)
+
+
+NO_MODEL = empty_state(
+    "No model yet",
+    "Train a teacher and a student in the Train tab, pull a pair in the Hub tab, or copy their folders into "
+    "the checkpoints folder. They appear here without a restart.",
+)
+
+
+def error_box(title: str, message: str) -> Markup:
+    """Renders an error in place of an answer. `message` is safe HTML, as `errors.message` makes it."""
+    return render("error.html.j2", title=title, message=Markup(message))
+
+
+def identity_label(identity: int, camera: int, name: str = "", file: str = "") -> str:
+    """Returns 'identity 12 · camera 3'.
+
+    A folder's own name of an identity replaces its number; where no identity is known, the file's name does.
+    """
+    label = f"identity {identity}" if identity >= 0 else file or "unlabelled"
+    label = name if name and not name.isdecimal() else label
+    return f"{label} · camera {camera}" if camera >= 0 else label
+
 
 VERDICTS = {"correct": "correct", "incorrect": "incorrect", "junk": "junk", "unknown": ""}
 _MARKS = {"correct": "✓", "incorrect": "✗", "junk": "–", "unknown": ""}
@@ -26,7 +106,6 @@ _MEANINGS = {
     "junk": "same identity, same camera: does not count",
     "unknown": "the truth is not known",
 }
-STRIP_VIEWS = 4
 
 
 class Column(NamedTuple):
@@ -42,67 +121,6 @@ class Column(NamedTuple):
     figure: str = ""
     cut: float | None = None
     rarities: Sequence[tuple[str, str]] = ()
-
-
-def escape(text: object) -> str:
-    """Text as it may stand in HTML, attributes too. `$`, `{` and `}` go as well: page templates read them."""
-    safe = html.escape(str(text), quote=True)
-    return safe.replace("$", "&#36;").replace("{", "&#123;").replace("}", "&#125;")
-
-
-@lru_cache(maxsize=4096)
-def _file_uri(path: str, changed: int) -> str:
-    kind = "png" if path.lower().endswith(".png") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
-
-
-def file_uri(path: str | Path) -> str:
-    """A small JPEG or PNG file as a data URI; remembered until the file changes."""
-    return _file_uri(str(path), Path(path).stat().st_mtime_ns)
-
-
-def picture_uri(picture: np.ndarray, *, height: int | None = None, quality: int = 88) -> str:
-    """uint8 (H, W, 3) → JPEG data URI, scaled to `height` pixels where given."""
-    image = Image.fromarray(picture)
-    if height and image.height != height:
-        width = max(1, round(image.width * height / image.height))
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def empty(title: str, text: str) -> str:
-    """An empty state: what this place will show and what to do next."""
-    return (
-        f'<section class="vkd-empty"><span class="vkd-frames" aria-hidden="true"><i></i><i></i><i></i></span>'
-        f"<h2>{escape(title)}</h2><p>{escape(text)}</p></section>"
-    )
-
-
-NO_NETWORK = empty(
-    "There is no network yet",
-    "Train a teacher and a student in the Train tab, pull a pair in the Hub tab, or put their folders among "
-    "the checkpoints. They are found here without a restart.",
-)
-
-
-def refused(sentence: str) -> str:
-    """What went wrong, where the answer would be. `sentence` is safe HTML, as `parts.kindly` makes it."""
-    return (
-        '<section class="vkd-empty vkd-refused" role="alert"><h2>No answer to this one</h2>'
-        f"<p>{sentence}</p></section>"
-    )
-
-
-def who(identity: int, camera: int, name: str = "", file: str = "") -> str:
-    """'identity 12 · camera 3' in words.
-
-    A folder's own name for somebody replaces the number; where nobody is named, the file's name stands.
-    """
-    person = f"identity {identity}" if identity >= 0 else file or "identity unknown"
-    person = name if name and not name.isdecimal() else person
-    return f"{person} · camera {camera}" if camera >= 0 else person
 
 
 def _strip(thumbnails: Sequence[Path], alt: str) -> str:
@@ -122,7 +140,7 @@ def card(
 
     The whole card is a button that asks why this is a match; `cut` is marked on the bar.
     """
-    label = who(hit.identity, hit.camera, hit.name, Path(hit.frames[0]).name if hit.frames else "")
+    label = identity_label(hit.identity, hit.camera, hit.name, Path(hit.frames[0]).name if hit.frames else "")
     verdict, brief, told = VERDICTS[hit.verdict], *rarity
     alt = f"{f'match {rank}' if rank else 'not counted'}: {label}, similarity {hit.similarity:.2f}" + (
         f", {verdict}" if verdict else ""

@@ -15,8 +15,9 @@ from vkd.io.errors import VKDError
 from vkd.io.images import read_image
 from vkd.io.video import is_video, read_video
 from vkd.models.checkpoint import Checkpoint
-from vkd.ui import html, limits, state
-from vkd.ui.state import Places, checkpoint_folder, kindly, network, pair
+from vkd.ui import html, limits, mode
+from vkd.ui.errors import show_errors
+from vkd.ui.state import AppPaths, checkpoint_folder, default_pair, load_model
 
 MAX_VIEWS = 64
 VIDEO_VIEWS = 8
@@ -54,15 +55,15 @@ def picture_files(value: Sequence[Any] | None, *, what: str = "picture") -> list
     files = [str(entry[0] if isinstance(entry, list | tuple) else entry) for entry in value or []]
     if not files:
         raise VKDError(f"There is no {what} yet: upload one or click an example.")
-    most = limits.MOST_PICTURES if state.DEMO else MAX_VIEWS
+    most = limits.MAX_IMAGES if mode.DEMO else MAX_VIEWS
     if len(files) > most:
         raise VKDError(f"{len(files)} pictures are more than the {most} a query may have: remove some.")
     return files
 
 
-def read_query(places: Places, files: Sequence[str]) -> Query:
+def read_query(paths: AppPaths, files: Sequence[str]) -> Query:
     """Read the uploaded pictures and clips; look up their truth among the shipped examples by content."""
-    truths = _truths(places.queries)
+    truths = _truths(paths.queries)
     known, pictures = [], []
     for file in files:
         kind = "video" if is_video(file) else "picture"
@@ -80,7 +81,7 @@ def read_query(places: Places, files: Sequence[str]) -> Query:
         pictures,
         identities.pop() if len(identities) == 1 else None,
         cameras.pop() if len(cameras) == 1 else None,
-        tuple(_mask(places.queries, truth) for truth in known) if len(known) == len(pictures) else (),
+        tuple(_mask(paths.queries, truth) for truth in known) if len(known) == len(pictures) else (),
     )
 
 
@@ -112,14 +113,14 @@ def _rows(folder: Path) -> tuple[dict[str, Any], ...]:
     return _query_table(table, table.stat().st_mtime_ns) if table.is_file() else ()
 
 
-def examples(places: Places) -> dict[str, Example]:
+def examples(paths: AppPaths) -> dict[str, Example]:
     """Shipped queries by plain-text id: pictures of one identity by one camera form one example."""
     grouped: dict[str, list[dict[str, Any]]] = {}
-    for row in _rows(places.queries):
+    for row in _rows(paths.queries):
         grouped.setdefault(f"identity-{row['identity']}-camera-{row['camera']}", []).append(row)
     return {
         name: Example(
-            name, tuple(places.queries / row["file"] for row in rows), rows[0]["identity"], rows[0]["camera"]
+            name, tuple(paths.queries / row["file"] for row in rows), rows[0]["identity"], rows[0]["camera"]
         )
         for name, rows in grouped.items()
     }
@@ -141,10 +142,10 @@ def _digests(table: Path, changed: int) -> dict[str, tuple[int, int, str]]:
     }
 
 
-@kindly
-def example_pictures(places: Places, example: str) -> list[str]:
+@show_errors
+def example_pictures(paths: AppPaths, example: str) -> list[str]:
     """Pictures of a shipped example query, by its plain-text id (for instance `identity-12-camera-3`)."""
-    known = examples(places)
+    known = examples(paths)
     if example not in known:
         raise VKDError(f"There is no example called '{example}'. Known: {', '.join(known) or 'none'}.")
     return [str(file) for file in known[example].files]
@@ -162,14 +163,14 @@ element.addEventListener('click', (event) => {
 """
 
 
-def example_buttons(places: Places, *, limit: int = 8) -> gr.HTML:
+def example_buttons(paths: AppPaths, *, limit: int = 8) -> gr.HTML:
     """Example queries as buttons; its value is the id of the one clicked, and a click triggers `submit`."""
     buttons = []
-    for example in list(examples(places).values())[:limit]:
+    for example in list(examples(paths).values())[:limit]:
         files = [file for file in example.files if file.is_file()]
         views = "".join(f'<img src="{html.file_uri(file)}" alt="">' for file in files[: html.STRIP_VIEWS])
         count = "1 picture" if len(files) == 1 else f"{len(files)} views"
-        label = f"Example: {html.who(example.identity, example.camera)}, {count}"
+        label = f"Example: {html.identity_label(example.identity, example.camera)}, {count}"
         buttons.append(
             f'<button type="button" data-example="{html.escape(example.name)}" aria-pressed="false" '
             f'aria-label="{html.escape(label)}"><span class="vkd-strip">{views}</span>'
@@ -203,10 +204,10 @@ def picture_input(label: str, *, height: int = 160) -> gr.Gallery:
     )
 
 
-def warm(places: Places) -> None:
+def warm(paths: AppPaths) -> None:
     """Load the first gallery and pair and embed a blank picture, so that the first visitor does not wait."""
-    for name in pair(places):
+    for name in default_pair(paths):
         if name is not None:
-            net = network(checkpoint_folder(places, name))
-            if not state.ZERO_GPU:  # there no GPU is lent to this process itself
+            net = load_model(checkpoint_folder(paths, name))
+            if not mode.ZERO_GPU:  # there no GPU is lent to this process itself
                 embed(net, [torch.zeros(3, *net.config.image_size, dtype=torch.uint8)])

@@ -14,8 +14,9 @@ from vkd.jobs.evaluations import EvaluationRequest
 from vkd.metrics import tables
 from vkd.synthetic.generate import write_street
 from vkd.ui import dataset, limits, plots, state
+from vkd.ui.errors import show_errors
 from vkd.ui.evaluate import films, results
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 SMALL_STREET: dict[str, Any] = {
     "train_identities": 8, "test_identities": 20, "cameras": 4, "frames": 8, "seed": 11, "masks": False
@@ -29,14 +30,14 @@ _PROGRESS = gr.Progress()
 # ---- the data set
 
 
-def data_folder(places: Places) -> Path:
+def data_folder(paths: AppPaths) -> Path:
     """Where data sets lie: `data`, beside the checkpoints."""
-    return places.checkpoints.absolute().parent / "data"
+    return paths.checkpoints.absolute().parent / "data"
 
 
-def first_root(places: Places) -> str:
+def first_root(paths: AppPaths) -> str:
     """The data set to begin with: a street where there is one, else any, else nothing."""
-    found = sorted(path for path in data_folder(places).glob("[!.]*") if path.is_dir())
+    found = sorted(path for path in data_folder(paths).glob("[!.]*") if path.is_dir())
     found.sort(key=lambda path: (path.name != "street-small", not path.name.startswith("street")))
     return _shown(found[0]) if found else ""
 
@@ -64,13 +65,13 @@ def show_data(name: str, root: str, cameras: str) -> tuple[str, dict[str, Any]]:
     return dataset.as_html(rows, []), {"rows": rows, "notes": notes, "wrong": ""}
 
 
-@state.kindly
-def write_small_street(places: Places, progress: gr.Progress = _PROGRESS) -> str:
+@show_errors
+def write_small_street(paths: AppPaths, progress: gr.Progress = _PROGRESS) -> str:
     """Write a small synthetic street (20 people to find, 4 cameras) into data/street-small; answers with its
     folder. One that is there is kept.
     """
     limits.refuse("it writes nothing")
-    root = data_folder(places) / "street-small"
+    root = data_folder(paths) / "street-small"
     if not (root / "street.json").is_file():
         write_street(root, **SMALL_STREET, progress=functools.partial(progress.tqdm, desc="Drawing people"))
     return _shown(root)
@@ -79,9 +80,9 @@ def write_small_street(places: Places, progress: gr.Progress = _PROGRESS) -> str
 # ---- evaluations
 
 
-@state.kindly
+@show_errors
 def start(
-    places: Places,
+    paths: AppPaths,
     teacher: str,
     student: str,
     others: list[str] | None,
@@ -111,7 +112,7 @@ def start(
     if len(names) > MOST_NETWORKS:
         raise VKDError(f"{len(names)} checkpoints are chosen: compare up to {MOST_NETWORKS} at a time.")
     for name in names:
-        state.checkpoint_folder(places, name)
+        state.checkpoint_folder(paths, name)
     if not protocols:
         raise VKDError("No protocol is chosen: tick one, for instance I2V.")
     if wrong := [name for name in protocols if name not in PROTOCOLS]:
@@ -129,24 +130,24 @@ def start(
         tuple(names), data, str(Path(root).expanduser().absolute()), tuple(protocols), int(views), ap,
         cameras, bool(curves),
     )  # fmt: skip
-    return evaluations.start(places.checkpoints, asked).name
+    return evaluations.start(paths.checkpoints, asked).name
 
 
-@state.kindly
-def cancel(places: Places, name: str) -> str:
+@show_errors
+def cancel(paths: AppPaths, name: str) -> str:
     """Ask an evaluation to stop after its current batch; answers with its name."""
     limits.refuse("it cancels nothing")
-    evaluations.cancel(evaluations.folder_of(places.checkpoints, name))
+    evaluations.cancel(evaluations.folder_of(paths.checkpoints, name))
     return name
 
 
-def list_jobs(places: Places) -> list[dict[str, Any]]:
+def list_jobs(paths: AppPaths) -> list[dict[str, Any]]:
     """Every evaluation, newest first: name, what was asked, state, frames done of total, seconds left, why it
     ended.
     """
     rows = []
-    for name in evaluations.names(places.checkpoints):
-        folder = evaluations.folder_of(places.checkpoints, name)
+    for name in evaluations.names(paths.checkpoints):
+        folder = evaluations.folder_of(paths.checkpoints, name)
         try:
             asked = evaluations.asked_of(folder)
         except ValueError:
@@ -155,9 +156,9 @@ def list_jobs(places: Places) -> list[dict[str, Any]]:
     return rows
 
 
-def job_choices(places: Places) -> list[tuple[str, str]]:
+def job_choices(paths: AppPaths) -> list[tuple[str, str]]:
     """Evaluations for a picker: when and on what, and the plain name."""
-    found = [(row["name"], Path(row["root"]).name) for row in list_jobs(places)]
+    found = [(row["name"], Path(row["root"]).name) for row in list_jobs(paths)]
     return [(f"{_when(name)} · {on}", name) for name, on in found]
 
 
@@ -172,54 +173,54 @@ def _loaded(folder: Path, changed: int) -> Comparison:
     return evaluations.load(folder)
 
 
-def comparison(places: Places, name: str) -> tuple[Comparison, Path]:
+def comparison(paths: AppPaths, name: str) -> tuple[Comparison, Path]:
     """The results of an evaluation, kept in memory, and its folder; a ValueError where there are none."""
-    folder = evaluations.folder_of(places.checkpoints, name)
+    folder = evaluations.folder_of(paths.checkpoints, name)
     file = folder / "comparison.json"
     return _loaded(folder, file.stat().st_mtime_ns if file.is_file() else 0), folder
 
 
-@state.kindly
-def download(places: Places, name: str, format: str) -> str:  # noqa: A002
+@show_errors
+def download(paths: AppPaths, name: str, format: str) -> str:  # noqa: A002
     """The results of an evaluation as text: `format` is JSON, CSV, Markdown or LaTeX."""
     formats = {title.lower(): suffix for title, suffix in results.FORMATS.items()}
     if (format or "").lower() not in formats:
         raise VKDError(f"'{format}' is no format: choose from {', '.join(results.FORMATS)}.")
-    return tables.WRITERS[formats[format.lower()]](comparison(places, name)[0].results())
+    return tables.WRITERS[formats[format.lower()]](comparison(paths, name)[0].results())
 
 
-@state.kindly
+@show_errors
 def show_query(
-    places: Places, name: str, protocol: str, query: float, k: float
+    paths: AppPaths, name: str, protocol: str, query: float, k: float
 ) -> tuple[str, dict[str, Any]]:
     """The ranked lists of one query of an evaluation, for each network its k best matches.
 
     Answers with the page's HTML and with the lists as JSON: AP, and rank (null for junk), similarity,
     identity, camera, verdict of each match.
     """
-    found, folder = comparison(places, name)
+    found, folder = comparison(paths, name)
     if not 1 <= int(k) <= MOST_HITS:
         raise VKDError(f"{k:g} matches cannot be shown: choose 1 to {MOST_HITS}.")
     return films.lists_html(found, folder, found.protocol(protocol), int(query), int(k))
 
 
-@state.kindly
+@show_errors
 def show_order(
-    places: Places, name: str, protocol: str, order: str, base: str, other: str
+    paths: AppPaths, name: str, protocol: str, order: str, base: str, other: str
 ) -> tuple[str, list[int]]:
     """The valid queries of an evaluation: `worst` first over all networks, or where the network `other` does
     worse (`loses`) or better (`gains`) than `base`; the first two networks where these are empty.
 
     Answers with the page's HTML and with the numbers of all queries.
     """
-    found, folder = comparison(places, name)
+    found, folder = comparison(paths, name)
     queries = found.order(protocol, order, base, other)
     return films.queries_html(found, folder, protocol, queries, queries[0] if queries else None), queries
 
 
-@state.kindly
+@show_errors
 def show_pair(
-    places: Places, name: str, protocol: str, base: str, other: str
+    paths: AppPaths, name: str, protocol: str, base: str, other: str
 ) -> tuple[str, str, dict[str, Any], dict[str, Any]]:
     """Set two networks of an evaluation against each other, `other` against `base`; the first two where these
     are empty.
@@ -228,7 +229,7 @@ def show_pair(
     for how many queries each is better, and `differences`, of every network to `base`, by protocol and
     metric, as mean, low and high of the 95 % interval in fractions.
     """
-    found, _ = comparison(places, name)
+    found, _ = comparison(paths, name)
     pair = found.pair(base, other)
     first, second = (found.ap(each, found.protocol(protocol)) for each in pair)
     data = {
@@ -251,15 +252,15 @@ def show_pair(
     )
 
 
-@state.kindly
+@show_errors
 def show_threshold(
-    places: Places, name: str, protocol: str, rate: float
+    paths: AppPaths, name: str, protocol: str, rate: float
 ) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """The threshold of 'same or not' at a false-positive rate in percent, for each network of an evaluation.
 
     Answers with the figure's data, the page's HTML, and the thresholds as JSON (rates in fractions).
     """
-    found, _ = comparison(places, name)
+    found, _ = comparison(paths, name)
     share, protocol = rate / 100, found.protocol(protocol)
     return (
         plots.pairs(found, protocol, share),

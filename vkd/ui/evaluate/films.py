@@ -14,7 +14,7 @@ from vkd.ui.html import escape
 
 
 def who(found: Comparison, item: Tracklet) -> str:
-    return html.who(item.identity, item.camera, found.names.get(item.identity, ""))
+    return html.identity_label(item.identity, item.camera, found.names.get(item.identity, ""))
 
 
 def queries_html(

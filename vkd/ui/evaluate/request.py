@@ -6,40 +6,40 @@ import gradio as gr
 
 from vkd.data.datasets import DATASETS
 from vkd.data.tracklets import PROTOCOLS
-from vkd.ui import limits, state
+from vkd.ui import components, mode, state
 from vkd.ui.evaluate import actions
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 IN_DEMO = "This is a public demo: it evaluates nothing new, and shows how its own networks did."
 
 
 def look_again(
-    places: Places, teacher: str | None, student: str | None, others: list[str] | None
+    paths: AppPaths, teacher: str | None, student: str | None, others: list[str] | None
 ) -> list[Any]:
     """The networks there are now: others may have been trained or pulled since the page was opened."""
-    names = state.checkpoints(places)
+    names = state.checkpoints(paths)
     kept = [name for name in others or [] if name in names]
-    return [*state.networks_again(places, teacher, student), gr.update(choices=names, value=kept)]
+    return [*components.refresh_models(paths, teacher, student), gr.update(choices=names, value=kept)]
 
 
-def form(places: Places) -> dict[str, Any]:
+def form(paths: AppPaths) -> dict[str, Any]:
     """The inputs: `asked`, in the order of `answers.start`, and the others by name."""
-    teacher, student = state.pair(places)
+    teacher, student = state.default_pair(paths)
     with gr.Column(elem_classes="vkd-form", scale=0):
-        limits.note(IN_DEMO)
-        with gr.Column(elem_classes="vkd-ask", visible=not state.DEMO):
+        components.demo_note(IN_DEMO)
+        with gr.Column(elem_classes="vkd-ask", visible=not mode.DEMO):
             with gr.Group():
-                first = state.network_choice(places, "teacher", teacher)
-                second = state.network_choice(places, "student", student)
+                first = components.model_dropdown(paths, "teacher", teacher)
+                second = components.model_dropdown(paths, "student", student)
                 others = gr.Dropdown(
-                    state.checkpoints(places), label="Further checkpoints", multiselect=True,
+                    state.checkpoints(paths), label="Further checkpoints", multiselect=True,
                     allow_custom_value=True,
                 )  # fmt: skip
             root = gr.Textbox(
-                actions.first_root(places), label="Folder of the data set", placeholder="data/street-small"
+                actions.first_root(paths), label="Folder of the data set", placeholder="data/street-small"
             )
             summary = gr.HTML(elem_id="vkd-evaluate-data")
-            street = gr.Button("Write a small street to try with", visible=not actions.first_root(places))
+            street = gr.Button("Write a small street to try with", visible=not actions.first_root(paths))
             protocols = gr.CheckboxGroup(
                 [(key.upper(), key) for key in PROTOCOLS],
                 value=["i2v", "v2v"],
@@ -50,7 +50,7 @@ def form(places: Places) -> dict[str, Any]:
         with gr.Column(elem_classes="vkd-options"):
             job = gr.Dropdown([], label="Evaluations so far", visible=False, allow_custom_value=True)
             rest = "Kind of data, cameras, frames, AP"
-            with gr.Accordion(rest, open=False, visible=not state.DEMO):
+            with gr.Accordion(rest, open=False, visible=not mode.DEMO):
                 data = gr.Dropdown(
                     [("told by its files", "auto"), *((row.title, key) for key, row in DATASETS.items())],
                     value="auto",

@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from vkd.evaluation.comparison import Comparison
 from vkd.evaluation.sides import GALLERY_FRAMES, QUERY_VIEWS
 from vkd.jobs import evaluations
-from vkd.ui import dataset, html, plots, state
+from vkd.ui import dataset, html, mode, plots
+from vkd.ui.errors import show_errors
 from vkd.ui.evaluate import actions, films, labels, request, results
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 HITS = 12
 RATE = 1.0  # percent
@@ -19,7 +19,7 @@ ORDERS = {"worst": "worst first", "loses": "where the student loses", "gains": "
 """Orders of queries; of other networks than teacher and student the name is told."""
 CSS = Path(__file__).parents[1] / "static" / "evaluate.css"
 
-EMPTY = html.empty(
+EMPTY = html.empty_state(
     "How good is it?",
     "Choose a teacher, a student and a data set on the left and press Evaluate. Scores with intervals, "
     "curves, the queries where the two disagree and a threshold for 'same or not' appear here.",
@@ -29,28 +29,26 @@ EMPTY = html.empty(
 # ---- what the page shows
 
 
-def newest(places: Places) -> tuple[Any, Any, Any]:
+def newest(paths: AppPaths) -> tuple[Any, Any, Any]:
     """What a page begins with: the last evaluation, the data folder, whether to offer a small street."""
-    names = evaluations.names(places.checkpoints)
-    root = "" if state.DEMO else actions.first_root(places)
+    names = evaluations.names(paths.checkpoints)
+    root = "" if mode.DEMO else actions.first_root(paths)
     return (
-        gr.update(
-            choices=actions.job_choices(places), value=names[0] if names else None, visible=bool(names)
-        ),
+        gr.update(choices=actions.job_choices(paths), value=names[0] if names else None, visible=bool(names)),
         root or gr.skip(),
         gr.update(visible=not root),
     )
 
 
-def show_started(places: Places, name: str) -> Any:
+def show_started(paths: AppPaths, name: str) -> Any:
     """The evaluation just started becomes the one shown."""
-    return gr.update(choices=actions.job_choices(places), value=name, visible=True)
+    return gr.update(choices=actions.job_choices(paths), value=name, visible=True)
 
 
-def look(places: Places, name: str | None, seen: str) -> list[Any]:
+def look(paths: AppPaths, name: str | None, seen: str) -> list[Any]:
     """How the chosen evaluation stands, where that changed since the page looked last."""
     try:
-        folder = evaluations.folder_of(places.checkpoints, name or "")
+        folder = evaluations.folder_of(paths.checkpoints, name or "")
         asked, status = evaluations.asked_of(folder), evaluations.status(folder)
     except ValueError:
         mark = "empty"
@@ -62,7 +60,7 @@ def look(places: Places, name: str | None, seen: str) -> list[Any]:
     if status.state != "finished":
         return _stand(mark, told, status.state in results.BUSY, None, "")
     try:
-        found, _ = actions.comparison(places, folder.name)
+        found, _ = actions.comparison(paths, folder.name)
     except ValueError as error:
         return _stand(mark, told + dataset.wrong_html(str(error)), False, None, "")
     told = results.progress_html(folder.name, asked, status, results.headline(found))
@@ -82,13 +80,13 @@ def _stand(mark: str, told: str, busy: bool, found: Comparison | None, name: str
     ]
 
 
-def choices_of(places: Places, name: str, protocol: str | None) -> list[Any]:
+def choices_of(paths: AppPaths, name: str, protocol: str | None) -> list[Any]:
     """What an evaluation lets one choose: its protocols (the one chosen stays where it can), the pair of
     networks where there are more than two, the words of the orders.
     """
     if not name:
         return [gr.skip()] * 6
-    found, _ = actions.comparison(places, name)
+    found, _ = actions.comparison(paths, name)
     base, other = found.pair()
     at = protocol if protocol in found.query_gallery else next(iter(found.query_gallery))
     networks = [(label, each) for each, label in labels.labels(found).items()]
@@ -102,7 +100,7 @@ def choices_of(places: Places, name: str, protocol: str | None) -> list[Any]:
         gr.update(visible=len(networks) > 2),
         gr.update(choices=networks, value=base),
         gr.update(choices=networks, value=other),
-        orders(places, name, other),
+        orders(paths, name, other),
     ]
 
 
@@ -111,30 +109,30 @@ def same(value: str) -> str:
     return value
 
 
-def orders(places: Places, name: str, other: str) -> Any:
+def orders(paths: AppPaths, name: str, other: str) -> Any:
     """The orders of queries, in the words of the network that is set against another."""
     if not name:
         return gr.skip()
-    label = labels.labels(actions.comparison(places, name)[0]).get(other, "")
+    label = labels.labels(actions.comparison(paths, name)[0]).get(other, "")
     words = ORDERS if label in ("", "Student") else {**ORDERS, "loses": f"where {label} loses"}
     return gr.update(choices=[(title, key) for key, title in words.items()])
 
 
-def apart(places: Places, name: str, chosen: str, kept: str) -> Any:
+def apart(paths: AppPaths, name: str, chosen: str, kept: str) -> Any:
     """The other network of a pair once one is chosen: another one where both would be the same."""
     if not name or chosen != kept:
         return gr.skip()
-    return next(each for each in actions.comparison(places, name)[0].networks if each != chosen)
+    return next(each for each in actions.comparison(paths, name)[0].networks if each != chosen)
 
 
-@state.kindly
+@show_errors
 def draw(
-    places: Places, name: str, protocol: str, order: str, rate: float, k: float, base: str, other: str
+    paths: AppPaths, name: str, protocol: str, order: str, rate: float, k: float, base: str, other: str
 ) -> list[Any]:
     """Every figure of one protocol, the queries, and the ranked lists of the first of them."""
     if not name:
         return [gr.skip()] * 8
-    found, folder = actions.comparison(places, name)
+    found, folder = actions.comparison(paths, name)
     pair = found.pair(base, other)
     queries = found.order(protocol, order, *pair)
     lists, _ = films.lists_html(found, folder, protocol, queries[0], int(k))
@@ -145,7 +143,7 @@ def draw(
         plots.scatter(found, protocol, queries[0], *pair),
         films.queries_html(found, folder, protocol, queries, queries[0]),
         lists,
-        *actions.show_threshold(places, name, protocol, rate)[:2],
+        *actions.show_threshold(paths, name, protocol, rate)[:2],
     ]
 
 
@@ -237,58 +235,55 @@ def _results() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def build(root: Path) -> None:
-    """Layout and wiring of the tab; `root` is the folder of checkpoints."""
-    here = Places.of(root)
-    places = gr.State(here)
+def build(here: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
+    """Builds layout and wiring of the tab; `opened` are the events of its coming into view."""
+    paths = gr.State(here)
     with gr.Row(elem_classes="vkd-page vkd-evaluate"):
         form, out = request.form(here), _results()
     seen, shown = gr.Textbox(visible=False), gr.Textbox(visible=False)
     started, data = gr.Textbox(visible=False), gr.JSON(visible=False)
     query, k = gr.Number(visible=False), gr.Number(HITS, visible=False)
-    page = Context.root_block
-    assert page is not None
     job, protocol = form["job"], out["protocol"]
-    page.load(newest, places, [job, form["root"], form["street"]], **_QUIET)
+    page.load(newest, paths, [job, form["root"], form["street"]], **_QUIET)
     networks = form["asked"][:3]
-    gr.on(state.opened(), request.look_again, [places, *networks], networks, **_QUIET)
+    gr.on(opened, request.look_again, [paths, *networks], networks, **_QUIET)
     looked = [seen, out["headline"], out["halt"], out["table"], out["downloads"], out["panel"], shown]
-    gr.on([gr.Timer(2).tick, page.load, job.change], look, [places, job, seen], looked, **_QUIET)
+    gr.on([gr.Timer(2).tick, page.load, job.change], look, [paths, job, seen], looked, **_QUIET)
     at = gr.Textbox(visible=False)
     pair = [out["base"], out["other"]]
     chosen = [
         shown.change(
-            choices_of, [places, shown, at], [protocol, at, out["pair"], *pair, out["order"]], **_QUIET
+            choices_of, [paths, shown, at], [protocol, at, out["pair"], *pair, out["order"]], **_QUIET
         ),
         protocol.input(same, protocol, at, **_QUIET),
     ]
     for choice in chosen:
-        choice.then(draw, [places, shown, at, out["order"], out["rate"], k, *pair], out["drawn"], **_QUIET)
-    order = [places, shown, at, out["order"], *pair]
+        choice.then(draw, [paths, shown, at, out["order"], out["rate"], k, *pair], out["drawn"], **_QUIET)
+    order = [paths, shown, at, out["order"], *pair]
     for moved, kept in (pair, pair[::-1]):
-        moved.input(apart, [places, shown, moved, kept], kept, **_QUIET).then(
-            actions.show_pair, [places, shown, at, *pair],
+        moved.input(apart, [paths, shown, moved, kept], kept, **_QUIET).then(
+            actions.show_pair, [paths, shown, at, *pair],
             [out["table"], out["downloads"], out["scatter"], data],
             api_name="evaluate_pair" if moved is pair[0] else None,
             api_visibility="public" if moved is pair[0] else "private", show_progress="minimal",
-        ).then(orders, [places, shown, out["other"]], out["order"], **_QUIET).then(
+        ).then(orders, [paths, shown, out["other"]], out["order"], **_QUIET).then(
             actions.show_order, order, [out["queries"], data], **_QUIET
         )  # fmt: skip
-    form["button"].click(actions.start, [places, *form["asked"]], started, api_name="evaluate_start").success(
-        show_started, [places, started], job, **_QUIET
+    form["button"].click(actions.start, [paths, *form["asked"]], started, api_name="evaluate_start").success(
+        show_started, [paths, started], job, **_QUIET
     )
-    out["halt"].click(actions.cancel, [places, job], started, api_name="evaluate_cancel")
+    out["halt"].click(actions.cancel, [paths, job], started, api_name="evaluate_cancel")
     asked = [form["root"].change, form["data"].change, form["cameras"].change]
     gr.on(
-        asked if state.DEMO else [*asked, page.load],
+        asked if mode.DEMO else [*asked, page.load],
         actions.show_data, [form["data"], form["root"], form["cameras"]], [form["summary"], data],
         api_name="evaluate_data", show_progress="hidden",
     )  # fmt: skip
     form["street"].click(
-        actions.write_small_street, places, form["root"], api_name="evaluate_street", concurrency_limit=1
+        actions.write_small_street, paths, form["root"], api_name="evaluate_street", concurrency_limit=1
     ).success(lambda: gr.update(visible=False), None, form["street"], **_QUIET)
     gr.on([out["scatter"].click, out["queries"].click], clicked, None, query, **_QUIET).then(
-        actions.show_query, [places, shown, at, query, k], [out["lists"], data],
+        actions.show_query, [paths, shown, at, query, k], [out["lists"], data],
         api_name="evaluate_query", show_progress="minimal",
     )  # fmt: skip
     out["order"].input(
@@ -296,10 +291,10 @@ def build(root: Path) -> None:
         api_name="evaluate_order", show_progress="hidden",
     )  # fmt: skip
     out["rate"].change(
-        actions.show_threshold, [places, shown, at, out["rate"]], [out["pairs"], out["told"], data],
+        actions.show_threshold, [paths, shown, at, out["rate"]], [out["pairs"], out["told"], data],
         api_name="evaluate_threshold", show_progress="hidden", trigger_mode="always_last",
     )  # fmt: skip
     text, wanted = gr.Textbox(visible=False), gr.Textbox("JSON", visible=False)
     asks = gr.Button(visible=False)
-    asks.click(actions.list_jobs, places, data, api_name="evaluate_list")
-    asks.click(actions.download, [places, job, wanted], text, api_name="evaluate_download")
+    asks.click(actions.list_jobs, paths, data, api_name="evaluate_list")
+    asks.click(actions.download, [paths, job, wanted], text, api_name="evaluate_download")

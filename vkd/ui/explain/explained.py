@@ -14,7 +14,7 @@ from vkd.io.images import read_image
 from vkd.models.checkpoint import Checkpoint
 from vkd.ui import html, inputs, state
 from vkd.ui.explain import heatmaps
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 IDENTITY, CHOSEN, SECOND = "top identity", "chosen identity", "second picture"
 TARGETS = (IDENTITY, CHOSEN, SECOND)
@@ -55,19 +55,19 @@ class Wanted(NamedTuple):
 
 
 def explain(
-    places: Places, pictures: list[Any] | None, second: list[Any] | None, wanted: Wanted
+    paths: AppPaths, pictures: list[Any] | None, second: list[Any] | None, wanted: Wanted
 ) -> Iterator[Explained]:
     """Compute it, one network after the other; what was found so far is answered after each.
 
     Raises ValueError or FileNotFoundError with a sentence for a person.
     """
-    query = inputs.read_query(places, inputs.picture_files(pictures)[:MOST_VIEWS])
+    query = inputs.read_query(paths, inputs.picture_files(pictures)[:MOST_VIEWS])
     if wanted.target not in TARGETS:
         raise VKDError(f"'{wanted.target}' is not a target: choose one of {', '.join(TARGETS)}.")
     other: list[torch.Tensor] = []
     if wanted.target == SECOND:
         files = inputs.picture_files(second, what="second picture")
-        other = inputs.read_query(places, files[:MOST_VIEWS]).pictures[:MOST_VIEWS]
+        other = inputs.read_query(paths, files[:MOST_VIEWS]).pictures[:MOST_VIEWS]
     named = (("teacher", wanted.teacher), ("student", wanted.student))
     rest = [(part, name) for part, name in named if name]
     if not rest:
@@ -75,7 +75,7 @@ def explain(
     found = Explained(query.pictures[:MOST_VIEWS], other, [], rest)
     while found.rest:
         (part, name), *rest = found.rest
-        net = state.network(state.checkpoint_folder(places, name))
+        net = state.load_model(state.checkpoint_folder(paths, name))
         answer = _answer(part, name, net, found, query.masks, wanted)
         found = found._replace(answers=[*found.answers, answer], rest=rest)
         yield found

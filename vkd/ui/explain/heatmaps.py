@@ -46,6 +46,6 @@ def views(pictures: Sequence[torch.Tensor], maps: np.ndarray, name: str) -> list
     alone = len(pictures) == 1 and name != "view"
     named = [name] if alone else [f"{name} {n + 1}" for n in range(len(pictures))]
     return [
-        html.View(caption, html.picture_uri(picture), html.picture_uri(overlay(picture, heat)))
+        html.View(caption, html.array_uri(picture), html.array_uri(overlay(picture, heat)))
         for caption, picture, heat in zip(named, map(shown, pictures), maps, strict=True)
     ]

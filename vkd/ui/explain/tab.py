@@ -2,35 +2,35 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 import torch
 
 from vkd.explain.dataset import METHODS
-from vkd.ui import html, limits, save
+from vkd.ui import components, html, limits, mode
 from vkd.ui import inputs as ui_inputs
 from vkd.ui import state as ui_state
+from vkd.ui.errors import show_errors
 from vkd.ui.explain import explained, heatmaps
 from vkd.ui.explain.explained import CHOSEN, IDENTITY, SECOND, Wanted
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
-EMPTY = html.empty(
+EMPTY = html.empty_state(
     "Where does it look?",
     "Upload a picture, or click an example. The parts that made the teacher and the student "
     "recognise the person appear here. With a second picture the maps show what the two have in common.",
 )
-NO_SECOND = html.empty(
+NO_SECOND = html.empty_state(
     "Which second picture?",
     "Upload it in the form, or click an example: it becomes the second picture. Then the maps show what the "
     "two have in common.",
 )
-NO_NUMBER = html.empty(
+NO_NUMBER = html.empty_state(
     "Which training identity?",
     "Type its number in the form and press Enter. Then the maps show what in the picture speaks for it.",
 )
-CANCELLED = html.empty("Cancelled", "Press Explain to look again.")
+CANCELLED = html.empty_state("Cancelled", "Press Explain to look again.")
 LABELS = {
     "gradcam": "Grad-CAM",
     "gradcam++": "Grad-CAM++",
@@ -41,11 +41,11 @@ LABELS = {
 LAYERS = [("the last map", "last"), *((f"stage {n} from the end", str(-n)) for n in range(2, 6))]
 
 
-@limits.limited
-@ui_state.on_gpu
-@ui_state.kindly
+@limits.rate_limited
+@mode.on_gpu
+@show_errors
 def explain(
-    places: Places,
+    paths: AppPaths,
     pictures: list[Any] | None,
     second: list[Any] | None,
     target: str,
@@ -64,17 +64,17 @@ def explain(
     network as JSON; `on_subject` is the share of the heat on the subject where its mask is known.
     """
     wanted = Wanted(target, method, teacher, student, layer, identity)
-    *_, found = explained.explain(places, pictures, second, wanted)
+    *_, found = explained.explain(paths, pictures, second, wanted)
     return explained.as_html(found), explained.as_data(found)
 
 
-@save.kindly(like=explain)
+@components.downloads(like=explain)
 def save_heat(
-    places: Places, pictures: list[Any] | None, second: list[Any] | None, *choices: Any
+    paths: AppPaths, pictures: list[Any] | None, second: list[Any] | None, *choices: Any
 ) -> tuple[bytes, str]:
     """The heatmaps of `explain`, with the same arguments, as one PNG picture."""
     file = io.BytesIO()
-    *_, found = explained.explain(places, pictures, second, Wanted(*choices))
+    *_, found = explained.explain(paths, pictures, second, Wanted(*choices))
     explained.as_picture(found).save(file, "PNG")
     return file.getvalue(), "vkd-heatmaps.png"
 
@@ -82,62 +82,62 @@ def save_heat(
 # --- what the page shows ------------------------------------------------------------------------------------
 
 
-def welcome(places: Places) -> str:
+def welcome(paths: AppPaths) -> str:
     """What to do first."""
-    return EMPTY if ui_state.checkpoints(places) else html.NO_NETWORK
+    return EMPTY if ui_state.checkpoints(paths) else html.NO_MODEL
 
 
-def missing(places: Places, pictures: Any, second: Any, target: str, identity: str) -> str:
+def missing(paths: AppPaths, pictures: Any, second: Any, target: str, identity: str) -> str:
     """What to do next where something is not there yet; empty where all is."""
     if not pictures:
-        return welcome(places)
+        return welcome(paths)
     if target == SECOND and not second:
         return NO_SECOND
     return NO_NUMBER if target == CHOSEN and not (identity or "").strip() else ""
 
 
-@ui_state.kindly
+@show_errors
 def _shown(steps: Iterator[explained.Explained]) -> tuple[str, Any] | None:
     """The next step as the page shows it; None after the last."""
     found = next(steps, None)
     return found and (explained.as_html(found), gr.skip() if found.rest else explained.as_data(found))
 
 
-@ui_state.on_gpu
+@mode.on_gpu
 def _steps(
-    places: Places, pictures: list[Any] | None, second: list[Any] | None, choices: Sequence[Any]
+    paths: AppPaths, pictures: list[Any] | None, second: list[Any] | None, choices: Sequence[Any]
 ) -> Iterator[tuple[str, Any]]:
     """One network's maps after the other, as the page shows them."""
-    steps = explained.explain(places, pictures, second, Wanted(*choices))
+    steps = explained.explain(paths, pictures, second, Wanted(*choices))
     while (shown := _shown(steps)) is not None:
         yield shown
 
 
 def explain_now(
-    places: Places, pictures: list[Any] | None, second: list[Any] | None, *choices: Any
+    paths: AppPaths, pictures: list[Any] | None, second: list[Any] | None, *choices: Any
 ) -> Iterator[tuple[str, Any, str]]:
     """`explain` for the page: the teacher's maps are shown while the student's are made, and what went wrong
     stands where the answer would be."""
     asked = ui_inputs.question(pictures, second, choices)
     try:
-        limits.admit()
-        for shown in _steps(places, pictures, second, choices):
+        limits.check_rate()
+        for shown in _steps(paths, pictures, second, choices):
             yield *shown, asked
     except gr.Error as wrong:
-        yield html.refused(wrong.message), None, asked
+        yield html.error_box("Search failed", wrong.message), None, asked
 
 
 def explain_again(
-    places: Places, before: str, pictures: list[Any] | None, second: list[Any] | None, *choices: Any
+    paths: AppPaths, before: str, pictures: list[Any] | None, second: list[Any] | None, *choices: Any
 ) -> Iterator[tuple[Any, Any, Any]]:
     """Explain after a change of pictures or choices, once for each change."""
     asked, (target, *_, identity) = ui_inputs.question(pictures, second, choices), choices
     if asked == before:
         yield gr.skip(), gr.skip(), gr.skip()
-    elif todo := missing(places, pictures, second, target, identity):
+    elif todo := missing(paths, pictures, second, target, identity):
         yield todo, None, asked
     else:
-        yield from explain_now(places, pictures, second, *choices)
+        yield from explain_now(paths, pictures, second, *choices)
 
 
 def cancelled() -> tuple[str, None, str]:
@@ -146,17 +146,17 @@ def cancelled() -> tuple[str, None, str]:
 
 
 def look_again(
-    places: Places, pictures: list[Any] | None, teacher: str | None, student: str | None
+    paths: AppPaths, pictures: list[Any] | None, teacher: str | None, student: str | None
 ) -> list[Any]:
     """The checkpoints there are now, and what to do first while nothing was asked."""
-    networks = ui_state.networks_again(places, teacher, student)
-    return [*networks, gr.skip() if pictures else welcome(places)]
+    networks = components.refresh_models(paths, teacher, student)
+    return [*networks, gr.skip() if pictures else welcome(paths)]
 
 
-@ui_state.kindly
-def show_example(places: Places, example: str, target: str, pictures: list[Any] | None) -> tuple[Any, Any]:
+@show_errors
+def show_example(paths: AppPaths, example: str, target: str, pictures: list[Any] | None) -> tuple[Any, Any]:
     """An example goes where a picture is missing: into the second field where that is what is asked for."""
-    files = ui_inputs.example_pictures(places, example)
+    files = ui_inputs.example_pictures(paths, example)
     return (gr.skip(), files) if target == SECOND and pictures else (files, gr.skip())
 
 
@@ -165,12 +165,12 @@ def show_asked(target: str) -> tuple[Any, Any]:
     return gr.Column(visible=target == SECOND), gr.Textbox(visible=target == CHOSEN)
 
 
-def warm(places: Places) -> None:
+def warm(paths: AppPaths) -> None:
     """Make one small heatmap, so that the first visitor does not wait for what only heatmaps need."""
-    if ui_state.ZERO_GPU:  # no GPU is lent to this process itself
+    if mode.ZERO_GPU:  # no GPU is lent to this process itself
         return
-    for name in filter(None, ui_state.pair(places)):
-        net = ui_state.network(ui_state.checkpoint_folder(places, name))
+    for name in filter(None, ui_state.default_pair(paths)):
+        net = ui_state.load_model(ui_state.checkpoint_folder(paths, name))
         blank = torch.zeros(3, *net.config.image_size, dtype=torch.uint8)
         heatmaps.compute(net, [blank], None, next(iter(METHODS)))
 
@@ -227,26 +227,25 @@ class Form(NamedTuple):
     chosen: gr.HTML
 
 
-def build(root: Path, gallery: Path | None = None) -> None:
-    """Layout and wiring of the tab; `root` is the folder of checkpoints."""
-    places = Places.of(root, gallery)
-    state, before = gr.State(places), gr.State("")
+def build(paths: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
+    """Builds layout and wiring of the tab; `opened` are the events of its coming into view."""
+    state, before = gr.State(paths), gr.State("")
     with gr.Row(elem_classes="vkd-page"):
         with gr.Column(elem_classes="vkd-form", scale=0):
-            form = _form(places)
+            form = _form(paths)
         inputs = [state, *form[:8]]
         with gr.Column(elem_classes="vkd-results"):
             with gr.Row(elem_classes="vkd-keep"):
-                save.button("Save as PNG", save_heat, inputs, api_name="explain_picture")
-            answer = gr.HTML(welcome(places), label="Heatmaps", js_on_load=_WIPE, elem_classes="vkd-heatmaps")
+                components.save_button("Save as PNG", save_heat, inputs, api_name="explain_picture")
+            answer = gr.HTML(welcome(paths), label="Heatmaps", js_on_load=_WIPE, elem_classes="vkd-heatmaps")
             with gr.Accordion("The same as data (JSON)", open=False, elem_classes="vkd-json"):
                 data = gr.JSON(label="Explained numbers")
-    ui_state.endpoint(explain, inputs, [answer, data], api_name="explain", **save.SHARED)
-    _wire(form, inputs, [answer, data, before])
+    components.endpoint(explain, inputs, [answer, data], api_name="explain", **components.SHARED)
+    _wire(form, inputs, [answer, data, before], opened)
 
 
-def _form(places: Places) -> Form:
-    teacher, student = ui_state.pair(places)
+def _form(paths: AppPaths) -> Form:
+    teacher, student = ui_state.default_pair(paths)
     with gr.Column(elem_classes="vkd-ask"):
         pictures = ui_inputs.picture_input("Pictures or a clip")
         target = gr.Radio(
@@ -266,20 +265,20 @@ def _form(places: Places) -> Form:
         with gr.Row(elem_classes="vkd-go"):
             button = gr.Button("Explain", variant="primary")
             halt = gr.Button("Cancel", elem_classes="vkd-halt")
-        chosen = ui_inputs.example_buttons(places)
+        chosen = ui_inputs.example_buttons(paths)
     with gr.Column(elem_classes="vkd-options"), gr.Accordion("Networks and method", open=False):
         methods = [(LABELS.get(name, name), name) for name in METHODS]
         method = gr.Dropdown(methods, label="Method", allow_custom_value=True)
         layer = gr.Dropdown(
             LAYERS, label="Layer", info="Or type a stage's number or a layer's name", allow_custom_value=True
         )
-        first = ui_state.network_choice(places, "teacher", teacher)
-        other = ui_state.network_choice(places, "student", student)
+        first = components.model_dropdown(paths, "teacher", teacher)
+        other = components.model_dropdown(paths, "student", student)
     return Form(pictures, second, target, method, first, other, layer, identity, beside, button, halt, chosen)
 
 
-def _wire(form: Form, inputs: list[Any], outputs: list[Any]) -> None:
-    """What is asked is answered at once; `inputs` start with the places, `outputs` end with the question."""
+def _wire(form: Form, inputs: list[Any], outputs: list[Any], opened: list[Any]) -> None:
+    """What is asked is answered at once; `inputs` start with the paths, `outputs` end with the question."""
     hidden: dict[str, Any] = {"api_visibility": "private"}
     state, (answer, _, before) = inputs[0], outputs
     once_more = [state, before, *inputs[1:]]
@@ -287,20 +286,20 @@ def _wire(form: Form, inputs: list[Any], outputs: list[Any]) -> None:
         show_asked, form.target, [form.beside, form.identity], show_progress="hidden", **hidden
     )
     running: list[Any] = [
-        form.button.click(explain_now, inputs, outputs, **save.SHARED, **hidden),
+        form.button.click(explain_now, inputs, outputs, **components.SHARED, **hidden),
         form.chosen.submit(
             show_example, [state, form.chosen, form.target, form.pictures], [form.pictures, form.second],
             show_progress="hidden", **hidden,
-        ).success(explain_again, once_more, outputs, **save.SHARED, **hidden),
+        ).success(explain_again, once_more, outputs, **components.SHARED, **hidden),
         gr.on(
             [form.pictures.change, form.second.change, form.target.change, form.method.input,
              form.layer.input, form.identity.submit, form.teacher.input, form.student.input],
             explain_again, once_more, outputs,
-            trigger_mode="always_last", **save.SHARED, **hidden,
+            trigger_mode="always_last", **components.SHARED, **hidden,
         ),
     ]  # fmt: skip
     form.halt.click(cancelled, None, outputs, cancels=running, queue=False, show_progress="hidden", **hidden)
     gr.on(
-        ui_state.opened(), look_again, [state, form.pictures, form.teacher, form.student],
+        opened, look_again, [state, form.pictures, form.teacher, form.student],
         [form.teacher, form.student, answer], show_progress="hidden", **hidden,
     )  # fmt: skip

@@ -14,10 +14,11 @@ import gradio as gr
 
 from vkd.hub import card, pull
 from vkd.io.errors import VKDError
-from vkd.ui import limits, save, state
+from vkd.ui import components, limits, mode, state
+from vkd.ui.errors import show_errors
 from vkd.ui.hub import hub_jobs, views
 from vkd.ui.hub.hub_jobs import Job
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 # ---- preview
 
@@ -56,17 +57,17 @@ def _mark(planned: pull.Plan, wanted: Wanted) -> str:
     return hashlib.sha256(json.dumps([wanted, planned]).encode()).hexdigest()[:32]
 
 
-def _plan(places: Places, wanted: Wanted) -> tuple[Path, pull.Plan, str]:
+def _plan(paths: AppPaths, wanted: Wanted) -> tuple[Path, pull.Plan, str]:
     """The checkpoint's folder, what a push of it would send, and the mark of that."""
-    folder = state.checkpoint_folder(places, wanted.checkpoint)
+    folder = state.checkpoint_folder(paths, wanted.checkpoint)
     planned = pull.plan(folder, wanted.repo, teacher=wanted.teacher)
     return folder, planned, _mark(planned, wanted)
 
 
-@limits.limited
-@state.kindly
+@limits.rate_limited
+@show_errors
 def preview(
-    places: Places,
+    paths: AppPaths,
     checkpoint: str,
     repo: str,
     teacher: str = "",
@@ -80,7 +81,7 @@ def preview(
     answer's `previewed` is what `hub_push` asks for.
     """
     wanted = Wanted.of(checkpoint, repo, teacher, private, revision, pull_request)
-    folder, planned, mark = _plan(places, wanted)
+    folder, planned, mark = _plan(paths, wanted)
     pictures = {}
     if any(each.path.endswith(".png") for each in planned.files):
         going = card.travelling(folder).items()
@@ -89,10 +90,10 @@ def preview(
     return shown, views.plan_data(planned, mark)
 
 
-def preview_now(places: Places, *asked: Any) -> tuple[Any, str, Any]:
+def preview_now(paths: AppPaths, *asked: Any) -> tuple[Any, str, Any]:
     """`preview` for the page: what went wrong stands where the answer would be."""
     try:
-        shown, data = preview(places, *asked)
+        shown, data = preview(paths, *asked)
     except gr.Error as wrong:
         return "", views.refusal(wrong.message), None
     return shown, "", data
@@ -109,17 +110,17 @@ def can_log_in(given: Mapping[str, str]) -> bool:
 
 def _token_for_push(token: str, login: gr.OAuthToken | None) -> str | None:
     """Whose right a push uses: in a public demo the visitor's login alone, never the Space's own."""
-    if state.DEMO:
+    if mode.DEMO:
         if login is None:
             raise VKDError("Log in with Hugging Face first: a demo pushes to your own account only.")
         return login.token
     return hub_jobs.given(token) or (login.token if login else None)
 
 
-@limits.limited
-@state.kindly
+@limits.rate_limited
+@show_errors
 def _begin_push(
-    places: Places,
+    paths: AppPaths,
     asked: Sequence[Any],
     token: str,
     previewed: str,
@@ -128,7 +129,7 @@ def _begin_push(
 ) -> Job:
     secret = _token_for_push(token, login)
     wanted = Wanted.of(*asked)
-    folder, _, mark = _plan(places, wanted)
+    folder, _, mark = _plan(paths, wanted)
     if not previewed:
         raise VKDError("Nothing was previewed yet: look at what would be sent, then push.")
     if previewed != mark:
@@ -147,11 +148,11 @@ def _begin_push(
             progress=job.progress,
         )
 
-    return hub_jobs.start(places, Job("push", wanted.repo), work, visitor, secret)
+    return hub_jobs.start(paths, Job("push", wanted.repo), work, visitor, secret)
 
 
 def push(
-    places: Places,
+    paths: AppPaths,
     checkpoint: str,
     repo: str,
     teacher: str = "",
@@ -171,7 +172,7 @@ def push(
     commit or pull request. Leaving does not end the work, `hub_cancel` does.
     """
     asked = (checkpoint, repo, teacher, private, revision, pull_request)
-    job = _begin_push(places, asked, token, previewed, hub_jobs.visitor(request), login)
+    job = _begin_push(paths, asked, token, previewed, hub_jobs.visitor(request), login)
     for _ in job.ticks():
         yield views.progress_html(job), job.as_data()
     hub_jobs.raise_wrong(job)
@@ -179,7 +180,7 @@ def push(
 
 
 def push_now(
-    places: Places,
+    paths: AppPaths,
     checkpoint: str,
     repo: str,
     teacher: str,
@@ -196,7 +197,7 @@ def push_now(
     """
     asked = (checkpoint, repo, teacher, private, revision, pull_request)
     try:
-        job = _begin_push(places, asked, token, previewed, hub_jobs.visitor(request), login)
+        job = _begin_push(paths, asked, token, previewed, hub_jobs.visitor(request), login)
     except gr.Error as wrong:
         yield views.refusal(wrong.message), gr.skip()
         return
@@ -206,9 +207,9 @@ def push_now(
         yield views.ended_html(job), ""
 
 
-def watch_push(places: Places, request: gr.Request | None = None) -> Iterator[Any]:
+def watch_push(paths: AppPaths, request: gr.Request | None = None) -> Iterator[Any]:
     """A page that is opened while something is pushed shows how far it is."""
-    job = hub_jobs.current(places, "push", hub_jobs.visitor(request))
+    job = hub_jobs.current(paths, "push", hub_jobs.visitor(request))
     if job is None or job.state != "working":
         yield gr.skip()
         return
@@ -224,13 +225,13 @@ def _watch_push(job: Job) -> Iterator[str]:
 # ---- the card alone
 
 
-@limits.limited
-@state.kindly
-def card_file(places: Places, checkpoint: str, repo: str = "", teacher: str = "") -> str:
+@limits.rate_limited
+@show_errors
+def card_file(paths: AppPaths, checkpoint: str, repo: str = "", teacher: str = "") -> str:
     """The model card of a checkpoint as a file, README.md, as `hub_preview` shows it; nothing is sent.
 
     `checkpoint` is a folder's name; `repo` and `teacher` (user/name) may be empty.
     """
-    folder = state.checkpoint_folder(places, checkpoint)
+    folder = state.checkpoint_folder(paths, checkpoint)
     text = pull.card_of(folder, hub_jobs.given(repo), teacher=hub_jobs.given(teacher))
-    return save.keep(text.encode("utf-8"), "README.md")
+    return components.download_path(text.encode("utf-8"), "README.md")

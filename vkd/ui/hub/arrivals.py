@@ -10,15 +10,16 @@ import gradio as gr
 
 from vkd.hub import pull as hub_pull
 from vkd.io.errors import VKDError
-from vkd.ui import limits, state
+from vkd.ui import limits
+from vkd.ui.errors import show_errors
 from vkd.ui.hub import hub_jobs, views
 from vkd.ui.hub.hub_jobs import Job
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 
-@state.kindly
+@show_errors
 def _begin_pull(
-    places: Places, repo: str, revision: str, pair: bool, token: str, name: str, visitor: str
+    paths: AppPaths, repo: str, revision: str, pair: bool, token: str, name: str, visitor: str
 ) -> Job:
     limits.refuse("it pulls nothing from the Hub")
     secret = hub_jobs.given(token)
@@ -28,13 +29,13 @@ def _begin_pull(
         raise VKDError("No repository is given: write it as user/name.")
 
     def work(job: Job) -> None:
-        job.pulled = hub_pull.pull(job.repo, places.checkpoints, **wanted, progress=job.progress)
+        job.pulled = hub_pull.pull(job.repo, paths.checkpoints, **wanted, progress=job.progress)
 
-    return hub_jobs.start(places, Job("pull", repo.strip()), work, visitor, secret)
+    return hub_jobs.start(paths, Job("pull", repo.strip()), work, visitor, secret)
 
 
 def pull(
-    places: Places,
+    paths: AppPaths,
     repo: str,
     revision: str = "",
     pair: bool = False,
@@ -51,7 +52,7 @@ def pull(
     already), stage, backbone, dataset, files (sizes) and card. Leaving does not end the work, `hub_cancel`
     does.
     """
-    job = _begin_pull(places, repo, revision, pair, token, name, hub_jobs.visitor(request))
+    job = _begin_pull(paths, repo, revision, pair, token, name, hub_jobs.visitor(request))
     for _ in job.ticks():
         yield views.progress_html(job), job.as_data()
     hub_jobs.raise_wrong(job)
@@ -59,7 +60,7 @@ def pull(
 
 
 def pull_now(
-    places: Places,
+    paths: AppPaths,
     repo: str,
     revision: str,
     pair: bool,
@@ -69,16 +70,16 @@ def pull_now(
 ) -> Iterator[tuple[Any, Any]]:
     """`pull` for the page: what went wrong stands where the answer would be, and no older answer."""
     try:
-        job = _begin_pull(places, repo, revision, pair, token, name, hub_jobs.visitor(request))
+        job = _begin_pull(paths, repo, revision, pair, token, name, hub_jobs.visitor(request))
     except gr.Error as wrong:
         yield views.refusal(wrong.message), ""
         return
     yield from _watch_pull(job)
 
 
-def watch_pull(places: Places, request: gr.Request | None = None) -> Iterator[tuple[Any, Any]]:
+def watch_pull(paths: AppPaths, request: gr.Request | None = None) -> Iterator[tuple[Any, Any]]:
     """A page that is opened while something is pulled shows how far it is."""
-    job = hub_jobs.current(places, "pull", hub_jobs.visitor(request))
+    job = hub_jobs.current(paths, "pull", hub_jobs.visitor(request))
     if job is None or job.state != "working":
         yield gr.skip(), gr.skip()
         return
@@ -91,18 +92,18 @@ def _watch_pull(job: Job) -> Iterator[tuple[Any, Any]]:
     yield _pull_shown(job)
 
 
-@state.kindly
+@show_errors
 def _pull_shown(job: Job) -> tuple[str, str]:
     if job.state == "done":
         return "", views.pulled_html(job.pulled)
     return views.ended_html(job), ""
 
 
-@state.kindly
-def cancel(places: Places, kind: str, request: gr.Request | None = None) -> str:
+@show_errors
+def cancel(paths: AppPaths, kind: str, request: gr.Request | None = None) -> str:
     """Ask the `pull` or the `push` that is under way to end (`kind` says which); nothing of it is kept."""
     if kind == "pull":
         limits.refuse("it pulls nothing from the Hub")
     if kind not in hub_jobs.KINDS:
         raise VKDError(f"'{kind}' is neither pull nor push.")
-    return views.progress_html(hub_jobs.cancel(places, kind, hub_jobs.visitor(request)))
+    return views.progress_html(hub_jobs.cancel(paths, kind, hub_jobs.visitor(request)))

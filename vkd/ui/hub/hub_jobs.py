@@ -16,9 +16,9 @@ import gradio as gr
 
 from vkd.hub import pull
 from vkd.io.errors import VKDError
-from vkd.ui import state as ui_state
+from vkd.ui import errors, mode
 from vkd.ui.html import escape
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 ENDPOINT = os.environ.get("HF_ENDPOINT") or None
 KINDS = ("pull", "push")
@@ -96,19 +96,19 @@ _LOCK = threading.Lock()
 _JOBS: OrderedDict[tuple[object, ...], Job] = OrderedDict()
 
 
-def _key(places: Places, kind: str, visitor: str) -> tuple[object, ...]:
+def _key(paths: AppPaths, kind: str, visitor: str) -> tuple[object, ...]:
     """Everybody sees the jobs of one's own app; a visitor of a public demo sees what is theirs."""
-    return places.checkpoints, kind, visitor if ui_state.DEMO else ""
+    return paths.checkpoints, kind, visitor if mode.DEMO else ""
 
 
-def current(places: Places, kind: str, visitor: str) -> Job | None:
+def current(paths: AppPaths, kind: str, visitor: str) -> Job | None:
     """The job at work, or the last one that was."""
-    return _JOBS.get(_key(places, kind, visitor))
+    return _JOBS.get(_key(paths, kind, visitor))
 
 
-def start(places: Places, job: Job, work: Callable[[Job], None], visitor: str, secret: str | None) -> Job:
+def start(paths: AppPaths, job: Job, work: Callable[[Job], None], visitor: str, secret: str | None) -> Job:
     """Begin `work(job)`. `secret` is kept out of what is told. Raises ValueError while another is at work."""
-    key = _key(places, job.kind, visitor)
+    key = _key(paths, job.kind, visitor)
     with _LOCK:
         running = _JOBS.get(key)
         if running is not None and running.state == "working":
@@ -117,41 +117,41 @@ def start(places: Places, job: Job, work: Callable[[Job], None], visitor: str, s
         _JOBS[key] = job
         for old in [old for old, each in _JOBS.items() if each.state != "working"][:-_MOST]:
             del _JOBS[old]
-    threading.Thread(target=_work, args=(places, job, work, secret), daemon=True).start()
+    threading.Thread(target=_work, args=(paths, job, work, secret), daemon=True).start()
     return job
 
 
-def cancel(places: Places, kind: str, visitor: str) -> Job:
+def cancel(paths: AppPaths, kind: str, visitor: str) -> Job:
     """Ask the job to end. Raises ValueError where none is at work."""
-    job = current(places, kind, visitor)
+    job = current(paths, kind, visitor)
     if job is None or job.state != "working":
         raise VKDError(f"No {kind} is under way: there is nothing to cancel.")
     job.stop.set()
     return job
 
 
-def _work(places: Places, job: Job, work: Callable[[Job], None], secret: str | None) -> None:
+def _work(paths: AppPaths, job: Job, work: Callable[[Job], None], secret: str | None) -> None:
     try:
         work(job)
         job.state = "done"
     except Exception as error:
         if not job.stop.is_set():
-            job.wrong = sentence(places, error, secret)
+            job.wrong = sentence(paths, error, secret)
         job.state = "cancelled" if job.stop.is_set() else "failed"
     finally:
         job.ended.set()
 
 
-def sentence(places: Places, error: Exception, secret: str | None) -> str:
+def sentence(paths: AppPaths, error: Exception, secret: str | None) -> str:
     """What went wrong as one sentence: plain text, without tokens and without the folder of the checkpoints.
 
     What is no sentence of the library's goes to the log, its text redacted too.
     """
-    known = isinstance(error, OSError | ValueError) and ui_state._is_ours(error)
+    known = isinstance(error, OSError | ValueError)  # until the Hub package raises VKDError only
     text = pull.redact(str(error) if known else pull.describe(error), secret)
     if not known and not isinstance(error, OSError):
-        ui_state.LOG.error("The Hub tab failed: %s: %s", type(error).__name__, text)
-        return "Something went wrong on our side. The server's log has the details; please try again."
-    for folder in {str(places.checkpoints), str(places.checkpoints.absolute())}:
+        errors.LOG.error("The Hub tab failed: %s: %s", type(error).__name__, text)
+        return "Internal error (see server log)."
+    for folder in {str(paths.checkpoints), str(paths.checkpoints.absolute())}:
         text = text.replace(f"{folder}/", "")
     return text

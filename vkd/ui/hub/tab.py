@@ -5,25 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
-from vkd.ui import html, limits, save, state
+from vkd.ui import components, html, mode, state
 from vkd.ui.hub import actions, arrivals
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 CSS = Path(__file__).parents[1] / "static" / "hub.css"
 
-PULL_FIRST = html.empty(
+PULL_FIRST = html.empty_state(
     "Nothing pulled yet",
     "Give a repository of the Hub, such as user/name, and press Pull. The checkpoint is checked, its card is "
     "shown here, and every tab can use it.",
 )
-PUSH_FIRST = html.empty(
+PUSH_FIRST = html.empty_state(
     "Look first, then send",
     "Choose a checkpoint, say where it goes, and press Preview: here you see every file that would go, what "
     "stays on this machine, and the card. Only then can it be pushed.",
 )
-_NO_NETWORK = html.empty(
+_NO_NETWORK = html.empty_state(
     "There is nothing to push yet",
     "Train a teacher and a student in the Train tab, or pull a checkpoint. It can be chosen then.",
 )
@@ -46,15 +45,15 @@ element.addEventListener('click', (event) => {
 """
 
 
-def look_again(places: Places, chosen: str | None) -> Any:
+def look_again(paths: AppPaths, chosen: str | None) -> Any:
     """The checkpoints there are now; one that is gone gives way to the newest."""
-    names = state.checkpoints(places)
+    names = state.checkpoints(paths)
     return gr.update(choices=names, value=chosen if chosen in names else next(iter(names), None))
 
 
-def teacher_field(places: Places, name: str | None) -> Any:
+def teacher_field(paths: AppPaths, name: str | None) -> Any:
     """Only what is no teacher has a teacher."""
-    if name in state.checkpoints(places, "teacher"):
+    if name in state.checkpoints(paths, "teacher"):
         return gr.update(visible=False, value="")
     return gr.update(visible=True)
 
@@ -86,7 +85,7 @@ def _token(what: str) -> gr.Textbox:
         label="Token (optional)",
         info=what,
         placeholder="hf_…",
-        visible=not state.DEMO,
+        visible=not mode.DEMO,
         html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
     )
 
@@ -105,10 +104,10 @@ def _login() -> None:
 
 def _pull_form() -> dict[str, Any]:
     with gr.Column(elem_classes="vkd-ask"):
-        limits.note(IN_DEMO)
+        components.demo_note(IN_DEMO)
         repo = _repository("Repository")
         pair = gr.Checkbox(False, label="With its teacher", info="The one that the student's card names")
-        button = gr.Button("Pull", variant="primary", interactive=not state.DEMO)
+        button = gr.Button("Pull", variant="primary", interactive=not mode.DEMO)
         token = _token("For what is private. Used once, kept nowhere")
     with gr.Column(elem_classes="vkd-options"), gr.Accordion("Revision, name here", open=False):
         revision = gr.Textbox(
@@ -118,7 +117,7 @@ def _pull_form() -> dict[str, Any]:
     return {"button": button, "asked": [repo, revision, pair, token, name]}
 
 
-def _push_form(here: Places, places: gr.State) -> dict[str, Any]:
+def _push_form(here: AppPaths, paths: gr.State) -> dict[str, Any]:
     names = state.checkpoints(here)
     first = next(iter(names), None)
     with gr.Column(elem_classes="vkd-ask"):
@@ -140,8 +139,8 @@ def _push_form(here: Places, places: gr.State) -> dict[str, Any]:
             revision = gr.Textbox(
                 "", label="Branch", placeholder="main", info="Made where it is missing", max_lines=1
             )
-        card = [places, chosen, repo, teacher]
-        save.button("Save the card alone", actions.card_file, card, api_name="hub_card")
+        card = [paths, chosen, repo, teacher]
+        components.save_button("Save the card alone", actions.card_file, card, api_name="hub_card")
     asked = [chosen, repo, teacher, private, revision, proposal]
     return {"chosen": chosen, "teacher": teacher, "asked": asked, "token": token, "look": look, "send": send}
 
@@ -154,10 +153,9 @@ def _under_way(kind: str) -> tuple[gr.HTML, gr.Button]:
     return status, halt
 
 
-def build(root: Path) -> None:
-    """Layout and wiring of the tab; `root` is the folder of checkpoints."""
-    here = Places.of(root)
-    places = gr.State(here)
+def build(here: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
+    """Builds layout and wiring of the tab; `opened` are the events of its coming into view."""
+    paths = gr.State(here)
     with gr.Tabs(elem_classes="vkd-ways"):
         with gr.Tab("Pull"), gr.Row(elem_classes="vkd-page vkd-hub"):
             with gr.Column(elem_classes="vkd-form", scale=0):
@@ -167,58 +165,61 @@ def build(root: Path) -> None:
                 shown = gr.HTML(PULL_FIRST, elem_id="vkd-hub-came", js_on_load=_JUMP)
         with gr.Tab("Push") as push_tab, gr.Row(elem_classes="vkd-page vkd-hub"):
             with gr.Column(elem_classes="vkd-form", scale=0):
-                pushes = _push_form(here, places)
+                pushes = _push_form(here, paths)
             with gr.Column(elem_classes="vkd-results"):
                 sent, halt_push = _under_way("push")
                 preview = gr.HTML(
                     PUSH_FIRST if state.checkpoints(here) else _NO_NETWORK, elem_id="vkd-hub-preview"
                 )
-    page = Context.root_block
-    assert page is not None
     page.load(None, None, None, js=_MEASURE, api_visibility="private")
-    _wire_pull(places, pulls, came, shown, halt_pull)
-    _wire_push(places, pushes, preview, sent, halt_push)
+    _wire_pull(paths, pulls, came, shown, halt_pull, opened)
+    _wire_push(paths, pushes, preview, sent, halt_push, opened)
     gr.on(
-        [*state.opened(), push_tab.select], look_again, [places, pushes["chosen"]], pushes["chosen"], **_QUIET
-    ).success(teacher_field, [places, pushes["chosen"]], pushes["teacher"], **_QUIET)
+        [*opened, push_tab.select], look_again, [paths, pushes["chosen"]], pushes["chosen"], **_QUIET
+    ).success(teacher_field, [paths, pushes["chosen"]], pushes["teacher"], **_QUIET)
 
 
 def _wire_pull(
-    places: gr.State, form: dict[str, Any], status: gr.HTML, shown: gr.HTML, halt: gr.Button
+    paths: gr.State, form: dict[str, Any], status: gr.HTML, shown: gr.HTML, halt: gr.Button, opened: list[Any]
 ) -> None:
     """Pull, Cancel, and a page that is opened while something is pulled."""
     asked, data, kind = form["asked"], gr.JSON(visible=False), gr.Textbox("pull", visible=False)
     many: dict[str, Any] = {"concurrency_limit": 8, **_QUIET}
-    form["button"].click(arrivals.pull_now, [places, *asked], [status, shown], **many)
-    asked[0].submit(arrivals.pull_now, [places, *asked], [status, shown], **many)
-    gr.on(state.opened(), arrivals.watch_pull, places, [status, shown], **many)
+    form["button"].click(arrivals.pull_now, [paths, *asked], [status, shown], **many)
+    asked[0].submit(arrivals.pull_now, [paths, *asked], [status, shown], **many)
+    gr.on(opened, arrivals.watch_pull, paths, [status, shown], **many)
     halt.click(
-        arrivals.cancel, [places, kind], status, api_name="hub_cancel", queue=False, show_progress="hidden"
+        arrivals.cancel, [paths, kind], status, api_name="hub_cancel", queue=False, show_progress="hidden"
     )
     programs = gr.Button(visible=False)
-    programs.click(arrivals.pull, [places, *asked], [status, data], api_name="hub_pull", concurrency_limit=8)
+    programs.click(arrivals.pull, [paths, *asked], [status, data], api_name="hub_pull", concurrency_limit=8)
 
 
 def _wire_push(
-    places: gr.State, form: dict[str, Any], preview: gr.HTML, status: gr.HTML, halt: gr.Button
+    paths: gr.State,
+    form: dict[str, Any],
+    preview: gr.HTML,
+    status: gr.HTML,
+    halt: gr.Button,
+    opened: list[Any],
 ) -> None:
     """Preview, then Push of what was previewed; a change of the form takes the permission back."""
     asked, token, send = form["asked"], form["token"], form["send"]
     data, answer = gr.JSON(visible=False), gr.JSON(visible=False)
     mark, kind = gr.Textbox(visible=False), gr.Textbox("push", visible=False)
     gr.on([each.change for each in asked], forget, None, [mark, send], queue=False, **_QUIET)
-    form["chosen"].change(teacher_field, [places, form["chosen"]], form["teacher"], **_QUIET)
+    form["chosen"].change(teacher_field, [paths, form["chosen"]], form["teacher"], **_QUIET)
     looked = gr.on(
-        [form["look"].click, asked[1].submit], actions.preview_now, [places, *asked],
+        [form["look"].click, asked[1].submit], actions.preview_now, [paths, *asked],
         [preview, status, data], show_progress_on=preview, api_visibility="private",
     )  # fmt: skip
     looked.success(remember, data, [mark, send], **_QUIET)
     many: dict[str, Any] = {"concurrency_limit": 8}
-    asked_to_send = [places, *asked, token, mark]
+    asked_to_send = [paths, *asked, token, mark]
     send.click(actions.push_now, asked_to_send, [status, preview], **many, **_QUIET)
     preview.change(forget_sent, preview, [mark, send], **_QUIET)
-    gr.on(state.opened(), actions.watch_push, places, status, **many, **_QUIET)
-    halt.click(arrivals.cancel, [places, kind], status, queue=False, **_QUIET)
+    gr.on(opened, actions.watch_push, paths, status, **many, **_QUIET)
+    halt.click(arrivals.cancel, [paths, kind], status, queue=False, **_QUIET)
     programs = gr.Button(visible=False)
-    programs.click(actions.preview, [places, *asked], [preview, data], api_name="hub_preview")
+    programs.click(actions.preview, [paths, *asked], [preview, data], api_name="hub_preview")
     programs.click(actions.push, asked_to_send, [status, answer], api_name="hub_push", **many)

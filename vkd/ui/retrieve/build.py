@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.ui import limits
+from vkd.ui import limits, mode
 from vkd.ui import state as ui_state
+from vkd.ui.errors import show_errors
 from vkd.ui.html import escape
 from vkd.ui.retrieve import gallery_jobs
 from vkd.ui.retrieve.gallery_jobs import Job
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 TICK = 0.3  # seconds between two looks at a job
 
@@ -63,9 +64,9 @@ def _name_of(source: Path) -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", source.stem.lower()).strip("-_")[:56] or "pictures"
 
 
-@ui_state.kindly
+@show_errors
 def begin(
-    places: Places, folder: str, archive: str | None, name: str, teacher: str | None, student: str | None
+    paths: AppPaths, folder: str, archive: str | None, name: str, teacher: str | None, student: str | None
 ) -> Job:
     """Check what was asked for and start the job."""
     limits.refuse("it builds no galleries")
@@ -77,14 +78,14 @@ def begin(
     chosen = [one for one in dict.fromkeys((teacher, student)) if one]
     if not chosen:
         raise VKDError("No network is chosen: pick a teacher or a student under 'Networks and gallery'.")
-    networks = {one: ui_state.network(ui_state.checkpoint_folder(places, one)) for one in chosen}
+    networks = {one: ui_state.load_model(ui_state.checkpoint_folder(paths, one)) for one in chosen}
     return gallery_jobs.start(
-        places, name.strip() or f"{_name_of(source)}-gallery", source, networks, packed=bool(archive)
+        paths, name.strip() or f"{_name_of(source)}-gallery", source, networks, packed=bool(archive)
     )
 
 
 def build_gallery(
-    places: Places, folder: str, archive: str | None, name: str, teacher: str | None, student: str | None
+    paths: AppPaths, folder: str, archive: str | None, name: str, teacher: str | None, student: str | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Build a gallery that both networks embed; it appears beside the checkpoints when it is complete.
 
@@ -93,7 +94,7 @@ def build_gallery(
     folder. `name` may be empty. Answers again and again with how far it is, at last with the state `done`,
     `cancelled` or `failed`; leaving does not end the work, `gallery_cancel` does.
     """
-    job = begin(places, folder or "", archive, name or "", teacher, student)
+    job = begin(paths, folder or "", archive, name or "", teacher, student)
     yield from _watch(job)
 
 
@@ -104,20 +105,20 @@ def _watch(job: Job) -> Iterator[tuple[str, dict[str, Any]]]:
     yield as_html(job), as_data(job)
 
 
-def watch_again(places: Places) -> Iterator[Any]:
+def watch_again(paths: AppPaths) -> Iterator[Any]:
     """A page that is opened while a gallery is being built shows how far it is."""
-    job = gallery_jobs.current(places)
+    job = gallery_jobs.current(paths)
     if job is None or job.state != "building":
         yield gr.skip(), gr.skip()
         return
     yield from _watch(job)
 
 
-@ui_state.kindly
-def cancel_gallery(places: Places, name: str = "") -> str:
+@show_errors
+def cancel_gallery(paths: AppPaths, name: str = "") -> str:
     """Stop building a gallery, by its name (empty: the one being built); nothing of it is kept."""
     limits.refuse("it builds no galleries")
-    return as_html(gallery_jobs.cancel(places, (name or "").strip()))
+    return as_html(gallery_jobs.cancel(paths, (name or "").strip()))
 
 
 def built_name(data: dict[str, Any] | None) -> Any:
@@ -134,9 +135,9 @@ class Maker(NamedTuple):
     built: Any
 
 
-def layout(state: gr.State, first: gr.Dropdown, second: gr.Dropdown) -> Maker:
+def layout(state: gr.State, first: gr.Dropdown, second: gr.Dropdown, opened: list[Any]) -> Maker:
     """The form, its buttons and their wiring."""
-    shown = not ui_state.DEMO
+    shown = not mode.DEMO
     with gr.Accordion("Build a gallery", open=False, elem_classes="vkd-maker", visible=shown):
         folder = gr.Textbox(
             value="",
@@ -165,7 +166,7 @@ def layout(state: gr.State, first: gr.Dropdown, second: gr.Dropdown) -> Maker:
     target = gr.Textbox(value="", visible=False, label="Name")
     halt.click(cancel_gallery, [state, target], status, api_name="gallery_cancel", queue=False, **quiet)
     gr.on(
-        ui_state.opened(), watch_again, state, [status, data],
+        opened, watch_again, state, [status, data],
         api_visibility="private", concurrency_limit=8, **quiet,
     )  # fmt: skip
     return Maker(data, started)

@@ -14,6 +14,7 @@ from vkd.io.errors import VKDError
 from vkd.io.unpack import unpack
 from vkd.models.checkpoint import Checkpoint
 from vkd.retrieval.gallery import Gallery
+from vkd.ui import errors
 from vkd.ui import state as ui_state
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -63,13 +64,13 @@ _JOBS: dict[Path, Job] = {}
 """The last job of each folder of checkpoints."""
 
 
-def current(places: ui_state.Places) -> Job | None:
+def current(paths: ui_state.AppPaths) -> Job | None:
     """The gallery being built, or the last one that was."""
-    return _JOBS.get(places.checkpoints)
+    return _JOBS.get(paths.checkpoints)
 
 
 def start(
-    places: ui_state.Places, name: str, source: Path, networks: Mapping[str, Checkpoint], *, packed: bool
+    paths: ui_state.AppPaths, name: str, source: Path, networks: Mapping[str, Checkpoint], *, packed: bool
 ) -> Job:
     """Begin to build `checkpoints/<name>` of a folder, a data set or (`packed`) a zip file.
 
@@ -80,23 +81,23 @@ def start(
             f"'{name}' cannot name a gallery: use up to 64 small letters, digits, '-' and '_', a letter or "
             "digit first."
         )
-    folder = places.checkpoints / name
+    folder = paths.checkpoints / name
     with _LOCK:
-        running = _JOBS.get(places.checkpoints)
+        running = _JOBS.get(paths.checkpoints)
         if running is not None and running.state == "building":
             raise VKDError(f"The gallery {running.name} is being built: wait for it, or cancel it.")
         if folder.exists():
             raise VKDError(f"There is something called {name} already: choose another name.")
         first = ("Unpacking", "Reading pictures") if packed else ("Reading pictures",)
         job = Job(name, (*first, *(f"Embedding with {network}" for network in networks)))
-        _JOBS[places.checkpoints] = job
+        _JOBS[paths.checkpoints] = job
     threading.Thread(target=_work, args=(job, folder, source, dict(networks), packed), daemon=True).start()
     return job
 
 
-def cancel(places: ui_state.Places, name: str) -> Job:
+def cancel(paths: ui_state.AppPaths, name: str) -> Job:
     """Ask the job to end. Raises ValueError where no such gallery is being built."""
-    job = current(places)
+    job = current(paths)
     if job is None or job.state != "building" or (name and job.name != name):
         raise VKDError(f"No gallery{f' called {name}' if name else ''} is being built.")
     job.stop.set()
@@ -113,8 +114,8 @@ def _work(job: Job, folder: Path, source: Path, networks: Mapping[str, Checkpoin
     except CancelledError as stopped:
         job.wrong, job.state = str(stopped), "cancelled"
     except (ValueError, FileNotFoundError) as error:
-        job.wrong, job.state = ui_state.sentence(error), "failed"
+        job.wrong, job.state = errors.message(error), "failed"
     except Exception:
-        ui_state.LOG.exception("The gallery %s failed", job.name)
+        errors.LOG.exception("The gallery %s failed", job.name)
         job.wrong = "Something went wrong on our side. The server's log has the details."
         job.state = "failed"

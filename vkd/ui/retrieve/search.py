@@ -11,7 +11,7 @@ from vkd.retrieval.gallery import Gallery, Hit
 from vkd.ui import html, inputs, state
 from vkd.ui.retrieve import likeness
 from vkd.ui.retrieve.likeness import Likeness
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 
 class Found(NamedTuple):
@@ -43,10 +43,13 @@ class Answer(NamedTuple):
     found: list[Found]
 
 
-def rank(places: Places, pictures: list[Any] | None, wanted: Wanted) -> Answer:
+def rank(paths: AppPaths, pictures: list[Any] | None, wanted: Wanted) -> Answer:
     """Search with both networks. Raises ValueError or FileNotFoundError with a sentence for a person."""
-    query = inputs.read_query(places, inputs.picture_files(pictures))
-    shelf, keep = state.gallery(state.gallery_folder(places, wanted.gallery)), camera_numbers(wanted.cameras)
+    query = inputs.read_query(paths, inputs.picture_files(pictures))
+    shelf, keep = (
+        state.load_gallery(state.gallery_folder(paths, wanted.gallery)),
+        camera_numbers(wanted.cameras),
+    )
     count = int(wanted.top_k)
     if not 1 <= count <= MOST:
         raise VKDError(f"Between 1 and {MOST} matches can be shown, not {count}.")
@@ -54,7 +57,7 @@ def rank(places: Places, pictures: list[Any] | None, wanted: Wanted) -> Answer:
     for part, name in (("teacher", wanted.teacher), ("student", wanted.student)):
         if not name:
             continue
-        net = state.network_of(places, name, shelf)
+        net = state.gallery_model(paths, name, shelf)
         hits = shelf.search(
             name,
             inputs.embed(net, query.pictures).numpy(),
@@ -66,7 +69,7 @@ def rank(places: Places, pictures: list[Any] | None, wanted: Wanted) -> Answer:
         )
         found.append(Found(part, name, hits, likeness.of(shelf.pairs(name), wanted.strangers)))
     if not found:
-        raise VKDError("No network is chosen: pick a teacher or a student under 'Networks and gallery'.")
+        raise VKDError("No model is selected: choose a teacher or a student.")
     return Answer(query, shelf, found)
 
 
@@ -89,7 +92,7 @@ def headline(query: inputs.Query) -> str:
     kind = "Image query" if count == 1 else f"Tracklet query of {count} pictures"
     if query.identity is None:
         return f"{kind}: identity not known"
-    return f"{kind}: {html.who(query.identity, -1 if query.camera is None else query.camera)}"
+    return f"{kind}: {html.identity_label(query.identity, -1 if query.camera is None else query.camera)}"
 
 
 def as_data(answer: Answer) -> dict[str, Any]:
@@ -133,7 +136,7 @@ def as_html(answer: Answer, gallery: str, took: float) -> str:
         cut = None if place is None else place.threshold.similarity
         figure = likeness.figure(place, one.hits)
         columns.append(html.Column(one.part, one.network, one.hits, figure, cut, words))
-    views = [html.picture_uri(view, height=144) for view in views_of(answer.query)[:8]]
+    views = [html.array_uri(view, height=144) for view in views_of(answer.query)[:8]]
     detail = f"{len(answer.gallery)} gallery items in {gallery} · cosine similarity · {1000 * took:.0f} ms"
     return html.matches(headline(answer.query), detail, views, columns)
 

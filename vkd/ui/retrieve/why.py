@@ -9,20 +9,21 @@ import torch
 from vkd.io.errors import VKDError
 from vkd.io.images import read_image
 from vkd.retrieval.gallery import Gallery
-from vkd.ui import html, limits, state
+from vkd.ui import html, limits, mode, state
 from vkd.ui import inputs as ui_inputs
+from vkd.ui.errors import show_errors
 from vkd.ui.explain import heatmaps
 from vkd.ui.retrieve import likeness
-from vkd.ui.state import Places
+from vkd.ui.state import AppPaths
 
 MOST_VIEWS = 4
 
 
-@limits.limited
-@state.on_gpu
-@state.kindly
+@limits.rate_limited
+@mode.on_gpu
+@show_errors
 def explain_match(
-    places: Places,
+    paths: AppPaths,
     pictures: list[Any] | None,
     gallery: str,
     item: float,
@@ -35,18 +36,18 @@ def explain_match(
     between the query's embedding and the gallery's. The item is shown by its thumbnails. Answers with the
     page's HTML and with each network's similarity as JSON.
     """
-    query = ui_inputs.read_query(places, ui_inputs.picture_files(pictures)).pictures[:MOST_VIEWS]
-    shelf, number = state.gallery(state.gallery_folder(places, gallery)), int(item)
+    query = ui_inputs.read_query(paths, ui_inputs.picture_files(pictures)).pictures[:MOST_VIEWS]
+    shelf, number = state.load_gallery(state.gallery_folder(paths, gallery)), int(item)
     panels, data = [], {}
     for part, name in (("teacher", teacher), ("student", student)):
         if not name:
             continue
-        panels.append(_panel(places, shelf, part, name, query, number))
+        panels.append(_panel(paths, shelf, part, name, query, number))
         data[part] = {"network": name, "similarity": round(panels[-1].value, 4)}
     if not panels:
         raise VKDError("No network is chosen: pick a teacher or a student under 'Networks and gallery'.")
     subject = shelf.item(number)
-    label = html.who(subject.identity, subject.camera)
+    label = html.identity_label(subject.identity, subject.camera)
     return html.dialog(f"What the query shares with {label}", html.heat(panels)) + _anew(), data
 
 
@@ -59,9 +60,9 @@ _ANSWERS = itertools.count()
 
 
 def _panel(
-    places: Places, shelf: Gallery, part: str, name: str, query: list[torch.Tensor], number: int
+    paths: AppPaths, shelf: Gallery, part: str, name: str, query: list[torch.Tensor], number: int
 ) -> html.Panel:
-    net = state.network_of(places, name, shelf)
+    net = state.gallery_model(paths, name, shelf)
     reference = shelf.embedding(name, number)
     match = [read_image(path) for path in shelf.thumbnails(number)[:MOST_VIEWS]]
     there = heatmaps.compute(net, query, reference, "gradcam")
@@ -113,7 +114,7 @@ def refused() -> str:
 
 
 def wire(answer: gr.HTML, reasons: gr.HTML, inputs: list[Any], **shared: Any) -> None:
-    """A click on a match in `answer` explains it; `inputs` are places, pictures, gallery and networks,
+    """A click on a match in `answer` explains it; `inputs` are paths, pictures, gallery and networks,
     `shared` says with whom the networks are shared."""
     item = gr.Number(0, visible=False, precision=0, label="Item of the gallery")
     numbers = gr.JSON(visible=False, label="Similarities")

@@ -11,15 +11,16 @@ from vkd.io.errors import VKDError
 from vkd.jobs import runs, shipped
 from vkd.models import checkpoint
 from vkd.synthetic.generate import write_street
-from vkd.ui import dataset, limits, state
-from vkd.ui.state import Places
+from vkd.ui import dataset, limits
+from vkd.ui.errors import show_errors
+from vkd.ui.state import AppPaths
 from vkd.ui.train import form
 from vkd.ui.train import runs as train_runs
 
 _PROGRESS = gr.Progress()
 
 
-def show_data(places: Places, name: str, root: str, cameras: str) -> tuple[str, dict[str, Any], Any]:
+def show_data(paths: AppPaths, name: str, root: str, cameras: str) -> tuple[str, dict[str, Any], Any]:
     """Read a data set and show its summary: a row for each split, and what to mind.
 
     `name` is a key of the data sets or `auto`, `root` its folder on the server's machine, `cameras` is `auto`
@@ -28,7 +29,7 @@ def show_data(places: Places, name: str, root: str, cameras: str) -> tuple[str, 
     """
     limits.refuse_training()
     try:
-        limits.require_own(places, root)
+        limits.require_readable(paths, root)
         rows, notes = dataset.check(name, root, cameras)
     except (ValueError, OSError) as error:
         offered = gr.update(visible=name == "street" and not Path(root).expanduser().exists())
@@ -36,19 +37,19 @@ def show_data(places: Places, name: str, root: str, cameras: str) -> tuple[str, 
     return dataset.as_html(rows, notes), {"rows": rows, "notes": notes, "wrong": ""}, gr.update(visible=False)
 
 
-@state.kindly
-def render_street(places: Places, root: str, progress: gr.Progress = _PROGRESS) -> str:
+@show_errors
+def render_street(paths: AppPaths, root: str, progress: gr.Progress = _PROGRESS) -> str:
     """Write the synthetic street into a folder that does not exist yet; answers with the folder."""
     limits.refuse_training()
-    limits.require_own(places, root)
+    limits.require_readable(paths, root)
     folder = Path(root).expanduser()
     if not root.strip() or folder.exists():
         raise VKDError(f"'{root}' exists already, or is no folder: name one that does not exist yet.")
     return str(write_street(folder, progress=functools.partial(progress.tqdm, desc="Rendering the street")))
 
 
-@state.kindly
-def start(places: Places, settings: str, name: str) -> str:
+@show_errors
+def start(paths: AppPaths, settings: str, name: str) -> str:
     """Start a run and answer with its name; it goes on without this page, and waits while the device is
     taken.
 
@@ -58,7 +59,7 @@ def start(places: Places, settings: str, name: str) -> str:
     limits.refuse_training()
     asked = form.parse_text(settings)
     teacher = getattr(asked, "teacher", None)
-    limits.require_own(places, asked.root, teacher, getattr(asked, "start", None))
+    limits.require_readable(paths, asked.root, teacher, getattr(asked, "start", None))
     rows, _ = dataset.check(asked.dataset, str(asked.root), asked.cameras)
     if sentence := dataset.against(rows, asked.identities_per_batch):
         raise VKDError(sentence)
@@ -68,32 +69,32 @@ def start(places: Places, settings: str, name: str) -> str:
                 "A student needs a teacher: train one first, or choose a checkpoint under Network."
             )
         checkpoint.read_config(teacher)
-    return runs.start(asked, places.checkpoints, name=(name or "").strip() or None).name
+    return runs.start(asked, paths.checkpoints, name=(name or "").strip() or None).name
 
 
-@state.kindly
-def resume(places: Places, name: str) -> str:
+@show_errors
+def resume(paths: AppPaths, name: str) -> str:
     """Go on with a run where it was saved last; answers with its name."""
     limits.refuse_training()
-    return runs.start(folder=train_runs.folder_of(places.checkpoints, name)).name
+    return runs.start(folder=train_runs.folder_of(paths.checkpoints, name)).name
 
 
-@state.kindly
-def stop(places: Places, name: str) -> str:
+@show_errors
+def stop(paths: AppPaths, name: str) -> str:
     """Ask a run to save and stop; answers at once with its name, the run follows after its current step."""
     limits.refuse_training()
-    folder = train_runs.folder_of(places.checkpoints, name)
+    folder = train_runs.folder_of(paths.checkpoints, name)
     if not runs.alive(folder):
         raise VKDError(f"{name} is not training: there is nothing to stop.")
     runs.ask_to_stop(folder)
     return name
 
 
-@state.kindly
-def delete(places: Places, name: str, again: str) -> str:
+@show_errors
+def delete(paths: AppPaths, name: str, again: str) -> str:
     """Delete a run's folder with its weights, for good; `again` must repeat the name."""
     limits.refuse_training()
-    folder = train_runs.folder_of(places.checkpoints, name)
+    folder = train_runs.folder_of(paths.checkpoints, name)
     if again != name:
         raise VKDError(f"Nothing was deleted: repeat the name {name} to delete it with its weights.")
     if runs.alive(folder):

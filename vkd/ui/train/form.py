@@ -269,7 +269,7 @@ def component(field: Field, stage: str, value: Plain, checkpoints: Sequence[str]
 
 def visible(field: Field, stage: str) -> bool:
     """Whether a stage has this field; a public demo that trains nothing asks for no folders."""
-    return stage in field.info and (field.kind != "folder" or limits.trains())
+    return stage in field.info and (field.kind != "folder" or limits.training_allowed())
 
 
 def shown(field: Field, stage: str, value: Plain) -> dict[str, Any]:

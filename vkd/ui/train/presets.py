@@ -13,8 +13,9 @@ from vkd.models import checkpoint
 from vkd.training.presets import PRESETS
 from vkd.training.settings import GROUPS, STAGES, Settings, load
 from vkd.ui import components, limits, state
-from vkd.ui.components import Browser
-from vkd.ui.state import Places
+from vkd.ui.components import FolderBrowser
+from vkd.ui.errors import show_errors
+from vkd.ui.state import AppPaths
 from vkd.ui.train import board, form, runs
 
 FIRST = {"teacher": "street-tiny-teacher", "student": "street-tiny-student"}
@@ -22,7 +23,7 @@ _OPEN = ("data", "network")
 # What is in the form stays in this browser: a refresh forgets nothing. Not a gr.BrowserState: that one is
 # read only when its tab is drawn, which is after the page has loaded.
 _KEEP = "(text) => { localStorage.setItem('vkd-train-form', text); }"
-_KEPT = "(places, saved) => [places, localStorage.getItem('vkd-train-form') ?? '']"
+_KEPT = "(paths, saved) => [paths, localStorage.getItem('vkd-train-form') ?? '']"
 
 
 def preset_names(stage: str) -> list[str]:
@@ -50,26 +51,26 @@ def expected_html(name: str) -> str:
     return '<p class="vkd-expected">The paper publishes no score for this one.</p>'
 
 
-def fitting_teacher(places: Places, settings: Settings) -> Settings:
+def fitting_teacher(paths: AppPaths, settings: Settings) -> Settings:
     """The settings, with a teacher that is there: the latest of the same data set where the asked one is
     missing.
     """
     asked = getattr(settings, "teacher", None)
     if settings.stage != "student" or (
-        asked is not None and limits.may_read(places, asked) and (asked / "config.json").is_file()
+        asked is not None and limits.may_read(paths, asked) and (asked / "config.json").is_file()
     ):
         return settings
     trunk = PRESETS[settings.preset].backbone if settings.preset in PRESETS else ""
-    known = [(name, checkpoint.read_config(places.checkpoints / name)) for name in state.checkpoints(places)]
+    known = [(name, checkpoint.read_config(paths.checkpoints / name)) for name in state.checkpoints(paths)]
     known = [(name, config) for name, config in known if config.dataset == settings.dataset]
     known.sort(key=lambda item: (item[1].backbone != trunk, item[1].stage != "teacher"))
-    return settings.changed(teacher=places.checkpoints / known[0][0]) if known else settings
+    return settings.changed(teacher=paths.checkpoints / known[0][0]) if known else settings
 
 
-def _fill(places: Places, settings: Settings) -> list[Any]:
+def _fill(paths: AppPaths, settings: Settings) -> list[Any]:
     """Updates of preset, its line, every field, command line and settings text."""
     values = form.values(settings)
-    folders = [(name, str(places.checkpoints / name)) for name in state.checkpoints(places)]
+    folders = [(name, str(paths.checkpoints / name)) for name in state.checkpoints(paths)]
     updates = []
     for field in form.fields():
         update = form.shown(field, settings.stage, values[field.name])
@@ -81,60 +82,60 @@ def _fill(places: Places, settings: Settings) -> list[Any]:
         gr.update(choices=preset_names(settings.stage), value=settings.preset or None),
         expected_html(settings.preset),
         *updates,
-        form.command(settings, places.checkpoints),
+        form.command(settings, paths.checkpoints),
         form.as_text(settings),
         {},
     ]
 
 
-@state.kindly
-def choose_stage(places: Places, stage: str) -> list[Any]:
+@show_errors
+def choose_stage(paths: AppPaths, stage: str) -> list[Any]:
     """Put a stage's first preset into the form."""
     if stage not in STAGES:
         raise VKDError(f"'{stage}' is not a stage: choose {' or '.join(STAGES)}.")
-    return _fill(places, fitting_teacher(places, PRESETS[FIRST[stage]].settings()))
+    return _fill(paths, fitting_teacher(paths, PRESETS[FIRST[stage]].settings()))
 
 
-@state.kindly
-def choose_preset(places: Places, preset: str) -> list[Any]:
+@show_errors
+def choose_preset(paths: AppPaths, preset: str) -> list[Any]:
     """Put a preset into the form."""
     if preset not in PRESETS:
         raise VKDError(f"There is no preset '{preset}': choose one from the list.")
-    return _fill(places, fitting_teacher(places, PRESETS[preset].settings()))
+    return _fill(paths, fitting_teacher(paths, PRESETS[preset].settings()))
 
 
-def preset_settings(places: Places, preset: str) -> str:
+def preset_settings(paths: AppPaths, preset: str) -> str:
     """The settings of a preset, by its name, as the JSON text that `train_start` takes."""
-    return choose_preset(places, preset)[-2]
+    return choose_preset(paths, preset)[-2]
 
 
-@state.kindly
-def load_settings(places: Places, file: str) -> list[Any]:
+@show_errors
+def load_settings(paths: AppPaths, file: str) -> list[Any]:
     """Put a settings file into the form."""
-    return _fill(places, form.parse_text(Path(file).read_text(encoding="utf-8", errors="replace")))
+    return _fill(paths, form.parse_text(Path(file).read_text(encoding="utf-8", errors="replace")))
 
 
-@state.kindly
-def load_run(places: Places, shown: list[str]) -> list[Any]:
+@show_errors
+def load_run(paths: AppPaths, shown: list[str]) -> list[Any]:
     """Put a run's settings into the form."""
     if not shown:
         raise VKDError("No run is chosen: click one in the list.")
-    return _fill(places, load(runs.folder_of(places.checkpoints, shown[0]) / "settings.json"))
+    return _fill(paths, load(runs.folder_of(paths.checkpoints, shown[0]) / "settings.json"))
 
 
-def restore(places: Places, saved: Any) -> list[Any]:
+def restore(paths: AppPaths, saved: Any) -> list[Any]:
     """Put back what this browser had in the form when the page was left; anything else leaves the form
     alone.
     """
     try:
         settings = form.parse_text(saved)
     except (ValueError, TypeError):
-        return choose_stage(places, "teacher")
-    return _fill(places, settings)
+        return choose_stage(paths, "teacher")
+    return _fill(paths, settings)
 
 
 def read_form(
-    places: Places, stage: str, preset: str, before: dict[str, str] | None, *values: Any
+    paths: AppPaths, stage: str, preset: str, before: dict[str, str] | None, *values: Any
 ) -> list[Any]:
     """Command line, settings text, what is wrong by field, updates of the fields.
 
@@ -150,10 +151,10 @@ def read_form(
     ]
     if settings is None:
         return [gr.skip(), gr.skip(), wrong, *updates]
-    return [form.command(settings, places.checkpoints), form.as_text(settings), {}, *updates]
+    return [form.command(settings, paths.checkpoints), form.as_text(settings), {}, *updates]
 
 
-@state.kindly
+@show_errors
 def require_right(wrong: dict[str, str] | None) -> None:
     """Stop here while a field is wrong, naming all that are: some may be in a group that is closed."""
     labels = {field.name: field.label for field in form.fields()}
@@ -165,7 +166,7 @@ def require_right(wrong: dict[str, str] | None) -> None:
         raise VKDError(" ".join(told))
 
 
-@state.kindly
+@show_errors
 def save_settings(text: str) -> str:
     """The settings as a file to download."""
     limits.refuse_training()
@@ -186,7 +187,7 @@ class Recipe(NamedTuple):
     expected: gr.HTML
     begin: gr.Column
     inputs: dict[str, Any]
-    browser: Browser
+    browser: FolderBrowser
     command: gr.Code
     text: gr.Code
     upload: gr.UploadButton
@@ -210,15 +211,15 @@ class Recipe(NamedTuple):
         return [self.command, self.text, self.wrong, *self.inputs.values()]
 
 
-def layout(places: Places) -> Recipe:
+def layout(paths: AppPaths) -> Recipe:
     """Stage, preset and an accordion for each group of fields, with the first preset in them."""
-    settings = fitting_teacher(places, PRESETS[FIRST["teacher"]].settings())
+    settings = fitting_teacher(paths, PRESETS[FIRST["teacher"]].settings())
     values, inputs = form.values(settings), {}
     stage = gr.Radio(list(STAGES), value=settings.stage, label="Stage", elem_classes="vkd-stage")
     preset = gr.Dropdown(preset_names(settings.stage), value=settings.preset, label="Preset")
     expected = gr.HTML(expected_html(settings.preset))
     begin = gr.Column(elem_classes="vkd-begin")
-    folders = [str(places.checkpoints / name) for name in state.checkpoints(places)]
+    folders = [str(paths.checkpoints / name) for name in state.checkpoints(paths)]
     for group in GROUPS:
         name = f"vkd-train-{group}-group"
         with gr.Accordion(group.capitalize(), open=group in _OPEN, elem_id=name, elem_classes="vkd-group"):
@@ -226,11 +227,11 @@ def layout(places: Places) -> Recipe:
                 if field.group == group:
                     inputs[field.name] = form.component(field, settings.stage, values[field.name], folders)
                 if field.group == group and field.name == "root":
-                    browser = components.layout()
+                    browser = components.folder_browser()
     with gr.Accordion("Command line and settings file", open=False, elem_classes="vkd-group"):
         shown: dict[str, Any] = {"interactive": False, "wrap_lines": True}
         command = gr.Code(
-            form.command(settings, places.checkpoints),
+            form.command(settings, paths.checkpoints),
             language="shell",
             label="On the command line",
             lines=2,
@@ -240,35 +241,35 @@ def layout(places: Places) -> Recipe:
             form.as_text(settings), language="json", label="settings.json", interactive=False, max_lines=12
         )
         with gr.Row():
-            save = gr.DownloadButton("Save settings", size="sm", visible=limits.trains())
+            save = gr.DownloadButton("Save settings", size="sm", visible=limits.training_allowed())
             upload = gr.UploadButton("Load settings", size="sm", file_types=[".json"])
     wrong = gr.JSON({}, visible=False)
     return Recipe(stage, preset, expected, begin, inputs, browser, command, text, upload, save, wrong)
 
 
-def wire(page: gr.Blocks, places: gr.State, recipe: Recipe, shown: Any, reuse: gr.Button) -> None:
+def wire(page: gr.Blocks, paths: gr.State, recipe: Recipe, shown: Any, reuse: gr.Button) -> None:
     """Events of the form."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     filled = [
-        recipe.stage.input(choose_stage, [places, recipe.stage], recipe.filled, **quiet),
-        recipe.preset.input(choose_preset, [places, recipe.preset], recipe.filled, **quiet),
-        recipe.upload.upload(load_settings, [places, recipe.upload], recipe.filled, **quiet),
-        reuse.click(load_run, [places, shown], recipe.filled, **quiet),
+        recipe.stage.input(choose_stage, [paths, recipe.stage], recipe.filled, **quiet),
+        recipe.preset.input(choose_preset, [paths, recipe.preset], recipe.filled, **quiet),
+        recipe.upload.upload(load_settings, [paths, recipe.upload], recipe.filled, **quiet),
+        reuse.click(load_run, [paths, shown], recipe.filled, **quiet),
         gr.on(
             [event for made in recipe.inputs.values() for event in form.listen(made)],
-            read_form, [places, *recipe.asked], recipe.told, trigger_mode="always_last", **quiet,
+            read_form, [paths, *recipe.asked], recipe.told, trigger_mode="always_last", **quiet,
         ),
     ]  # fmt: skip
     for event in filled:
         event.success(None, recipe.text, None, js=_KEEP, api_visibility="private")
     saved = gr.Textbox(visible=False)
-    page.load(restore, [places, saved], recipe.filled, js=_KEPT, **quiet)
+    page.load(restore, [paths, saved], recipe.filled, js=_KEPT, **quiet)
     recipe.save.click(save_settings, recipe.text, recipe.save, **quiet)
     name, answer = gr.Textbox(visible=False), gr.Textbox(visible=False)
     gr.on(
         [name.submit],
         preset_settings,
-        [places, name],
+        [paths, name],
         answer,
         api_name="train_preset",
         show_progress="hidden",

@@ -1,0 +1,50 @@
+"""How errors reach the page: library errors as their message, anything else as one neutral sentence."""
+
+import functools
+import html
+import logging
+import re
+import tempfile
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import gradio as gr
+
+from vkd.io.errors import VKDError
+from vkd.io.redact import redact
+
+LOG = logging.getLogger("vkd.app")
+INTERNAL_ERROR = "Internal error (see server log)."
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_TEMPORARY = re.compile(re.escape(tempfile.gettempdir()) + r"[/\\]\S*[/\\]")
+
+
+def message(error: BaseException) -> str:
+    """Returns the error's text as safe HTML, without tokens and without the server's temporary folders."""
+    return html.escape(_TEMPORARY.sub("", redact(str(error))), quote=False)
+
+
+def error(text: str, title: str) -> gr.Error:
+    """Builds the error that Gradio shows; `text` is safe HTML. Nothing is printed to the server's log."""
+    return gr.Error(text, title=title, print_exception=False)
+
+
+def show_errors(callback: Callable[P, R]) -> Callable[P, R]:
+    """Shows library errors (VKDError) to the user; logs any other exception and shows a generic message."""
+
+    @functools.wraps(callback)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return callback(*args, **kwargs)
+        except gr.Error:
+            raise
+        except VKDError as wrong:
+            raise error(message(wrong), "Invalid input") from None
+        except Exception:
+            LOG.exception("%s failed", getattr(callback, "__name__", "callback"))
+            raise error(INTERNAL_ERROR, "Internal error") from None
+
+    return wrapper
