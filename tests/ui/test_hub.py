@@ -269,8 +269,8 @@ def test_only_what_was_previewed_is_sent(client: Client, served: Hub, here: AppP
         assert "not what was previewed" in error_of(push, client, served.token, mark, **change)
     shutil.copytree(here.checkpoints / "tiny-student", here.checkpoints / "moving")
     mark = preview(client, checkpoint="moving")[1]["previewed"]
-    net, config, folder = checkpoint.load(here.checkpoints / "moving")
-    checkpoint.save(folder, net, config, weights="best", half=True)
+    moving = checkpoint.load(here.checkpoints / "moving")
+    checkpoint.save(moving.folder, moving.net, moving.config, weights="best", half=True)
     assert "not what was previewed" in error_of(push, client, served.token, mark, checkpoint="moving")
     assert not served.asked("POST")
 

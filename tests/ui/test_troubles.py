@@ -177,12 +177,12 @@ def test_on_a_full_disk_the_record_ends_with_a_whole_line(disk: Disk):
 
 
 def test_a_checkpoint_on_a_full_disk_stays_as_it_was(disk: Disk, tiny_pair: tuple[Path, Path]):
-    net, config, _ = checkpoint.load(tiny_pair[0])
-    checkpoint.save(disk.place / "net", net, config)
+    loaded = checkpoint.load(tiny_pair[0])
+    checkpoint.save(disk.place / "net", loaded.net, loaded.config)
     before = load_file(disk.place / "net" / "model.safetensors")
     disk.fill()
     with pytest.raises(OSError, match=r"model\.safetensors could not be written .*: make room on the disk"):
-        checkpoint.save(disk.place / "net", net, config)
+        checkpoint.save(disk.place / "net", loaded.net, loaded.config)
     after = load_file(disk.place / "net" / "model.safetensors")
     assert all(before[name].equal(after[name]) for name in before)
     assert not list((disk.place / "net").glob(".*"))

@@ -111,6 +111,7 @@ def _scores(flags: DemoFlags, half: dict[str, Path]) -> dict[str, dict[str, dict
     from vkd.data import datasets
     from vkd.evaluation import protocols
     from vkd.models import checkpoint
+    from vkd.models.inference import EmbedConfig
 
     folders = {name: flags.runs / name for name in (TEACHER, STUDENT, CONTROL)}
     folders |= {f"{name}, as shipped": folder for name, folder in half.items()}
@@ -120,9 +121,7 @@ def _scores(flags: DemoFlags, half: dict[str, Path]) -> dict[str, dict[str, dict
         found[street] = {}
         for name, folder in folders.items():
             known = checkpoint.load(folder, weights="model")
-            found[street][name] = protocols.evaluate(
-                known.net, splits, image_size=known.config.image_size, progress=bar(f"{street}, {name}")
-            )
+            found[street][name] = protocols.evaluate(known.net, splits, EmbedConfig.of(known.config))
     return found
 
 

@@ -4,7 +4,7 @@ Every frame is embedded once and tracklets are means of their frames, so that on
 and every number of frames. The first network is what the others are compared with: the teacher.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,18 +15,16 @@ from vkd.data.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Splits, Trackle
 from vkd.evaluation.protocols import Results
 from vkd.evaluation.sides import Curves, Sides
 from vkd.io.errors import VKDError
+from vkd.io.progress import Progress, silent
 from vkd.metrics.bootstrap import Interval, difference
 from vkd.metrics.scores import Scores, distances
 from vkd.metrics.verification import PairScores
 from vkd.models.checkpoint import Checkpoint
-from vkd.models.inference import blocks_of, embed_counts, shown
+from vkd.models.inference import EmbedConfig, embed_counts, select_frames
 from vkd.training.presets import PUBLISHED
 
 COUNTS = (1, 2, 4, 8)
 """Numbers of gallery frames, and of query views, that accuracy is drawn against."""
-
-Progress = Callable[[int, int, str], None]
-"""Frames done, frames in all, the network at work."""
 
 
 class NetworkInfo(NamedTuple):
@@ -221,24 +219,24 @@ def compare(
     counts: Sequence[int] = COUNTS,
     resamples: int = 10_000,
     seed: int = 0,
-    progress: Progress = lambda done, total, name: None,
+    progress: Progress = silent,
 ) -> Comparison:
     """Evaluate networks, the teacher first, on the test side of a data set; see `Comparison`.
 
     `counts` are the numbers of frames that accuracy is drawn against (none: no such curves). The other
-    arguments are those of `evaluate.evaluate`. `progress` is told after each batch; what it raises ends the
-    work.
+    arguments are those of `evaluate.evaluate`. `progress` counts frames of all networks and
+    names the one at work.
 
     Raises ValueError before anything is embedded if a protocol is unknown or has no valid query.
     """
     sides = Sides.of(splits, protocols, convention, tracks=bool(counts))
     wanted = tuple(dict.fromkeys((views, *counts)))
-    blocks = list(blocks_of(sides.items, wanted, frames))
     features, curves = {}, {}
     scores: dict[str, dict[str, Scores]] = {}
     for number, (name, each) in enumerate(networks.items()):
-        told = _over_all(progress, name, number, len(networks), sum(len(block) for _, block in blocks))
-        found = embed_counts(each, sides.items, blocks, wanted, frames, batch, workers, told)
+        config = EmbedConfig.of(each.config, views=views, frames=frames, batch=batch, workers=workers)
+        report = _over_all(progress, name, number, len(networks))
+        found = embed_counts(each.net, sides.items, wanted, config, report)
         features[name] = found[views]
         scores[name] = {protocol: sides.score(protocol, found[views]) for protocol in sides.rows}
         curves[name] = {protocol: sides.curves(protocol, found, views, counts) for protocol in sides.rows}
@@ -253,15 +251,13 @@ def compare(
         pairs={name: {p: sides.pairs(p, rows) for p in sides.rows} for name, rows in features.items()},
         curves=curves,
         differences=differences(scores, next(iter(scores)), resamples=resamples, seed=seed),
-        items=[item._replace(frames=shown(item.frames, views, frames)) for item in sides.items],
+        items=[item._replace(frames=select_frames(item.frames, views, frames)) for item in sides.items],
         query_gallery=sides.rows,
         features=features,
         names=splits.names,
     )
 
 
-def _over_all(
-    progress: Progress, name: str, number: int, networks: int, frames: int
-) -> Callable[[int], None]:
+def _over_all(progress: Progress, name: str, number: int, networks: int) -> Progress:
     """Progress of the network of that number as progress of all of them."""
-    return lambda done: progress(number * frames + done, networks * frames, name)
+    return lambda done, total, _: progress(number * total + done, networks * total, name)

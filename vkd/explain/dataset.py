@@ -15,13 +15,13 @@ from torch import Tensor
 from vkd.data.datasets import UNKNOWN_IDENTITY, Tracklet, mask_path
 from vkd.data.sampling import FRAMES
 from vkd.data.transforms import prepare
-from vkd.evaluation import protocols
 from vkd.explain.gradcam import METHODS, Heat, heatmaps
 from vkd.explain.overlay import COLOURS, Strip, on_subject, overlay, sheet
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.io.files import staging_dir
 from vkd.io.images import read_image
 from vkd.models.checkpoint import Checkpoint
+from vkd.models.inference import EmbedConfig, embed
 
 __all__ = [
     "COLOURS",
@@ -195,17 +195,8 @@ def _references(
     checkpoint: Checkpoint, tracklets: Sequence[Tracklet], views: int, frames: str, progress: Progress
 ) -> list[NDArray[np.float32] | None]:
     """For each tracklet the mean embedding (D,) of the others of its identity; None where there is none."""
-    config = checkpoint.config
-    features = protocols.embed(
-        checkpoint.net,
-        tracklets,
-        image_size=config.image_size,
-        views=views,
-        frames=frames,
-        mean=config.mean,
-        std=config.std,
-        progress=progress,
-    )
+    config = EmbedConfig.of(checkpoint.config, views=views, frames=frames)
+    features = embed(checkpoint.net, tracklets, config)
     members: dict[int, list[int]] = {}
     for number, tracklet in enumerate(tracklets):
         members.setdefault(tracklet.identity, []).append(number)

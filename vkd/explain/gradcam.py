@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vkd.io.errors import VKDError
-from vkd.models.network import Output, ReIDNet
+from vkd.models.network import Output, ReIDNet, evaluation_mode
 
 _LOCK = threading.Lock()
 
@@ -107,7 +107,7 @@ def heatmaps(
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast(parameter.device.type, enabled=False),
-        _evaluating(net),
+        evaluation_mode(net),
     ):
         images = clips.clone() if clips.is_inference() else clips
         with _tap(where) as taps:
@@ -153,18 +153,6 @@ def _layer(net: ReIDNet, layer: str | int | None) -> nn.Module:
         f"There is no layer {layer!r} in {net.backbone_name}: choose 0 to {len(names) - 1}, or one of "
         f"{', '.join(names)}."
     )
-
-
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    training = [module for module in net.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @contextmanager

@@ -27,13 +27,14 @@ from PIL import Image
 from vkd.data import datasets
 from vkd.data.datasets import Splits, Tracklet
 from vkd.data.transforms import prepare
-from vkd.evaluation import protocols
 from vkd.explain.gradcam import heatmaps
 from vkd.explain.overlay import overlay
 from vkd.io.errors import VKDError
 from vkd.io.images import read_image
+from vkd.metrics.scores import distances
 from vkd.models import checkpoint
 from vkd.models.checkpoint import Checkpoint
+from vkd.models.inference import EmbedConfig, embed
 from vkd.training.settings import Settings
 
 FOLDER = "probes"
@@ -146,13 +147,10 @@ class Probes:
 
     def _ranked(self, known: Checkpoint) -> Iterator[tuple[int, tuple[NDArray, NDArray]]]:
         """For each probe: its similarity to every gallery item (n,), and the embedding (D,) of its mate."""
-        config = known.config
-        how: dict[str, Any] = {"image_size": config.image_size, "mean": config.mean, "std": config.std}
-        how |= {"views": 4, "device": self.device}
+        config = EmbedConfig.of(known.config, views=4, device=self.device)
         firsts = [Tracklet(probe.frames[:1], probe.identity, probe.camera) for probe in self.probes]
-        found = protocols.embed(known.net, firsts, **how)
-        items = protocols.embed(known.net, self.gallery, **how)
-        similar = 1 - protocols.distances(found, items)
+        found, items = embed(known.net, firsts, config), embed(known.net, self.gallery, config)
+        similar = 1 - distances(found, items)
         for n, mate in enumerate(self.mates):
             yield n, (similar[n], items[mate])
 

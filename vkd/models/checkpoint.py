@@ -6,20 +6,26 @@ config promises before any memory is taken, and what does not fit is refused in 
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, cast
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vkd.data.transforms import prepare
 from vkd.io import archives
 from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.images import ImageLike
 from vkd.models import reference
 from vkd.models.config import MEAN, STD, VERSION, Config, own_numbers, read_config, to_json, with_own_numbers
-from vkd.models.network import ReIDNet, empty, fit
+from vkd.models.inference import Features, embed_clips
+from vkd.models.network import ReIDNet, empty, evaluation_mode, fit
 from vkd.models.reference import from_authors, to_authors
 
 __all__ = [
@@ -43,8 +49,9 @@ _HALF_MAX = torch.finfo(torch.float16).max
 _DTYPES = {"F16", "BF16", "F32", "F64", "I64"}
 
 
-class Checkpoint(NamedTuple):
-    """A network in evaluation mode, what it is, and where it came from."""
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A network in evaluation mode, what it is, and the folder it came from."""
 
     net: ReIDNet
     config: Config
@@ -53,6 +60,35 @@ class Checkpoint(NamedTuple):
     @property
     def name(self) -> str:
         return self.folder.name
+
+    def prepare(self, images: Sequence[ImageLike]) -> Tensor:
+        """Prepares V images as the config says: float32 (V, 3, H, W), resized and normalised."""
+        return prepare(images, self.config.image_size, self.config.mean, self.config.std)
+
+    def embed(self, images: Iterable[ImageLike | Sequence[ImageLike]], *, batch: int = 32) -> Features:
+        """Embeds images: float32 (n, D), one row an image, before the neck.
+
+        Each is a path, a Pillow image, an array (H, W, 3) uint8 or a tensor (3, H, W). A nested list of
+        images is one tracklet: one row, the mean over its images. `batch` is the number of images that are
+        embedded at a time. Raises VKDError or MissingFileError for what is not an image.
+        """
+        if isinstance(images, str | Path | Image.Image):
+            raise VKDError("Give a list of images, also for a single one.")
+        tracklets: list[Sequence[ImageLike]] = [
+            item if isinstance(item, list | tuple) else [cast(ImageLike, item)] for item in images
+        ]
+        out = np.empty((len(tracklets), self.net.width), np.float32)
+        device = next(self.net.parameters()).device
+        by_length: dict[int, list[int]] = {}
+        for row, tracklet in enumerate(tracklets):
+            by_length.setdefault(len(tracklet), []).append(row)
+        with evaluation_mode(self.net):
+            for length, rows in by_length.items():
+                size = max(1, batch // max(1, length))
+                for part in (rows[start : start + size] for start in range(0, len(rows), size)):
+                    clips = torch.stack([self.prepare(tracklets[row]) for row in part])
+                    out[part] = embed_clips(self.net, clips.to(device))
+        return out
 
 
 def save(

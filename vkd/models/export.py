@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def export(checkpoint: Checkpoint, out: str | Path, to: str) -> Path:
     for module in net.modules():
         if isinstance(module, nn.ReLU | nn.Hardtanh):
             module.inplace = False  # the graph is the same, and the exporter takes half the time
-    checkpoint = checkpoint._replace(net=net)
+    checkpoint = replace(checkpoint, net=net)
     with staging_dir(out) as work:
         made = work / out.name
         form.write(checkpoint, made)

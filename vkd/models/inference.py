@@ -1,76 +1,142 @@
-"""Every frame embedded once: tracklets are means of their frames, so any number of them costs no more."""
+"""Embeds tracklets by one number of views (`embed`), or by several in one pass (`embed_counts`)."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from vkd.data.loaders import eval_loader
 from vkd.data.sampling import FRAMES
 from vkd.data.tracklets import Tracklet
-from vkd.evaluation.protocols import embed
-from vkd.models.checkpoint import Checkpoint
+from vkd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from vkd.io.progress import Progress, silent
+from vkd.models.config import Config
+from vkd.models.network import ReIDNet, evaluation_mode
 
-BLOCK = 1024  # items whose frames are in memory at a time
+Features = NDArray[np.float32]
+"""Embeddings (n, D)."""
+
+BLOCK = 1024  # tracklets whose frames' embeddings are in memory at a time
 
 
-def shown(frames: Sequence[str], count: int, rule: str) -> tuple[str, ...]:
-    """The frames that stand for a tracklet; a picture stands for itself."""
+@dataclass(frozen=True)
+class EmbedConfig:
+    """How tracklets become embeddings.
+
+    `image_size`: (height, width). `views`: frames that represent a tracklet, chosen by `frames` (a key of
+    FRAMES). `batch`: tracklets of `views` frames embedded at a time. `workers`: processes that read images.
+    `device`: None leaves the network where it is. `mean`, `std`: of the pixels, 0..1, per channel.
+    """
+
+    image_size: tuple[int, int]
+    views: int = 8
+    frames: str = "chunk"
+    batch: int = 32
+    workers: int = 0
+    device: torch.device | str | None = None
+    mean: Sequence[float] = IMAGENET_MEAN
+    std: Sequence[float] = IMAGENET_STD
+
+    @classmethod
+    def of(cls, config: Config, **changes: Any) -> "EmbedConfig":
+        """Returns the config for a checkpoint's network: its image size, mean and std."""
+        return cls(**{"image_size": config.image_size, "mean": config.mean, "std": config.std, **changes})
+
+
+def embed(
+    net: ReIDNet, tracklets: Sequence[Tracklet], config: EmbedConfig, progress: Progress = silent
+) -> Features:
+    """Embeds tracklets, in their order: (n, D), the mean over `config.views` frames, before the neck.
+
+    One-frame tracklets are embedded apart from the others, as single views, `batch` × `views` at a time. The
+    network moves to `config.device`, and is afterwards in the modes it was in. `progress` counts tracklets.
+
+    Raises VKDError or MissingFileError with the path for an image that cannot be read.
+    """
+    out = np.empty((len(tracklets), net.width), dtype=np.float32)
+    device = next(net.parameters()).device if config.device is None else torch.device(config.device)
+    images = [index for index, tracklet in enumerate(tracklets) if len(tracklet.frames) == 1]
+    longer = [index for index, tracklet in enumerate(tracklets) if len(tracklet.frames) != 1]
+    done = 0
+    net.to(device)
+    progress(0, len(tracklets), "embedding")
+    with evaluation_mode(net):
+        for indices, batch in ((images, config.batch * config.views), (longer, config.batch)):
+            if not indices:
+                continue
+            loader = eval_loader(
+                [tracklets[index] for index in indices],
+                image_size=config.image_size,
+                views=config.views,
+                frames=config.frames,
+                batch=batch,
+                workers=config.workers,
+                mean=config.mean,
+                std=config.std,
+                pin_memory=device.type == "cuda",
+            )
+            for clips, rows in loader:
+                out[np.asarray(indices)[rows.numpy()]] = embed_clips(net, clips.to(device, non_blocking=True))
+                done += len(rows)
+                progress(done, len(tracklets), "embedding")
+    return out
+
+
+@torch.inference_mode()
+def embed_clips(net: ReIDNet, clips: Tensor) -> Features:
+    """Embeds clips (B, V, 3, H, W), already prepared and on the network's device: (B, D)."""
+    # In the network's precision, and in the layout that convolutions are fastest in.
+    flat = clips.flatten(0, 1).to(net.neck.weight.dtype, memory_format=torch.channels_last)
+    return net.embed(flat.unflatten(0, clips.shape[:2])).float().cpu().numpy()
+
+
+def select_frames(frames: Sequence[str], count: int, rule: str) -> tuple[str, ...]:
+    """Selects the `count` frames that represent a tracklet; of a single image, that image."""
     if len(frames) == 1:
         return tuple(frames)
     generator = torch.Generator().manual_seed(0)
-    return tuple(frames[place] for place in FRAMES[rule](len(frames), count, generator))
-
-
-def blocks_of(items: Sequence[Tracklet], counts: Sequence[int], rule: str) -> Iterator[tuple[int, list[str]]]:
-    """Start and distinct frames of each block of items."""
-    for start in range(0, len(items), BLOCK):
-        part = items[start : start + BLOCK]
-        yield (
-            start,
-            list(
-                dict.fromkeys(frame for item in part for n in counts for frame in shown(item.frames, n, rule))
-            ),
-        )
+    return tuple(frames[index] for index in FRAMES[rule](len(frames), count, generator))
 
 
 def embed_counts(
-    network: Checkpoint,
-    items: Sequence[Tracklet],
-    blocks: Sequence[tuple[int, list[str]]],
+    net: ReIDNet,
+    tracklets: Sequence[Tracklet],
     counts: Sequence[int],
-    rule: str,
-    batch: int,
-    workers: int,
-    told: Callable[[int], None],
-) -> dict[int, NDArray[np.float32]]:
-    """Number of frames → embeddings (n, D) of the items: means over that many of their frames."""
-    config, done = network.config, 0
-    out = {count: np.empty((len(items), network.net.width), np.float32) for count in counts}
+    config: EmbedConfig,
+    progress: Progress = silent,
+) -> dict[int, Features]:
+    """Embeds tracklets by several numbers of frames: number → (n, D), means over that many frames.
 
-    def watched(batches: Iterable[Any]) -> Iterator[Any]:
-        nonlocal done
-        told(done)
-        for clips, places in batches:
-            yield clips, places
-            done += len(places)
-            told(done)
-
+    Every frame is embedded once, so more numbers cost no more. `progress` counts frames.
+    """
+    blocks = list(_blocks(tracklets, counts, config.frames))
+    total, done = sum(len(frames) for _, frames in blocks), 0
+    out = {count: np.empty((len(tracklets), net.width), np.float32) for count in counts}
     for start, frames in blocks:
-        rows = embed(
-            network.net,
-            [Tracklet((frame,), 0, 0) for frame in frames],
-            image_size=config.image_size,
-            views=8,  # a batch is as many pictures as `batch` tracklets have elsewhere
-            batch=batch,
-            workers=workers,
-            mean=config.mean,
-            std=config.std,
-            progress=watched,
-        )
-        place = {frame: row for row, frame in enumerate(frames)}
-        for number, item in enumerate(items[start : start + BLOCK], start):
+        before = done
+
+        def report(count: int, _total: int, what: str, before: int = before) -> None:
+            progress(before + count, total, what)
+
+        rows = embed(net, [Tracklet((frame,), 0, 0) for frame in frames], config, report)
+        done += len(frames)
+        row_of = {frame: row for row, frame in enumerate(frames)}
+        for index, tracklet in enumerate(tracklets[start : start + BLOCK], start):
             for count in counts:
-                out[count][number] = rows[[place[f] for f in shown(item.frames, count, rule)]].mean(0)
+                chosen = select_frames(tracklet.frames, count, config.frames)
+                out[count][index] = rows[[row_of[frame] for frame in chosen]].mean(0)
     return out
+
+
+def _blocks(
+    tracklets: Sequence[Tracklet], counts: Sequence[int], rule: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Yields start and distinct frames of each block of tracklets."""
+    for start in range(0, len(tracklets), BLOCK):
+        block = tracklets[start : start + BLOCK]
+        frames = (frame for t in block for count in counts for frame in select_frames(t.frames, count, rule))
+        yield start, list(dict.fromkeys(frames))

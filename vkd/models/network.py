@@ -139,6 +139,18 @@ class ReIDNet(nn.Module):
 
 
 @contextmanager
+def evaluation_mode(net: nn.Module) -> Iterator[None]:
+    """Puts `net` in evaluation mode inside; afterwards every module is in the mode it was in."""
+    training = [module for module in net.modules() if module.training]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
 def batch_statistics(net: nn.Module) -> Iterator[None]:
     """The teacher's rule: inside, `net` computes no gradients and its normalisation layers use the batch's
     statistics; running statistics are neither used nor updated. Afterwards `net` is as it was."""

@@ -1,7 +1,7 @@
 """Building a gallery's folder: thumbnails, embeddings, table, and the rename that puts it in place."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from vkd.data.tracklets import UNKNOWN_IDENTITY, Tracklet
-from vkd.evaluation import protocols
 from vkd.io.errors import VKDError
 from vkd.io.files import replace_dir, staging_dir
+from vkd.models import inference
 from vkd.models.checkpoint import Checkpoint
+from vkd.models.inference import EmbedConfig
 from vkd.retrieval import index as indexes
 from vkd.retrieval import storage, thumbnails
 from vkd.retrieval.storage import IndexInfo, Table
@@ -114,16 +115,22 @@ def embed(
     progress: Progress,
 ) -> IndexInfo:
     """Embed all items with one network and write its index into `folder`."""
-    config, net = checkpoint.config, checkpoint.net
-    features = protocols.embed(
-        net,
-        items,
-        image_size=config.image_size,
-        views=max(len(item.frames) for item in items),
-        mean=config.mean,
-        std=config.std,
-        progress=progress,
-    )
+    net, views = checkpoint.net, max(len(item.frames) for item in items)
+    features = inference.embed(net, items, EmbedConfig.of(checkpoint.config, views=views), _counted(progress))
     path = folder / f"{name}.faiss"
     indexes.write(indexes.make(features, kind), path)
     return IndexInfo(kind, features.shape[1], fingerprint(net), indexes.checksum(path), source)
+
+
+def _counted(wrap: Progress) -> Callable[[int, int, str], None]:
+    """The wrapper of a loop as a callback (until galleries take a `vkd.io.progress.Progress`)."""
+    loops: list[Iterator[int]] = []
+
+    def report(done: int, total: int, what: str) -> None:
+        if not loops:
+            loops.append(iter(wrap(range(total))))
+        for number in loops[0]:
+            if number >= done:
+                break
+
+    return report

@@ -24,6 +24,7 @@ from vkd.evaluation import protocols as evaluation_protocols
 from vkd.io.errors import VKDError
 from vkd.models import checkpoint
 from vkd.models.backbones import NoImageNetWeights
+from vkd.models.inference import EmbedConfig
 from vkd.models.network import ReIDNet, batch_statistics, student_of
 from vkd.training import resume
 from vkd.training.distributed import accelerator, explain_oom, forget_device, gather_rows, rank, world_size
@@ -260,11 +261,10 @@ class Trainer:
         found = evaluation_protocols.evaluate(
             self.net,
             splits or self.splits,
+            EmbedConfig(
+                settings.image_size, settings.test_views, workers=settings.workers, device=self.device
+            ),
             protocols=settings.protocols,
-            image_size=settings.image_size,
-            views=settings.test_views,
-            workers=settings.workers,
-            device=self.device,
         )
         return {protocol: scores.numbers() for protocol, scores in found.items()}
 

@@ -12,6 +12,7 @@ from vkd.jobs import evaluations
 from vkd.metrics.bootstrap import per_query
 from vkd.metrics.tables import markdown
 from vkd.models import checkpoint
+from vkd.models.inference import EmbedConfig
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def found(networks, splits, told) -> Comparison:
 
 def test_scores_are_those_of_evaluate(found, networks, splits):
     for name, network in networks.items():
-        expected = evaluate(network.net, splits, image_size=network.config.image_size)
+        expected = evaluate(network.net, splits, EmbedConfig.of(network.config))
         for protocol in ("i2v", "v2v"):
             np.testing.assert_allclose(found.ap(name, protocol), expected[protocol].ap, atol=1e-6)
             assert found.scores[name][protocol].as_dict() == pytest.approx(expected[protocol].as_dict())
@@ -69,7 +70,7 @@ def test_curves_end_where_the_scores_are(found):
 
 def test_one_gallery_frame_is_an_evaluation_with_a_gallery_of_first_frames(found, networks, splits):
     name, network = next(iter(networks.items()))
-    expected = evaluate(network.net, splits, protocols=["i2i"], image_size=network.config.image_size)["i2i"]
+    expected = evaluate(network.net, splits, EmbedConfig.of(network.config), protocols=["i2i"])["i2i"]
     curve = found.curves[name]["i2v"]["gallery frames"]
     assert curve[1]["map"] == pytest.approx(expected.map, abs=1e-6)  # the chunk rule takes the first frame
 

@@ -1,22 +1,21 @@
 """Embedding a split and scoring it by protocol, on a small street and an untrained network; tables."""
 
-import copy
 import csv
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from vkd.data import datasets, loaders
+from vkd.data import datasets
 from vkd.data.tracklets import Splits, Tracklet
 from vkd.evaluation import protocols
 from vkd.metrics import scores
+from vkd.models.inference import EmbedConfig, embed
 from vkd.models.network import ReIDNet
 
-SIZE = (32, 16)
+CONFIG = EmbedConfig((32, 16))
 
 
 @pytest.fixture(scope="module")
@@ -47,65 +46,11 @@ def test_protocols_are_those_that_every_data_set_is_told_to_allow(splits):
         assert {len(tracklet.frames) == 1 for tracklet in gallery} == {protocol.gallery == "image"}
 
 
-def test_embeddings_are_those_of_the_tracklets_one_by_one(net, splits):
-    tracklets = [*splits.query[:3], *splits.query_images[:4], *splits.query[3:6]]
-    ours = protocols.embed(net, tracklets, image_size=SIZE, batch=2)
-    assert (ours.shape, ours.dtype) == ((10, net.width), np.float32)
-    for row, tracklet in zip(ours, tracklets, strict=True):
-        clip = loaders.prepare(
-            tracklet.frames, SIZE
-        )  # eight frames each on this street: every frame is taken
-        with torch.no_grad():
-            np.testing.assert_allclose(row, net.embed(clip[None])[0].numpy(), rtol=1e-4, atol=1e-5)
-
-
-def test_the_order_is_that_of_the_tracklets_and_repeatable(net, splits):
-    tracklets = [*splits.query_images[:3], *splits.query[:3]]
-    once = protocols.embed(net, tracklets, image_size=SIZE)
-    np.testing.assert_array_equal(once, protocols.embed(net, tracklets, image_size=SIZE))
-    back = protocols.embed(net, tracklets[::-1], image_size=SIZE)
-    np.testing.assert_allclose(once, back[::-1], rtol=1e-4, atol=1e-5)
-    assert protocols.embed(net, [], image_size=SIZE).shape == (0, net.width)
-
-
-@pytest.mark.parametrize(("precision", "digits"), [("float64", 1e-5), ("bfloat16", 2e-2), ("float16", 3e-3)])
-def test_a_network_of_any_precision_is_embedded(net, splits, precision, digits):
-    expected = protocols.embed(net, splits.query[:3], image_size=SIZE)
-    other = copy.deepcopy(net).to(getattr(torch, precision))
-    found = protocols.embed(other, splits.query[:3], image_size=SIZE)
-    assert found.dtype == np.float32
-    assert protocols.distances(found, expected).diagonal().max() < digits
-    assert next(other.parameters()).dtype == getattr(torch, precision)
-
-
-def test_the_network_comes_back_as_it_was(net, splits):
-    net.train()
-    net.neck.eval()  # a layer frozen on purpose
-    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    protocols.embed(net, splits.query[:2], image_size=SIZE)
-    assert net.training
-    assert net.trunk.training
-    assert not net.neck.training
-    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
-    with pytest.raises(FileNotFoundError):
-        protocols.embed(net, [Tracklet(("missing.jpg",), 0, 0)], image_size=SIZE)
-    assert net.training
-    net.eval()
-
-
-def test_a_missing_picture_is_named(net, tmp_path):
-    missing = tmp_path / "1" / "0001.jpg"
-    with pytest.raises(FileNotFoundError, match=r"0001\.jpg"):
-        protocols.embed(net, [Tracklet((str(missing),), 1, 0)], image_size=SIZE)
-
-
 @pytest.mark.parametrize("protocol", protocols.PROTOCOLS)
 def test_a_protocol_ranks_its_own_sides(net, splits, protocol):
-    found = protocols.evaluate(net, splits, protocols=[protocol], image_size=SIZE)[protocol]
+    found = protocols.evaluate(net, splits, CONFIG, protocols=[protocol])[protocol]
     query, gallery = splits.query_gallery(protocol)
-    distmat = protocols.distances(
-        protocols.embed(net, query, image_size=SIZE), protocols.embed(net, gallery, image_size=SIZE)
-    )
+    distmat = protocols.distances(embed(net, query, CONFIG), embed(net, gallery, CONFIG))
     expected = protocols.score(
         distmat,
         [t.identity for t in query],
@@ -122,14 +67,13 @@ def test_a_protocol_ranks_its_own_sides(net, splits, protocol):
 
 def test_every_tracklet_is_embedded_once_for_all_protocols(net, splits, monkeypatch):
     embedded: list[Tracklet] = []
-    real = protocols.embed
 
-    def spied(net, tracklets, **options):
+    def spied(net, tracklets, *options):
         embedded.extend(tracklets)
-        return real(net, tracklets, **options)
+        return embed(net, tracklets, *options)
 
     monkeypatch.setattr(protocols, "embed", spied)
-    found = protocols.evaluate(net, splits, protocols=protocols.PROTOCOLS, image_size=SIZE)
+    found = protocols.evaluate(net, splits, CONFIG, protocols=protocols.PROTOCOLS)
     assert list(found) == list(protocols.PROTOCOLS)
     sides = [
         tracklet for key in protocols.PROTOCOLS for side in splits.query_gallery(key) for tracklet in side
@@ -137,26 +81,13 @@ def test_every_tracklet_is_embedded_once_for_all_protocols(net, splits, monkeypa
     assert len(embedded) == len({tracklet.frames for tracklet in sides}) < len(sides)
 
 
-def test_progress_sees_every_batch(net, splits):
-    sizes: list[int] = []
-
-    def watched(loader):
-        sizes.append(len(loader))
-        return loader
-
-    protocols.embed(
-        net, [*splits.query[:5], *splits.query_images[:5]], image_size=SIZE, batch=2, progress=watched
-    )
-    assert sizes == [1, 3]  # pictures 16 at a time, then tracklets of eight views 2 at a time
-
-
 def test_no_valid_query_is_said_before_anything_is_read(net, tmp_path):
     one = Tracklet((str(tmp_path / "nowhere.jpg"),), 1, 0)
     alone = Splits("folder", tmp_path, (), (one,), (one,), (one,), (one,))
     with pytest.raises(ValueError, match="no valid query for I2V: every match shares"):
-        protocols.evaluate(net, alone, protocols=["i2v"], image_size=SIZE)
+        protocols.evaluate(net, alone, CONFIG, protocols=["i2v"])
     with pytest.raises(ValueError, match="Unknown protocol 'a2b'"):
-        protocols.evaluate(net, alone, protocols=["a2b"], image_size=SIZE)
+        protocols.evaluate(net, alone, CONFIG, protocols=["a2b"])
 
 
 def test_a_perfect_network_scores_one(tmp_path):
@@ -182,7 +113,7 @@ def test_a_perfect_network_scores_one(tmp_path):
         "folder", tmp_path, (), query, gallery, datasets.first_frames(query), datasets.first_frames(gallery)
     )
     net = MeanColour("tiny", 2, generator=torch.Generator().manual_seed(0))
-    for found in protocols.evaluate(net, data, protocols=protocols.PROTOCOLS, image_size=SIZE).values():
+    for found in protocols.evaluate(net, data, CONFIG, protocols=protocols.PROTOCOLS).values():
         assert found.map == found.map_standard == found.minp == found.top(1) == 1
         assert found.valid_queries == 6
 

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,9 +91,9 @@ def test_a_limit_is_spread_over_the_split(pair, street, tmp_path):
 
 
 def test_a_class_is_called_by_its_raw_identity(pair, street, tmp_path):
-    net, config, folder = pair["tiny-teacher"]
-    labelled = config.__class__(**{**config.__dict__, "labels": list(range(100, 112))})
-    explain_split({"t": checkpoint.Checkpoint(net, labelled, folder)}, street.query_images[:1], tmp_path)
+    loaded = pair["tiny-teacher"]
+    labelled = replace(loaded, config=replace(loaded.config, labels=list(range(100, 112))))
+    explain_split({"t": labelled}, street.query_images[:1], tmp_path)
     assert re.fullmatch(r"logit of identity 1\d\d", rows(tmp_path)[0]["explained"])
 
 

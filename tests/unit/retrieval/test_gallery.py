@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from vkd.data.datasets import Tracklet, tracklets_of_folder
-from vkd.evaluation import protocols
 from vkd.models import checkpoint
 from vkd.models.checkpoint import Checkpoint
+from vkd.models.inference import EmbedConfig, embed
 from vkd.retrieval.gallery import Gallery
 from vkd.retrieval.index import normalise
 from vkd.retrieval.indexing import fingerprint
@@ -60,7 +60,7 @@ def copy(gallery, tmp_path) -> Path:
 
 
 def embedded(people, net: Checkpoint) -> np.ndarray:
-    return protocols.embed(net.net, people, image_size=net.config.image_size)
+    return embed(net.net, people, EmbedConfig.of(net.config))
 
 
 @pytest.mark.parametrize("network", ["tiny-teacher", "tiny-student"])
