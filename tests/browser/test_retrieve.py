@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from tests.support.zips import pack
 from tests.ui.test_app import write_odd
-from tests.unit.io.test_unpack import pack
 from tests.unit.io.test_video import write_clip
 
 

@@ -151,7 +151,7 @@ def read_zoo(data: bytes, target: Path) -> None:
             check_sentence(line.reason)
             reasons.append(line.reason)
     if reasons:
-        raise ValueError(reasons[0])
+        raise VKDError(reasons[0])
 
 
 def read_state_dict(data: bytes, target: Path) -> None:
@@ -164,11 +164,11 @@ def read_state_dict(data: bytes, target: Path) -> None:
 
 
 def read_gallery(data: bytes, target: Path) -> None:
-    from vkd.io.unpack import unpack
+    from vkd.io.archives import extract_images
 
     (target / "mine.zip").write_bytes(data)
     (target / "new").mkdir()
-    unpack(target / "mine.zip", target / "new")
+    extract_images(target / "mine.zip", target / "new")
 
 
 def reader_of_checkpoint(changed: str) -> Callable[[bytes, Path], None]:

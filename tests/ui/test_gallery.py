@@ -10,8 +10,8 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from tests.support.zips import jpeg, pack
 from tests.ui.test_app import free_port, load_app
-from tests.unit.io.test_unpack import jpeg, pack
 from vkd.ui import mode, state
 from vkd.ui.retrieve import build as retrieve_build
 from vkd.ui.retrieve import gallery_jobs

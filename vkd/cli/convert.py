@@ -127,7 +127,7 @@ def _list(networks: "Sequence[Listed]") -> int:
 
     rows = [
         (network, f"refused because {network.reason}" if network.reason else
-         f"{archives.label(network.weights)}, {network.size / 2**20:.1f} MiB")
+         f"{archives.printable(network.weights)}, {network.size / 2**20:.1f} MiB")
         for network in networks
     ]  # fmt: skip
     print(_table(rows, "weights"))

@@ -173,7 +173,7 @@ def load(
             own = (file.metadata() or {}).get("vkd", "")
             state = {name: _loaded(file.get_tensor(name)) for name in parts}
     except SafetensorError as error:
-        words = archives.label(" ".join(str(error).split())[:200])
+        words = archives.printable(" ".join(str(error).split())[:200])
         raise VKDError(f"{path} is damaged or not a safetensors file: {words}.") from None
     net.load_state_dict(state, strict=strict, assign=True)
     net.config = with_own_numbers(config, own)

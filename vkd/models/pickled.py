@@ -7,6 +7,7 @@ of, refuses every other one, and compares each declared size with the bytes that
 """
 
 import math
+import os
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -69,7 +70,7 @@ def claims(file: IO[bytes], path: Path) -> dict[str, Claim]:
             raise pickle.UnpicklingError("it holds no dict of tensors")
         for name, claim in state.items():
             if not isinstance(claim, Claim):
-                raise pickle.UnpicklingError(f"'{archives.label(name[:80])}' is not a tensor")
+                raise pickle.UnpicklingError(f"'{archives.printable(name[:80])}' is not a tensor")
         return dict(state)
     except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise VKDError(f"{path} cannot be used: {error}.") from None
@@ -78,7 +79,7 @@ def claims(file: IO[bytes], path: Path) -> dict[str, Claim]:
 
 
 def _archive(file: IO[bytes], size: int) -> Any:
-    archive = archives.directory(file, MOST_TENSORS + 16)
+    archive = archives.open_zip(file, MOST_TENSORS + 16)
     entries = archive.infolist()
     # Stored, not compressed, is how PyTorch writes; it also leaves no room for an entry that inflates.
     if any(entry.compress_type for entry in entries):
@@ -87,7 +88,7 @@ def _archive(file: IO[bytes], size: int) -> Any:
     # can be led to another directory: what it will read must be what is looked at here.
     sizes = {entry.orig_filename.casefold(): entry.file_size for entry in entries}
     folders = {name.partition("/")[0] for name in sizes}
-    if len(sizes) < len(entries) or len(folders) != 1 or not archives.one_reading(file, archive):
+    if len(sizes) < len(entries) or len(folders) != 1 or not _one_directory(file, archive):
         raise pickle.UnpicklingError("it can be read in more than one way")
     if sum(sizes.values()) > size:
         raise pickle.UnpicklingError("it declares more bytes than it holds")
@@ -100,7 +101,7 @@ def _archive(file: IO[bytes], size: int) -> Any:
     for storage in reader.storages.values():
         if sizes.get(f"{min(folders)}/data/{storage.key}") != storage.nbytes:
             raise pickle.UnpicklingError(
-                f"storage {archives.label(storage.key[:40])} does not have the bytes it declares"
+                f"storage {archives.printable(storage.key[:40])} does not have the bytes it declares"
             )
     return state
 
@@ -116,6 +117,36 @@ def _stream(file: IO[bytes], size: int) -> Any:
     if sum(storage.nbytes for storage in reader.storages.values()) > size - file.tell():
         raise pickle.UnpicklingError("it declares more bytes than it holds")
     return state
+
+
+def _one_directory(file: IO[bytes], archive: zipfile.ZipFile) -> bool:
+    """True if every reader finds the same directory in this zip.
+
+    Python takes the one that lies just before the end record, others (that of PyTorch) the one at the place
+    which the record names. A file made for it shows each of them another content.
+    """
+    size = file.seek(0, os.SEEK_END)
+    start = file.seek(max(0, size - 2**16 - 22))
+    tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) - at < 22:
+        return False
+    named = _number(tail, at + 16, 4)
+    locator = at - 20
+    if locator >= 0 and tail.startswith(b"PK\x06\x07", locator):
+        end64 = locator - 56
+        if (
+            end64 < 0
+            or not tail.startswith(b"PK\x06\x06", end64)
+            or _number(tail, locator + 8, 8) != start + end64
+        ):
+            return False
+        named = _number(tail, end64 + 48, 8)
+    return named == archive.start_dir
+
+
+def _number(data: bytes, at: int, count: int) -> int:
+    return int.from_bytes(data[at : at + count], "little")
 
 
 class _Budget:
@@ -179,7 +210,7 @@ class _Reader(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _GLOBALS:
-            asked = archives.label(f"{module[:40]}.{name[:40]}")
+            asked = archives.printable(f"{module[:40]}.{name[:40]}")
             raise pickle.UnpicklingError(f"it asks for {asked}, which no state dict needs")
         return _GLOBALS[module, name]
 
@@ -191,7 +222,7 @@ class _Reader(pickle._Unpickler):
             raise pickle.UnpicklingError("a storage declares a size that cannot be")
         storage = _Storage(key, dtype, count)
         if self.storages.setdefault(key, storage) != storage:
-            raise pickle.UnpicklingError(f"storage {archives.label(key[:40])} is declared twice")
+            raise pickle.UnpicklingError(f"storage {archives.printable(key[:40])} is declared twice")
         return storage
 
     def load_reduce(self) -> None:

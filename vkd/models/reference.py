@@ -187,7 +187,7 @@ def read_weights(path: Path, net: ReIDNet) -> dict[str, Tensor]:
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises whatever the file provokes
-            words = archives.label(str(error).partition("\n")[0][:200])
+            words = archives.printable(str(error).partition("\n")[0][:200])
             raise VKDError(f"{path} is damaged: {words}") from None
     state = {ours[key]: tensor for key, tensor in state.items() if key in ours}
     fit({key: tensor.shape for key, tensor in state.items()}, net, path)

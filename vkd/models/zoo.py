@@ -65,15 +65,15 @@ class _Tree(Protocol):
 
 class _Zip:
     def __init__(self, file: IO[bytes], path: Path) -> None:
-        self.label, self.stem = archives.label(path.name), path.stem
-        self.archive = archives.directory(file, MOST_FILES)
+        self.label, self.stem = archives.printable(path.name), path.stem
+        self.archive = archives.open_zip(file, MOST_FILES)
         self.entries: dict[str, zipfile.ZipInfo] = {}
         self.twice: set[str] = set()
         for entry in self.archive.infolist():
-            parts = archives.parts(entry.filename)
+            parts = archives.split_name(entry.filename)
             if parts is None:
                 raise zipfile.BadZipFile("it has a file name that leads out of its folder")
-            if not entry.is_dir() and not archives.hidden(parts):
+            if not entry.is_dir() and not archives.is_hidden(parts):
                 inside = "/".join(parts)
                 if inside in self.entries:
                     self.twice.add(inside)
@@ -84,7 +84,7 @@ class _Zip:
         return self.entries.keys()
 
     def flaw(self, path: str) -> str | None:
-        return "is there twice" if path in self.twice else archives.flaw(self.entries[path])
+        return "is there twice" if path in self.twice else archives.fault(self.entries[path])
 
     def size(self, path: str) -> int:
         return self.entries[path].file_size
@@ -98,7 +98,7 @@ class _Zip:
 
 class _Folder:
     def __init__(self, root: Path) -> None:
-        self.label, self.stem, self.root = archives.label(root), root.resolve().name, root
+        self.label, self.stem, self.root = archives.printable(root), root.resolve().name, root
         self.paths: set[str] = set()
         for folder, folders, files in os.walk(root):  # does not follow links to folders
             folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -127,14 +127,14 @@ def _opened(source: str | Path) -> Iterator[_Tree]:
         return
     if not source.is_file():
         raise MissingFileError(
-            f"{archives.label(source)} does not exist: give a zip or a folder of the authors."
+            f"{archives.printable(source)} does not exist: give a zip or a folder of the authors."
         )
     with source.open("rb") as file:
         try:
             tree = _Zip(file, source)
         except zipfile.BadZipFile as error:
             raise VKDError(
-                f"{archives.label(source.name)} is not a zip that can be used ({error})."
+                f"{archives.printable(source.name)} is not a zip that can be used ({error})."
             ) from None
         yield tree
 
@@ -231,7 +231,7 @@ def _sentence(error: Exception) -> str:
     words = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         words = f"{error.filename} cannot be used: {error.strerror.lower()}."
-    return archives.label(" ".join(words.split()))
+    return archives.printable(" ".join(words.split()))
 
 
 def convert(
@@ -280,7 +280,7 @@ def _convert(
             checkpoint.save(new, net, config, half=half)
             new.rename(target)
         except (ValueError, OSError) as error:
-            reason = _sentence(error).replace(str(weights), archives.label(network.weights))
+            reason = _sentence(error).replace(str(weights), archives.printable(network.weights))
             return Converted(network, None, reason)
     return Converted(network, target, "")
 

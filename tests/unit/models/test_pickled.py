@@ -7,6 +7,7 @@ import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from tests.support.zips import end, zipped
 from vkd.models import pickled
 from vkd.models.pickled import Claim, claims
 
@@ -227,3 +229,43 @@ def test_any_damage_is_a_sentence(data: st.DataObject, old: bool):
         assert all(isinstance(claim, Claim) for claim in read(bytes(sound)).values())
     except ValueError as error:
         assert str(error).startswith(str(PATH))  # noqa: PT017 (both ends are right)
+
+
+# Archives that another reader would read otherwise
+
+
+STATE = saved({"w": torch.arange(6.0)}, old=False)
+
+
+def rebuilt(change: Callable[[str], list[str]]) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(STATE)) as archive:
+        entries = [(name, archive.read(name)) for name in archive.namelist()]
+    return zipped(*((new, data) for name, data in entries for new in change(name)), method=zipfile.ZIP_STORED)
+
+
+def two_directories() -> bytes:
+    """Python reads the last one, PyTorch the one that the end record names."""
+    data = zipped(("archive/data.pkl", b"N."), method=zipfile.ZIP_STORED)
+    at = data.index(b"PK\x01\x02")
+    size = data.index(b"PK\x05\x06") - at
+    directory = data[at : at + size]
+    return data[:at] + directory + bytes(100) + directory + end(1, size, at)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lambda: rebuilt(lambda name: [name, name.upper()] if name.endswith("data.pkl") else [name]),
+        lambda: rebuilt(lambda name: [name, f"other/{name.partition('/')[2]}"]),
+        two_directories,
+    ],
+    ids=["capitals", "two folders", "two directories"],
+)
+def test_two_readings(data: Callable[[], bytes]):
+    with pytest.raises(ValueError, match=r"can be read in more than one way"):
+        claims(io.BytesIO(data()), Path("chk_end"))
+
+
+def test_one_reading():
+    for data in (STATE, rebuilt(lambda name: [name])):  # with and without the fields for large files
+        assert claims(io.BytesIO(data), Path("chk_end"))["w"].shape == (6,)

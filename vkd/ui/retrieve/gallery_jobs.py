@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vkd.data.sources import gallery_items
+from vkd.io.archives import extract_images
 from vkd.io.errors import VKDError
-from vkd.io.unpack import unpack
 from vkd.models.checkpoint import Checkpoint
 from vkd.retrieval.gallery import Gallery
 from vkd.ui import errors
@@ -51,6 +51,14 @@ class Job:
                 raise CancelledError(f"The gallery {self.name} was cancelled; nothing of it is kept.")
             yield item
             self.done += 1
+
+    def report(self, done: int, total: int, what: str) -> None:
+        """Counts the files that are unpacked and ends the work where it was cancelled."""
+        if self.stop.is_set():
+            raise CancelledError(f"The gallery {self.name} was cancelled; nothing of it is kept.")
+        if not done:
+            self.step, self.began = self.step + 1, time.monotonic()
+        self.done, self.total = done, total
 
     def left(self) -> float | None:
         """Seconds that the present step still takes, as far as it can be told."""
@@ -107,7 +115,7 @@ def cancel(paths: ui_state.AppPaths, name: str) -> Job:
 def _work(job: Job, folder: Path, source: Path, networks: Mapping[str, Checkpoint], packed: bool) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="vkd-gallery-") as place:
-            root = unpack(source, Path(place), progress=job.progress) if packed else source
+            root = extract_images(source, Path(place), progress=job.report) if packed else source
             items, names = gallery_items(root)
             made = Gallery.build(folder, items, networks, names=names, progress=job.progress)
         job.items, job.skipped, job.state = len(made), made.skipped, "done"
