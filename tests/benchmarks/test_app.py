@@ -286,7 +286,7 @@ def table(rows: list[tuple[str, str]]) -> str:
 def test_every_figure_is_taken(
     pytestconfig: pytest.Config, small_street: Path, tiny_pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    from vkd.cli.demo_gallery import build_demo
+    from tests.support.demo import build_demo
 
     if not pytestconfig.getoption("benchmark_enable"):
         pytest.skip("It takes 20 s, and what it starts has tests of its own: pytest --benchmark-enable")

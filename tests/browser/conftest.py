@@ -56,7 +56,7 @@ def browser():
 @pytest.fixture(scope="package")
 def demo(small_street: Path, tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoints folder as it ships, with an untrained pair."""
-    from vkd.cli.demo_gallery import build_demo
+    from tests.support.demo import build_demo
 
     root = tmp_path_factory.mktemp("browser-demo")
     for folder in tiny_pair:

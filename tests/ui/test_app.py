@@ -15,7 +15,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from vkd.cli.demo_gallery import build_demo
+from tests.support.demo import build_demo
 from vkd.retrieval.gallery import Hit
 from vkd.ui import html, inputs, state
 from vkd.ui.errors import show_errors

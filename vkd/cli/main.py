@@ -19,7 +19,6 @@ VERBS = {
     "search": ("cli.gallery", "Search a gallery with pictures."),
     "explain": ("cli.gallery", "Write heatmaps of a whole split as pictures."),
     "hub": ("cli.hub", "Bring checkpoints from the Hugging Face Hub, or take them there."),
-    "demo": ("cli.demo", "Make the demo pair that ships, with its gallery, anew."),
     "import": ("cli.convert", "Turn networks of the paper's authors into checkpoints of ours."),
     "export": ("cli.convert", "Write a network as ONNX, for torch.export, or in the authors' layout."),
 }

@@ -29,6 +29,7 @@ from vkd.training.settings import Settings
 
 __all__ = [
     "NAME",
+    "RECORD",
     "RunStatus",
     "alive",
     "ask_to_stop",
@@ -36,6 +37,7 @@ __all__ = [
     "command",
     "create",
     "fresh",
+    "is_record",
     "label",
     "launch",
     "lock",
@@ -50,8 +52,14 @@ __all__ = [
 ]
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
+RECORD = "record.json"
 _RETRY_SECONDS = 1.0  # a reader that probes the lock holds it for an instant: never lose to one
 _INHERITED = "VKD_LOCK"
+
+
+def is_record(folder: str | Path) -> bool:
+    """True for the record of a run that was finished elsewhere: curves only, it cannot be resumed."""
+    return (Path(folder) / RECORD).is_file()
 
 
 def check_name(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from vkd.io.errors import VKDError
-from vkd.jobs import runs, shipped
+from vkd.jobs import runs
 from vkd.models import checkpoint
 from vkd.synthetic.generate import write_street
 from vkd.ui import dataset, limits
@@ -99,7 +99,7 @@ def delete(paths: AppPaths, name: str, again: str) -> str:
         raise VKDError(f"Nothing was deleted: repeat the name {name} to delete it with its weights.")
     if runs.alive(folder):
         raise VKDError(f"{name} is training: stop it first.")
-    if shipped.is_record(folder):
+    if runs.is_record(folder):
         raise VKDError(
             f"{name} came with the app, and so did galleries that were embedded by it: nothing was deleted. "
             f"Remove the folder {name} by hand if you mean it."

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from vkd.jobs import runs, shipped
+from vkd.jobs import runs
 from vkd.ui.html import escape
 from vkd.ui.train import troubles
 from vkd.ui.train.runs import MOST_SHOWN, Run, backbone, duration, log_tail, references
@@ -167,7 +167,7 @@ def _tiles(run: Run) -> str:
 
 def log_html(root: Path, shown: Sequence[str]) -> str:
     text = log_tail(root / shown[0]) if shown else ""
-    elsewhere = bool(shown) and shipped.is_record(root / shown[0])
+    elsewhere = bool(shown) and runs.is_record(root / shown[0])
     nothing = "Its log stayed where it was trained." if elsewhere else "Nothing was printed yet."
     told = escape(text) or nothing
     return marked(f'<pre class="vkd-log" tabindex="0" aria-label="Log">{told}</pre>')

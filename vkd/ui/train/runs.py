@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from vkd.io.errors import VKDError
 from vkd.jobs import events as written
-from vkd.jobs import runs, shipped
+from vkd.jobs import runs
 from vkd.models.config import read_config
 from vkd.training.presets import PRESETS, PUBLISHED
 from vkd.training.settings import Settings, load
@@ -100,7 +100,7 @@ class Run:
     @property
     def record(self) -> bool:
         """Whether it was finished elsewhere: to be looked at, not to be gone on with or deleted here."""
-        return shipped.is_record(self.folder)
+        return runs.is_record(self.folder)
 
     @property
     def stage(self) -> str:
