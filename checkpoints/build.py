@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
-import numpy as np
 
 from vkd.cli.evaluate import meter
 from vkd.cli.options import bar
@@ -31,7 +30,7 @@ from vkd.io.errors import VKDError
 from vkd.io.files import evenly_spaced, replace_dir, staging_dir, write_text
 from vkd.jobs import evaluations, events, runs
 from vkd.jobs.evaluations import SHIPPED, EvaluationRequest
-from vkd.metrics.bootstrap import Interval, bootstrap
+from vkd.metrics.bootstrap import Interval, paired_interval
 from vkd.metrics.scores import Scores
 from vkd.models import checkpoint
 from vkd.models.inference import EmbedConfig
@@ -317,7 +316,7 @@ def _with_gains(networks: StreetScores) -> dict[str, Any]:
 
 def _gain(networks: StreetScores, better: str, worse: str, protocol: str) -> Interval:
     pair = (networks[name][protocol].ap for name in (better, worse))
-    return bootstrap(*pair, resamples=RESAMPLES, generator=np.random.default_rng(0))
+    return paired_interval(*pair, resamples=RESAMPLES)
 
 
 def _minutes(run: Path) -> float:

@@ -206,7 +206,7 @@ def test_a_similarity_has_its_place_among_the_gallerys_own_pairs(
     )
     told = data["teacher"]["threshold"]
     assert told["strangers"] == "1 in 10"
-    assert (false >= told["similarity"] + 0.001).mean() <= told["false_rate"] + 1e-6 <= 0.1 + 1e-6
+    assert (false >= told["similarity"] + 0.001).mean() <= told["fpr"] + 1e-6 <= 0.1 + 1e-6
     hit = data["teacher"]["hits"][0]
     assert hit["strangers"] == pytest.approx((false >= hit["similarity"]).mean(), abs=0.02)
     assert "1 in 10 strangers would pass" in page

@@ -92,7 +92,7 @@ def test_an_evaluation_tells_what_was_asked_and_how_it_ended(client, job):
 
 @pytest.mark.parametrize(
     ("format", "start"),
-    [("JSON", "["), ("CSV", "network,"), ("Markdown", "| network"), ("latex", "\\begin{tab")],
+    [("JSON", "["), ("CSV", "network,"), ("Markdown", "| model"), ("latex", "\\begin{tab")],
 )
 def test_results_are_downloaded_as_text(client, job, format, start):  # noqa: A002
     text = client.predict(job, format, api_name="/evaluate_download")
@@ -122,7 +122,7 @@ def test_queries_come_worst_first(client, job, found):
 def test_a_threshold_is_told_for_each_network(client, job):
     _, page, data = client.predict(job, "i2v", 5.0, api_name="/evaluate_threshold")
     for each in data.values():
-        assert each["false_rate"] <= 0.05
+        assert each["fpr"] <= 0.05
         assert f"{each['similarity']:.3f}" in page
 
 

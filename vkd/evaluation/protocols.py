@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from vkd.data.tracklets import PROTOCOLS, Splits, remedy, why_no_query
 from vkd.io.errors import VKDError
 from vkd.io.progress import Progress, silent
-from vkd.metrics.bootstrap import Interval, bootstrap
+from vkd.metrics.bootstrap import Interval, paired_interval
 from vkd.metrics.scores import CHUNK_BYTES, Scores, distances, score, score_features
 from vkd.metrics.tables import Results, export, latex, markdown, rows
 from vkd.models.inference import EmbedConfig, embed
@@ -19,12 +19,12 @@ __all__ = [
     "Interval",
     "Results",
     "Scores",
-    "bootstrap",
     "distances",
     "evaluate",
     "export",
     "latex",
     "markdown",
+    "paired_interval",
     "rows",
     "score",
     "score_features",

@@ -5,7 +5,7 @@ A digest has the beginnings of its ranked lists in `lists.npz` instead of the em
 
 import json
 import os
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -21,7 +21,8 @@ from vkd.metrics.scores import Scores
 from vkd.metrics.verification import PairScores
 
 _LISTS = "lists.npz"
-_ARRAYS = ("cmc", "ap_trapezoid", "ap_standard", "inp", "first_match", "nearest")
+_ARRAYS = ("cmc", "first_match", "nearest")
+_TERMS = ("protocol", "dataset", "queries", "gallery", "valid_queries", "convention", "queries_in_gallery")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -40,12 +41,11 @@ def save(comparison: Comparison, folder: Path) -> None:
             np.save(folder / f"features-{number}.npy", comparison.features[name])
         scores[name] = {}
         for protocol, each in found.items():
-            scores[name][protocol] = {
-                f.name: getattr(each, f.name) for f in fields(each) if f.name not in _ARRAYS
-            }
+            scores[name][protocol] = {term: getattr(each, term) for term in _TERMS} | each.numbers()
             key, pairs = f"{number}/{protocol}", comparison.pairs[name][protocol]
             arrays |= {f"{key}/{part}": getattr(each, part) for part in _ARRAYS}
-            arrays |= {f"{key}/true": pairs.true, f"{key}/false": pairs.false}
+            arrays |= {f"{key}/per_query/{metric}": values for metric, values in each.per_query.items()}
+            arrays |= {f"{key}/true": pairs.genuine, f"{key}/false": pairs.impostor}
     for protocol, (query, gallery) in comparison.query_gallery.items():
         arrays |= {f"{protocol}/query": query, f"{protocol}/gallery": gallery}
     np.savez_compressed(folder / "arrays.npz", **arrays)
@@ -102,6 +102,26 @@ def _lists(folder: Path, names: list[str], protocols: list[str]) -> dict[str, An
     return {"lists": lists}
 
 
+def _scores(plain: Mapping[str, Any], arrays: Mapping[str, Any], key: str) -> Scores:
+    first_match = arrays[f"{key}/first_match"]
+    start = f"{key}/per_query/"
+    per_query = {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}
+    if not per_query:  # as version 0.1.0 wrote it
+        valid = first_match > 0
+        per_query = {
+            "map": arrays[f"{key}/ap_{plain['convention']}"],
+            "map_trapezoid": arrays[f"{key}/ap_trapezoid"],
+            "map_standard": arrays[f"{key}/ap_standard"],
+            "minp": arrays[f"{key}/inp"],
+            **{f"top{k}": np.where(valid, first_match <= k, np.nan) for k in (1, 5, 10, 20)},
+        }
+    return Scores(
+        **{term: plain[term] for term in _TERMS},
+        **{part: arrays[f"{key}/{part}"] for part in _ARRAYS},
+        per_query=per_query,
+    )
+
+
 def _load(folder: Path) -> Comparison:
     told = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
     items = json.loads((folder / "items.json").read_text(encoding="utf-8"))
@@ -111,8 +131,7 @@ def _load(folder: Path) -> Comparison:
         for number, (name, found) in enumerate(told["scores"].items()):
             keys = {protocol: f"{number}/{protocol}" for protocol in found}
             scores[name] = {
-                protocol: Scores(**plain, **{part: arrays[f"{keys[protocol]}/{part}"] for part in _ARRAYS})
-                for protocol, plain in found.items()
+                protocol: _scores(plain, arrays, keys[protocol]) for protocol, plain in found.items()
             }
             pairs[name] = {
                 p: PairScores(arrays[f"{key}/true"], arrays[f"{key}/false"]) for p, key in keys.items()

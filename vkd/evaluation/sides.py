@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vkd.data.tracklets import PROTOCOLS, Splits, Tracklet
 from vkd.evaluation.protocols import require_queries
-from vkd.metrics.bootstrap import mean
+from vkd.metrics.bootstrap import mean_interval
 from vkd.metrics.scores import Scores, score_features
 from vkd.metrics.verification import PairScores, pair_scores
 
@@ -93,5 +93,5 @@ class Sides(NamedTuple):
 
 
 def _with_interval(scores: Scores) -> dict[str, float]:
-    found = mean(scores.ap)
+    found = mean_interval(scores.ap)
     return {**scores.numbers(), "map_low": found.low, "map_high": found.high}

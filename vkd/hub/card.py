@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vkd.hub.card_text import METRICS, scores_of, sections, source_of, title_of, word
+from vkd.hub.card_text import scores_of, sections, source_of, title_of, word
 from vkd.hub.dataset_terms import Source
 from vkd.hub.files import staying, travelling
 from vkd.hub.summary import Facts, facts
 from vkd.io.errors import VKDError
-from vkd.metrics import tables
+from vkd.metrics.ranking import METRICS
 from vkd.models.config import Config
 
 if TYPE_CHECKING:
@@ -105,9 +105,9 @@ def _results(config: Config, source: Source) -> Iterator[Any]:
                 dataset_config=protocol,
                 dataset_split="test",
                 dataset_args=arguments,
-                metric_type=METRICS[key],
-                metric_name=f"{protocol.upper()} {tables.PERCENT[key]}, %",
-                metric_value=round(100 * value, 2),
+                metric_type=METRICS[key].hub_type or METRICS[key].title,
+                metric_name=f"{protocol.upper()} {METRICS[key].title}" + ", %" * METRICS[key].percent,
+                metric_value=round(100 * value, 2) if METRICS[key].percent else value,
                 metric_args={"ap": convention} if convention else None,
                 verified=False,
             )

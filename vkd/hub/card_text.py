@@ -11,16 +11,13 @@ from vkd.hub.dataset_terms import PAPER, SOURCES, UNKNOWN, Source
 from vkd.hub.files import CURVES, HEATMAPS, local_words, plain_settings, scrubbed
 from vkd.hub.summary import Facts, by_epoch, name_of, started, teacher_of
 from vkd.metrics import tables as metrics_tables
+from vkd.metrics.ranking import METRICS
 from vkd.models.backbones import BACKBONES
 from vkd.models.config import MEAN, STD, Config
 from vkd.training.presets import PUBLISHED
 from vkd.version import __version__
 
-__all__ = ["METRICS", "prose", "scores_of", "sections", "source_of", "title_of", "word"]
-
-METRICS = {"map": "mAP", "map_trapezoid": "mAP", "map_standard": "mAP", "minp": "mINP"}
-METRICS |= {f"top{k}": f"rank-{k}" for k in (1, 5, 10)}
-"""Our name of a metric → its type in the metadata."""
+__all__ = ["prose", "scores_of", "sections", "source_of", "title_of", "word"]
 
 _NOT_TOLD = ("stage", "root", "teacher", "start", "device", "workers", "tensorboard", "preset")
 
@@ -52,7 +49,11 @@ def scores_of(config: Config) -> dict[str, dict[str, float]]:
     known: dict[str, dict[str, float]] = {}
     for protocol in PROTOCOLS:
         found = config.scores.get(protocol, {})
-        kept = {key: found[key] for key in METRICS if key in found and 0 <= found[key] <= 1}
+        kept = {
+            key: found[key]
+            for key, metric in METRICS.items()
+            if metric.listed and key in found and (0 <= found[key] <= 1 or not metric.percent)
+        }
         if "map_trapezoid" in kept or "map_standard" in kept:
             kept.pop("map", None)
         if kept:

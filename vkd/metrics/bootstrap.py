@@ -1,6 +1,7 @@
-"""95 % bootstrap intervals over queries: of a mean, a paired difference, a CMC curve. NumPy only.
+"""95 % bootstrap intervals over queries: of a mean, of a paired difference, of a CMC curve.
 
-Queries are drawn with replacement; an interval holds the 2.5th to the 97.5th percentile of what comes out.
+Queries are drawn with replacement; an interval reaches from the 2.5th to the 97.5th percentile of the
+resamples.
 """
 
 from typing import NamedTuple
@@ -9,12 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vkd.io.errors import VKDError
+from vkd.metrics.ranking import METRICS
 from vkd.metrics.scores import CHUNK_BYTES, Scores, rows_within
 
-METRICS = ("map", "top1", "top5", "top10", "minp")
-DRAWN = 2000
+FEW_RESAMPLES = 2000
 """Resamples of intervals that are only drawn: their ends are exact to about a tenth of their length."""
-_ENDS = [2.5, 97.5]
 
 
 class Interval(NamedTuple):
@@ -25,47 +25,39 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap(
-    student_ap: ArrayLike, teacher_ap: ArrayLike, *, resamples: int = 10_000, generator: np.random.Generator
+def mean_interval(values: ArrayLike, *, resamples: int = FEW_RESAMPLES, seed: int = 0) -> Interval:
+    """Returns the mean of values (Q,), NaN where a query is invalid. Raises VKDError if all are."""
+    row = np.asarray(values, dtype=np.float64)[None]
+    return _intervals(row[:, ~np.isnan(row[0])], resamples, seed)[0]
+
+
+def paired_interval(
+    values: ArrayLike, baseline: ArrayLike, *, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Paired bootstrap of student − teacher: AP of each query (Q,), NaN where invalid → 95 % interval.
+    """Returns the mean of values − baseline, both (Q,), NaN where a query is invalid.
 
-    Queries are drawn with replacement, the same for both.
-
-    Raises ValueError if the two were not scored on the same queries, or on none.
+    Raises VKDError if the two were not scored on the same queries, or on none.
     """
-    return _paired(_columns(student_ap), _columns(teacher_ap), resamples, generator)[0]
+    return _paired(np.atleast_2d(values), np.atleast_2d(baseline), resamples, seed)[0]
 
 
 def difference(
-    other: Scores, first: Scores, *, resamples: int = 10_000, seed: int = 0
+    scores: Scores, baseline: Scores, *, resamples: int = 10_000, seed: int = 0
 ) -> dict[str, Interval]:
-    """Metric → other − first with its 95 % interval, paired over queries (every metric is a mean over them).
+    """Returns metric → scores − baseline, paired over queries, for every compared metric that both have.
 
-    Raises ValueError as `bootstrap` does.
+    Every metric sees the same draws. Raises VKDError as `paired_interval`.
     """
-    ours, theirs = (np.stack([per_query(each)[name] for name in METRICS], 1) for each in (other, first))
-    found = _paired(ours, theirs, resamples, np.random.default_rng(seed))
-    return dict(zip(METRICS, found, strict=True))
-
-
-def per_query(scores: Scores) -> dict[str, NDArray[np.float64]]:
-    """Metric → (Q,) what each query contributes, NaN where it has no match."""
-    valid = scores.first_match > 0
-    hits = {f"top{k}": np.where(valid, scores.first_match <= k, np.nan) for k in (1, 5, 10)}
-    return {"map": scores.ap, **hits, "minp": scores.inp}
-
-
-def mean(values: ArrayLike, *, resamples: int = DRAWN, seed: int = 0) -> Interval:
-    """Mean of what each query contributes (Q,), NaN where it is invalid. Raises ValueError as `bootstrap`."""
-    column = _columns(values)
-    return _intervals(column[~np.isnan(column[:, 0])], resamples, np.random.default_rng(seed))[0]
+    keys = [key for key, metric in METRICS.items() if metric.compared]
+    keys = [key for key in keys if key in scores.per_query and key in baseline.per_query]
+    values, others = (np.stack([each.per_query[key] for key in keys]) for each in (scores, baseline))
+    return dict(zip(keys, _paired(values, others, resamples, seed), strict=True))
 
 
 def cmc_band(
-    scores: Scores, ranks: int, *, resamples: int = DRAWN, seed: int = 0
+    scores: Scores, ranks: int, *, resamples: int = FEW_RESAMPLES, seed: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper end (ranks,) of the interval of a CMC curve at each of its first ranks.
+    """Returns the lower and upper ends (ranks,) of the interval of a CMC curve at each of its first ranks.
 
     Only the rank of a query's first match counts, so that drawing queries is drawing ranks: one multinomial
     draw a resample, whatever the number of queries.
@@ -73,44 +65,41 @@ def cmc_band(
     ranks = min(ranks, len(scores.cmc))
     first = scores.first_match[scores.first_match > 0]
     share = np.bincount(np.minimum(first, ranks + 1), minlength=ranks + 2)[1:] / len(first)
-    drawn = np.random.default_rng(seed).multinomial(len(first), share, size=resamples)
-    low, high = np.percentile(drawn.cumsum(1)[:, :ranks] / len(first), _ENDS, axis=0)
+    counts = np.random.default_rng(seed).multinomial(len(first), share, size=resamples)
+    low, high = np.percentile(counts.cumsum(1)[:, :ranks] / len(first), [2.5, 97.5], axis=0)
     return low, high
 
 
-def _columns(values: ArrayLike) -> NDArray[np.float64]:
-    """(Q,) → (Q, 1)."""
-    return np.asarray(values, dtype=np.float64)[..., None]
-
-
 def _paired(
-    ours: NDArray[np.float64],
-    theirs: NDArray[np.float64],
-    resamples: int,
-    generator: np.random.Generator,
+    values: NDArray[np.float64], baseline: NDArray[np.float64], resamples: int, seed: int
 ) -> list[Interval]:
-    """Columns of numbers of each query (Q, n), NaN where it is invalid → an interval for each column."""
-    valid = [~np.isnan(each).any(-1) for each in (ours, theirs)]
-    if ours.ndim != 2 or ours.shape != theirs.shape or np.any(valid[0] != valid[1]):
-        told = [f"{np.count_nonzero(each)} of {each.size}" for each in valid]
+    """Returns an interval for each row of values − baseline, both (n, Q)."""
+    valid = [~np.isnan(each).any(0) for each in (values, baseline)]
+    if values.shape != baseline.shape or np.any(valid[0] != valid[1]):
+        counts = [f"{np.count_nonzero(each)} of {each.size}" for each in valid]
         raise VKDError(
-            "Student and teacher must be scored on the same queries to be compared in pairs; "
-            f"theirs are valid for {told[0]} and {told[1]}."
+            "Two networks must be scored on the same queries to be compared in pairs; "
+            f"theirs are valid for {counts[0]} and {counts[1]}."
         )
-    return _intervals((ours - theirs)[valid[0]], resamples, generator)
+    return _intervals((values - baseline)[:, valid[0]], resamples, seed)
 
 
-def _intervals(values: NDArray[np.float64], resamples: int, generator: np.random.Generator) -> list[Interval]:
-    """Valid queries (Q, n) → an interval for each column; every column sees the same draws."""
-    queries = len(values)
-    if not queries or resamples < 1:
+def _intervals(values: NDArray[np.float64], resamples: int, seed: int) -> list[Interval]:
+    """Returns an interval for each row of the values (n, Q) of valid queries."""
+    from scipy import stats  # takes most of a second, and a page that shows saved intervals needs none of it
+
+    if not values.size or resamples < 1:
         raise VKDError("A bootstrap needs at least one valid query and one resample.")
-    most, means = rows_within(CHUNK_BYTES // 8, 8 * queries), []
-    for done in range(0, resamples, most):
-        rows = min(most, resamples - done)
-        drawn = generator.integers(queries, size=(rows, queries))
-        drawn += queries * np.arange(rows)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=rows * queries).reshape(rows, queries)
-        means.append(times.astype(np.float64) @ values / queries)
-    low, high = np.percentile(np.concatenate(means), _ENDS, axis=0)
-    return [Interval(*map(float, each)) for each in zip(values.mean(0), low, high, strict=True)]
+    means = values.mean(1)
+    if values.shape[1] == 1:  # which SciPy refuses
+        return [Interval(mean, mean, mean) for mean in means.tolist()]
+    low, high = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=resamples,
+        batch=rows_within(CHUNK_BYTES // 8, 8 * values.size),
+        axis=1,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return [Interval(*map(float, each)) for each in zip(means, low, high, strict=True)]

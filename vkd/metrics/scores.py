@@ -1,10 +1,10 @@
-"""Scores of a ranking: distances, CMC, both average precisions, mINP. NumPy only.
+"""Scores of a ranking: distances, CMC and every metric of `ranking.METRICS`. NumPy only.
 
 Q queries, G gallery items, D embedding width. What is a match, what is junk and how ties are ranked stands in
 `ranking`. Queries without a match are invalid: they count in no mean.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
@@ -12,18 +12,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vkd.io.errors import VKDError
-from vkd.metrics.ranking import Labels, ap_standard, ap_trapezoid, labels_of, match_ranks, pairs, why_no_query
-
-CONVENTIONS = ("trapezoid", "standard")
-"""How average precision is taken: as the authors and the official MARS script, or as most toolkits."""
+from vkd.metrics.ranking import (
+    CONVENTIONS,
+    METRICS,
+    Labels,
+    explain_no_matches,
+    labels_of,
+    match_ranks,
+    matches_and_junk,
+)
 
 CHUNK_BYTES = 256 * 2**20
 
 
 class Terms(TypedDict, total=False):
-    """Under which terms a ranking is scored, as its `Scores` keep them; by default nameless, trapezoid AP and
-    queries not in the gallery.
-    """
+    """Terms of a ranking; by default unnamed, trapezoid AP, queries not in the gallery."""
 
     protocol: str
     dataset: str
@@ -33,7 +36,7 @@ class Terms(TypedDict, total=False):
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What one network reaches under one protocol. Fractions in 0..1; arrays are in query order."""
+    """Scores of one network under one protocol. Arrays are in query order."""
 
     protocol: str
     dataset: str
@@ -42,14 +45,8 @@ class Scores:
     valid_queries: int
     cmc: NDArray[np.float64]
     """(G,) share of valid queries with a match among the first 1, 2, … G items."""
-    map_trapezoid: float
-    map_standard: float
-    minp: float
-    ap_trapezoid: NDArray[np.float64]
-    """(Q,) NaN where the query has no match; `ap_standard` and `inp` likewise."""
-    ap_standard: NDArray[np.float64]
-    inp: NDArray[np.float64]
-    """(Q,) matches / rank of the last match: how far down a person reads to have seen all."""
+    per_query: dict[str, NDArray[np.float64]]
+    """Metric (a key of METRICS) → (Q,) its value for each query, NaN where the query has no match."""
     first_match: NDArray[np.int64]
     """(Q,) rank of the first match from 1, 0 where the query has none."""
     nearest: NDArray[np.int64]
@@ -57,41 +54,39 @@ class Scores:
     convention: str = "trapezoid"
     queries_in_gallery: bool = False
 
+    def __getitem__(self, metric: str) -> float:
+        """Mean of a metric over the valid queries."""
+        return float(self.per_query[metric][self.first_match > 0].mean())
+
     @property
     def map(self) -> float:
         """Mean average precision in the convention of this result."""
-        return self.map_trapezoid if self.convention == "trapezoid" else self.map_standard
+        return self["map"]
 
     @property
     def ap(self) -> NDArray[np.float64]:
         """(Q,) average precision of each query in the convention of this result."""
-        return self.ap_trapezoid if self.convention == "trapezoid" else self.ap_standard
+        return self.per_query["map"]
 
     @property
     def label(self) -> str:
-        """Which numbers these are, such as "mars I2V, trapezoid AP, queries in the gallery"."""
+        """Names these numbers, such as "mars I2V, trapezoid AP, queries in the gallery"."""
         name = " ".join(part for part in (self.dataset, self.protocol.upper()) if part)
-        place = "in" if self.queries_in_gallery else "not in"
-        return ", ".join(filter(None, (name, f"{self.convention} AP", f"queries {place} the gallery")))
+        where = "in" if self.queries_in_gallery else "not in"
+        return ", ".join(filter(None, (name, f"{self.convention} AP", f"queries {where} the gallery")))
 
     def top(self, k: int) -> float:
-        """Share of valid queries with a match among the first k items; a smaller gallery is taken whole."""
+        """Returns the share of valid queries with a match among the first k items (the CMC curve at k)."""
         if k < 1:
             raise VKDError(f"Ranks start at 1: top({k}) does not exist.")
         return float(self.cmc[min(k, len(self.cmc)) - 1])
 
     def numbers(self) -> dict[str, float]:
-        """Every metric by name, nothing but numbers: for events and checkpoints."""
-        return {
-            "map": self.map,
-            "map_trapezoid": self.map_trapezoid,
-            "map_standard": self.map_standard,
-            "minp": self.minp,
-            **{f"top{k}": self.top(k) for k in (1, 5, 10, 20)},
-        }
+        """Returns every metric by key: for events and checkpoints."""
+        return {key: self[key] for key in METRICS if key in self.per_query}
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything a reader needs to tell which number this is, then the numbers: for tables and files."""
+        """Returns the terms, the counts and every metric: a row of a table."""
         return {
             "dataset": self.dataset,
             "protocol": self.protocol,
@@ -105,9 +100,9 @@ class Scores:
 
 
 def distances(query: ArrayLike, gallery: ArrayLike) -> NDArray[np.float32]:
-    """1 − cosine similarity of embeddings (Q, D) and (G, D) → (Q, G).
+    """Returns 1 − cosine similarity (Q, G) of embeddings (Q, D) and (G, D).
 
-    A zero embedding is at distance 1 from everything. Raises ValueError for NaN or infinite embeddings and
+    A zero embedding is at distance 1 from everything. Raises VKDError for NaN or infinite embeddings and
     for widths that differ.
     """
     query, gallery = _features(query, "query"), _features(gallery, "gallery")
@@ -125,9 +120,9 @@ def score(
     chunk_bytes: int = CHUNK_BYTES,
     **terms: Unpack[Terms],
 ) -> Scores:
-    """Scores of a matrix of distances (Q, G), smaller is nearer; identities and cameras (Q,) and (G,).
+    """Scores distances (Q, G), smaller is nearer, with identities and cameras (Q,) and (G,).
 
-    Raises ValueError for shapes that do not belong together, distances that are not finite, an unknown
+    Raises VKDError for shapes that do not belong together, distances that are not finite, an unknown
     convention, or when no query is valid.
     """
     distmat = np.asarray(distmat)
@@ -158,14 +153,12 @@ def score_features(
     g_cams: ArrayLike,
     *,
     chunk_bytes: int = CHUNK_BYTES,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     **terms: Unpack[Terms],
 ) -> Scores:
-    """Scores of embeddings (Q, D) and (G, D) by cosine, without ever holding the whole matrix of distances.
+    """Scores embeddings (Q, D) and (G, D) by cosine without holding the whole matrix of distances.
 
-    `chunk_bytes` bounds the part of the matrix in memory (one row at least); `progress` sees one step a part.
-
-    Raises ValueError as `distances` and `score` do.
+    `chunk_bytes` bounds the part of the matrix in memory (one row at least). Raises VKDError as `distances`
+    and `score` do.
     """
     query, gallery = _features(query, "query"), _features(gallery, "gallery")
     _check_width(query, gallery)
@@ -174,7 +167,7 @@ def score_features(
     rows = rows_within(chunk_bytes, 4 * len(gallery))
 
     def chunks() -> Iterator[tuple[int, NDArray[np.float32]]]:
-        for start in progress(range(0, len(query), rows)):
+        for start in range(0, len(query), rows):
             yield start, _distances(query[start : start + rows], gallery, scales, start)
 
     return _score(chunks(), labels, **terms)
@@ -189,18 +182,18 @@ def _score(
     convention: str = "trapezoid",
     queries_in_gallery: bool = False,
 ) -> Scores:
-    """Chunks (first query, distances (rows, G)) → Scores."""
+    """Scores chunks of distances: (number of the first query, distances (rows, G))."""
     if convention not in CONVENTIONS:
         raise VKDError(f"Unknown AP convention {convention!r}: choose from {', '.join(CONVENTIONS)}.")
     queries, gallery = len(labels.q_ids), len(labels.g_ids)
-    trapezoid, standard, inp = np.full((3, queries), np.nan)
+    per_query = {key: np.full(queries, np.nan) for key in METRICS}
     first, nearest = np.zeros(queries, dtype=np.int64), np.full(queries, -1, dtype=np.int64)
-    if not any(len(matches) for matches, _ in pairs(labels)):
-        raise VKDError(why_no_query(labels, dataset, protocol))
-    found = pairs(labels)
+    if not any(len(matches) for matches, _ in matches_and_junk(labels)):
+        raise VKDError(explain_no_matches(labels, dataset, protocol))
+    positions = matches_and_junk(labels)
     for start, chunk in chunks:
         for query, row in enumerate(chunk, start):
-            matches, junk = next(found)
+            matches, junk = next(positions)
             if len(junk):
                 row = row.copy()
                 row[junk] = np.inf
@@ -208,8 +201,9 @@ def _score(
             if not len(matches):
                 continue
             ranks = match_ranks(row, matches)
-            trapezoid[query], standard[query] = ap_trapezoid(ranks), ap_standard(ranks)
-            first[query], inp[query] = ranks[0], len(ranks) / ranks[-1]
+            first[query] = ranks[0]
+            for key, metric in METRICS.items():
+                per_query[key][query] = metric.value(ranks, convention)
     valid = first > 0
     return Scores(
         protocol=protocol,
@@ -218,12 +212,7 @@ def _score(
         gallery=gallery,
         valid_queries=int(valid.sum()),
         cmc=np.cumsum(np.bincount(first[valid], minlength=gallery + 1)[1:]) / valid.sum(),
-        map_trapezoid=float(trapezoid[valid].mean()),
-        map_standard=float(standard[valid].mean()),
-        minp=float(inp[valid].mean()),
-        ap_trapezoid=trapezoid,
-        ap_standard=standard,
-        inp=inp,
+        per_query=per_query,
         first_match=first,
         nearest=nearest,
         convention=convention,
@@ -249,7 +238,7 @@ def _check_width(query: NDArray[np.float32], gallery: NDArray[np.float32]) -> No
 
 
 def _scales(features: NDArray[np.float32], side: str, start: int = 0) -> NDArray[np.float32]:
-    """(n,) 1 / length of each embedding; one that is not finite is told by its position."""
+    """Returns 1 / length (n,) of each embedding. Raises VKDError where one is not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(features, axis=1)
     if not np.isfinite(lengths).all():
@@ -267,12 +256,12 @@ def _distances(
     gallery_scales: NDArray[np.float32],
     start: int = 0,
 ) -> NDArray[np.float32]:
-    """`distances` of queries `start`… without a copy of the gallery (it may be 0.8 GB)."""
+    """Computes `distances` of some queries without a copy of the gallery (it may be 0.8 GB)."""
     out = (query * _scales(query, "query", start)[:, None]) @ gallery.T
     out *= gallery_scales
     return np.subtract(1, out, out=out)
 
 
 def rows_within(limit: int, row_bytes: int) -> int:
-    """How many rows of `row_bytes` fit into `limit` bytes, one at least."""
+    """Returns how many rows of `row_bytes` fit into `limit` bytes, one at least."""
     return max(1, limit // max(1, row_bytes))

@@ -64,7 +64,7 @@ def test_page_of_scores(tmp_path: Path):
     for name, scores in networks.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
         cells = [float(cell) for cell in re.findall(r"\d+\.\d\d", row)]
-        expected = [x for p in ("i2v", "v2v") for x in (scores[p].top(1), scores[p].map_trapezoid)]
+        expected = [x for p in ("i2v", "v2v") for x in (scores[p].top(1), scores[p].map)]
         assert cells == pytest.approx([100 * x for x in expected], abs=0.005)
     gain = content["streets"][build.UNSEEN]["gains"][f"{STUDENT} − {TEACHER}"]["i2v"]
     assert gain["low"] < gain["mean"] < gain["high"]

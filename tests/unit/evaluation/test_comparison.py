@@ -9,7 +9,6 @@ from vkd.data.datasets import Splits, read
 from vkd.evaluation.comparison import Comparison, NetworkInfo, compare, published
 from vkd.evaluation.protocols import evaluate
 from vkd.jobs import evaluations
-from vkd.metrics.bootstrap import per_query
 from vkd.metrics.tables import markdown
 from vkd.models import checkpoint
 from vkd.models.inference import EmbedConfig
@@ -82,7 +81,7 @@ def test_differences_are_means_over_queries(found):
             both = teacher[protocol].numbers(), student[protocol].numbers()
             assert interval.mean == pytest.approx(both[1][metric] - both[0][metric])
             assert interval.low <= interval.mean <= interval.high
-    metrics = per_query(teacher["i2v"])
+    metrics = teacher["i2v"].per_query
     assert {name: np.nanmean(each) for name, each in metrics.items()} == pytest.approx(
         {name: teacher["i2v"].numbers()[name] for name in metrics}
     )
@@ -95,7 +94,7 @@ def test_a_ranked_list_is_the_one_that_was_scored(found):
             counted = [hit for hit in found.ranked(name, "i2v", query, k=500) if hit.verdict != "junk"]
             right = [place for place, hit in enumerate(counted, 1) if hit.verdict == "correct"]
             assert right[0] == scores.first_match[query]
-            assert len(right) / right[-1] == pytest.approx(scores.inp[query])
+            assert len(right) / right[-1] == pytest.approx(scores.per_query["minp"][query])
     short = found.ranked(name, "i2v", 0, k=3)
     assert sum(hit.verdict != "junk" for hit in short) == 3
     with pytest.raises(ValueError, match="is none of them"):
@@ -167,7 +166,7 @@ def test_a_saved_comparison_is_the_same(found, tmp_path):
     assert again.networks == found.networks
     for name in found.networks:
         assert again.ranked(name, "v2v", 3) == found.ranked(name, "v2v", 3)
-        np.testing.assert_array_equal(again.pairs[name]["i2v"].false, found.pairs[name]["i2v"].false)
+        np.testing.assert_array_equal(again.pairs[name]["i2v"].impostor, found.pairs[name]["i2v"].impostor)
         np.testing.assert_array_equal(again.scores[name]["i2v"].cmc, found.scores[name]["i2v"].cmc)
 
 

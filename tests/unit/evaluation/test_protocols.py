@@ -58,7 +58,7 @@ def test_a_protocol_ranks_its_own_sides(net, splits, protocol):
         [t.camera for t in query],
         [t.camera for t in gallery],
     )
-    assert found.map_trapezoid == pytest.approx(expected.map_trapezoid, abs=2e-3)
+    assert found["map_trapezoid"] == pytest.approx(expected["map_trapezoid"], abs=2e-3)
     assert (found.queries, found.gallery) == (len(query), len(gallery))
     assert found.valid_queries == datasets.valid_queries(query, gallery)
     place = "in" if splits.queries_in_gallery else "not in"
@@ -114,7 +114,7 @@ def test_a_perfect_network_scores_one(tmp_path):
     )
     net = MeanColour("tiny", 2, generator=torch.Generator().manual_seed(0))
     for found in protocols.evaluate(net, data, CONFIG, protocols=protocols.PROTOCOLS).values():
-        assert found.map == found.map_standard == found.minp == found.top(1) == 1
+        assert found.map == found["map_standard"] == found["minp"] == found.top(1) == 1
         assert found.valid_queries == 6
 
 

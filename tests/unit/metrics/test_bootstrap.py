@@ -25,14 +25,14 @@ def test_the_bootstrap_finds_the_interval_of_the_mean():
     difference = generator.normal(0.02, 0.1, 900)
     student = teacher + difference
     student[:40] = teacher[:40] = np.nan
-    ours = bootstrap.bootstrap(student, teacher, resamples=4000, generator=np.random.default_rng(1))
+    ours = bootstrap.paired_interval(student, teacher, resamples=4000, seed=1)
     valid = difference[40:]
     error = 1.96 * valid.std() / np.sqrt(len(valid))
     assert ours.mean == pytest.approx(valid.mean())
     assert ours.low == pytest.approx(valid.mean() - error, abs=0.05 * error)
     assert ours.high == pytest.approx(valid.mean() + error, abs=0.05 * error)
-    assert ours == bootstrap.bootstrap(student, teacher, resamples=4000, generator=np.random.default_rng(1))
-    same = bootstrap.bootstrap(teacher, teacher, resamples=10, generator=generator)
+    assert ours == bootstrap.paired_interval(student, teacher, resamples=4000, seed=1)
+    same = bootstrap.paired_interval(teacher, teacher, resamples=10)
     assert same == (0, 0, 0)
 
 
@@ -46,26 +46,25 @@ def test_the_bootstrap_finds_the_interval_of_the_mean():
 )
 def test_a_bootstrap_of_different_queries_is_refused(student, teacher, sentence):
     with pytest.raises(ValueError, match=sentence):
-        bootstrap.bootstrap(student, teacher, generator=np.random.default_rng(0))
+        bootstrap.paired_interval(student, teacher)
 
 
 def test_every_metric_of_a_difference_has_the_bootstrap_of_its_own(pair):
     """Drawing once for all metrics is drawing for each of them from the same seed."""
     found = bootstrap.difference(pair[1], pair[0], resamples=300, seed=7)
-    ours, theirs = (bootstrap.per_query(each) for each in (pair[1], pair[0]))
-    for metric in bootstrap.METRICS:
-        alone = bootstrap.bootstrap(
-            ours[metric], theirs[metric], resamples=300, generator=np.random.default_rng(7)
-        )
+    assert list(found) == ["map", "minp", "top1", "top5", "top10"]
+    for metric in found:
+        values, baseline = (each.per_query[metric] for each in (pair[1], pair[0]))
+        alone = bootstrap.paired_interval(values, baseline, resamples=300, seed=7)
         assert found[metric] == pytest.approx(alone)
         assert found[metric].mean == pytest.approx(pair[1].numbers()[metric] - pair[0].numbers()[metric])
 
 
 def test_the_interval_of_a_mean_leaves_out_invalid_queries(pair):
-    found = bootstrap.mean(pair[0].ap)
+    found = bootstrap.mean_interval(pair[0].ap)
     assert found.mean == pytest.approx(pair[0].map)
     assert found.low < found.mean < found.high
-    assert found == bootstrap.mean(pair[0].ap[pair[0].first_match > 0])
+    assert found == bootstrap.mean_interval(pair[0].ap[pair[0].first_match > 0])
 
 
 def test_the_band_of_a_cmc_curve_is_that_of_queries_drawn_one_by_one(pair):

@@ -24,7 +24,7 @@ def labels_in(problems, number) -> list[np.ndarray]:
 
 def by_the_rules(distmat, q_ids, g_ids, q_cams, g_cams) -> dict[str, np.ndarray]:
     """One query after the other, one rank after the other, with nothing clever."""
-    out = {"ap_trapezoid": [], "ap_standard": [], "inp": [], "first_match": [], "nearest": []}
+    out = {"map_trapezoid": [], "map_standard": [], "minp": [], "first_match": [], "nearest": []}
     for row, identity, camera in zip(distmat, q_ids, q_cams, strict=True):
         ranked = sorted(range(len(g_ids)), key=lambda item: (row[item], item))
         ranked = [g for g in ranked if not (g_ids[g] == identity != -1 and g_cams[g] == camera != -1)]
@@ -37,22 +37,23 @@ def by_the_rules(distmat, q_ids, g_ids, q_cams, g_cams) -> dict[str, np.ndarray]
                 area += (earlier + precision) / 2 / sum(hits)
                 precisions.append(precision)
                 first, last = first or rank, rank
-        out["ap_trapezoid"].append(area if first else np.nan)
-        out["ap_standard"].append(np.mean(precisions) if first else np.nan)
-        out["inp"].append(sum(hits) / last if first else np.nan)
+        out["map_trapezoid"].append(area if first else np.nan)
+        out["map_standard"].append(np.mean(precisions) if first else np.nan)
+        out["minp"].append(sum(hits) / last if first else np.nan)
         out["first_match"].append(first)
     return {name: np.array(values) for name, values in out.items()}
 
 
 def assert_same(ours: scores.Scores, theirs: dict[str, np.ndarray], tolerance: float = 1e-12) -> None:
     for name, values in theirs.items():
-        np.testing.assert_allclose(getattr(ours, name), values, rtol=0, atol=tolerance, err_msg=name)
+        each = ours.per_query[name] if name in ours.per_query else getattr(ours, name)
+        np.testing.assert_allclose(each, values, rtol=0, atol=tolerance, err_msg=name)
     first = theirs["first_match"]
     assert ours.valid_queries == (first > 0).sum()
     curve = [((first > 0) & (first <= k)).sum() / (first > 0).sum() for k in range(1, ours.gallery + 1)]
     np.testing.assert_allclose(ours.cmc, curve, rtol=0, atol=tolerance)
-    for mean, each in (("map_trapezoid", "ap_trapezoid"), ("map_standard", "ap_standard"), ("minp", "inp")):
-        assert getattr(ours, mean) == pytest.approx(np.nanmean(theirs[each]), abs=tolerance)
+    for metric in ("map_trapezoid", "map_standard", "minp"):
+        assert ours[metric] == pytest.approx(np.nanmean(theirs[metric]), abs=tolerance)
 
 
 @st.composite
@@ -78,9 +79,9 @@ def test_scores_are_the_references(problems, number):
     ours = scores.score(expected("distmat"), *labels_in(problems, number))
     np.testing.assert_allclose(ours.cmc, expected("cmc_curve"), rtol=0, atol=1e-9)
     np.testing.assert_allclose([ours.top(k) for k in (1, 5, 10)], expected("cmc_1_5_10"), rtol=0, atol=1e-9)
-    assert ours.map == ours.map_trapezoid == pytest.approx(float(expected("mAP")), abs=1e-9)
-    assert ours.map_standard == pytest.approx(float(expected("map_standard")), abs=1e-9)
-    assert ours.minp == pytest.approx(float(expected("mINP")), abs=1e-9)
+    assert ours.map == ours["map_trapezoid"] == pytest.approx(float(expected("mAP")), abs=1e-9)
+    assert ours["map_standard"] == pytest.approx(float(expected("map_standard")), abs=1e-9)
+    assert ours["minp"] == pytest.approx(float(expected("mINP")), abs=1e-9)
     assert ours.valid_queries == int(expected("num_valid_queries"))
     wrong = np.flatnonzero(ours.first_match > 1)
     np.testing.assert_array_equal(np.stack([wrong, ours.nearest[wrong]], axis=1), expected("wrong_matches"))
@@ -94,8 +95,8 @@ def test_scores_from_embeddings_are_the_references_however_chunked(problems, num
         scores.distances(query, gallery), problems[f"prob{number}__distmat"], rtol=0, atol=1e-6
     )
     ours = scores.score_features(query, gallery, *labels_in(problems, number), chunk_bytes=chunk_bytes)
-    assert ours.map_trapezoid == pytest.approx(float(problems[f"prob{number}__mAP"]), abs=1e-9)
-    assert ours.minp == pytest.approx(float(problems[f"prob{number}__mINP"]), abs=1e-9)
+    assert ours["map_trapezoid"] == pytest.approx(float(problems[f"prob{number}__mAP"]), abs=1e-9)
+    assert ours["minp"] == pytest.approx(float(problems[f"prob{number}__mINP"]), abs=1e-9)
 
 
 @settings(max_examples=150, deadline=None)
@@ -112,7 +113,7 @@ def test_only_the_order_of_distances_matters(problem):
     distmat, *labels = problem
     once = scores.score(distmat, *labels)
     again = scores.score(np.exp(3 * distmat.astype(np.float64)) - 7, *labels)
-    np.testing.assert_array_equal(once.ap_trapezoid, again.ap_trapezoid)
+    np.testing.assert_array_equal(once.per_query["map_trapezoid"], again.per_query["map_trapezoid"])
     np.testing.assert_array_equal(once.first_match, again.first_match)
 
 
@@ -125,7 +126,7 @@ def test_the_order_of_queries_and_without_ties_of_the_gallery_does_not_matter(pr
     once = scores.score(distmat, q_ids, g_ids, q_cams, g_cams)
     q, g = generator.permutation(len(q_ids)), generator.permutation(len(g_ids))
     again = scores.score(distmat[q][:, g], q_ids[q], g_ids[g], q_cams[q], g_cams[g])
-    np.testing.assert_array_equal(once.ap_standard[q], again.ap_standard)
+    np.testing.assert_array_equal(once.per_query["map_standard"][q], again.per_query["map_standard"])
     np.testing.assert_array_equal(once.cmc, again.cmc)
     np.testing.assert_array_equal(
         np.where(once.nearest[q] < 0, -1, once.nearest[q]), np.append(g, -1)[again.nearest]
@@ -138,9 +139,9 @@ def test_a_perfect_ranking_scores_one_and_matches_never_hurt(problem):
     distmat, q_ids, g_ids, q_cams, g_cams = problem
     perfect = distmat + 10 * (q_ids[:, None] != g_ids[None, :])
     ours = scores.score(perfect, q_ids, g_ids, q_cams, g_cams)
-    assert ours.map_trapezoid == ours.map_standard == ours.minp == ours.top(1) == pytest.approx(1.0)
+    assert ours["map_trapezoid"] == ours["map_standard"] == ours["minp"] == ours.top(1) == pytest.approx(1.0)
     imperfect = scores.score(distmat, q_ids, g_ids, q_cams, g_cams)
-    assert 0 < imperfect.map_trapezoid <= imperfect.map_standard <= 1
+    assert 0 < imperfect["map_trapezoid"] <= imperfect["map_standard"] <= 1
     assert np.all(np.diff(imperfect.cmc) >= 0)
     assert imperfect.cmc[-1] == 1
 
@@ -160,7 +161,7 @@ def test_junk_changes_nothing(problem, position):
         q_cams,
         np.insert(g_cams, place, 2),
     )
-    np.testing.assert_array_equal(once.ap_standard, again.ap_standard)
+    np.testing.assert_array_equal(once.per_query["map_standard"], again.per_query["map_standard"])
     np.testing.assert_array_equal(once.first_match, again.first_match)
 
 
@@ -169,9 +170,9 @@ def test_junk_is_taken_out_and_distractors_stay():
     ours = scores.score([[0.0, 0.1, 0.2, 0.3, 0.4]], [1], [1, 0, 1, 2, 1], [0], [0, 0, 1, 0, 2])
     assert ours.first_match.tolist() == [2]
     assert ours.nearest.tolist() == [1]
-    assert ours.map_standard == pytest.approx((1 / 2 + 2 / 4) / 2)
-    assert ours.map_trapezoid == pytest.approx(((0 / 1 + 1 / 2) / 2 + (1 / 3 + 2 / 4) / 2) / 2)
-    assert ours.minp == pytest.approx(2 / 4)
+    assert ours["map_standard"] == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert ours["map_trapezoid"] == pytest.approx(((0 / 1 + 1 / 2) / 2 + (1 / 3 + 2 / 4) / 2) / 2)
+    assert ours["minp"] == pytest.approx(2 / 4)
 
 
 def test_an_unknown_camera_is_never_junk_and_an_unknown_identity_never_a_match():
@@ -207,26 +208,20 @@ def test_a_result_says_which_number_it_is():
     other = scores.score([[0.2, 0.1]], [1], [1, 2], [0], [1, 1], convention="standard")
     assert other.label == "standard AP, queries not in the gallery"
     assert (other.map, ours.map) == (0.5, 0.25)
-    assert other.ap is other.ap_standard
+    assert other.ap == other.per_query["map_standard"]
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 10_000])
-def test_memory_is_bounded_by_the_chunk(chunk_bytes):
+def test_memory_is_bounded_by_the_chunk(chunk_bytes, monkeypatch):
     generator = np.random.default_rng(0)
     query, gallery = generator.random((50, 4)), generator.random((100, 4))
-    starts: list[int] = []
-    scores.score_features(
-        query,
-        gallery,
-        np.zeros(50),
-        np.zeros(100),
-        np.zeros(50),
-        np.ones(100),
-        chunk_bytes=chunk_bytes,
-        progress=lambda steps: (starts.append(start) or start for start in steps),
-    )
-    rows = max(1, chunk_bytes // 400)
-    assert starts == list(range(0, 50, rows))
+    sizes: list[int] = []
+    compute = scores._distances
+    monkeypatch.setattr(scores, "_distances", lambda q, *rest: sizes.append(len(q)) or compute(q, *rest))
+    labels = np.zeros(50), np.zeros(100), np.zeros(50), np.ones(100)
+    scores.score_features(query, gallery, *labels, chunk_bytes=chunk_bytes)
+    assert sum(sizes) == 50
+    assert max(sizes) == max(1, chunk_bytes // 400)
 
 
 @pytest.mark.parametrize(
@@ -287,5 +282,5 @@ def test_whole_distances_are_ranked_as_floating_ones():
     distmat = np.array([[0, 3, 1, 2], [2, 0, 3, 1]])
     labels = [1, 2], [1, 1, 2, 2], [0, 0], [0, 1, 0, 1]  # an item of each query is junk
     whole, floating = scores.score(distmat, *labels), scores.score(distmat.astype(float), *labels)
-    assert np.array_equal(whole.ap_trapezoid, floating.ap_trapezoid)
+    assert np.array_equal(whole.per_query["map_trapezoid"], floating.per_query["map_trapezoid"])
     assert np.array_equal(whole.nearest, floating.nearest)

@@ -42,8 +42,8 @@ def found(crowd) -> PairScores:
 
 def test_every_pair_is_counted_once_and_junk_never(crowd, found):
     true, false = brute_force(crowd)
-    assert (found.true.sum(), found.false.sum()) == (len(true), len(false))
-    for counts, cosines in ((found.true, true), (found.false, false)):
+    assert (found.genuine.sum(), found.impostor.sum()) == (len(true), len(false))
+    for counts, cosines in ((found.genuine, true), (found.impostor, false)):
         expected, _ = np.histogram(cosines, bins=BINS, range=(-1, 1))
         assert np.abs(np.cumsum(counts) - np.cumsum(expected)).max() <= 2  # rounding at an edge
 
@@ -53,24 +53,24 @@ def test_the_size_of_a_chunk_changes_nothing(crowd, found, chunk, monkeypatch):
     monkeypatch.setattr("vkd.metrics.verification._CHUNK_PAIRS", chunk)
     (q, q_ids, q_cams), (g, g_ids, g_cams) = crowd
     again = pair_scores(q, g, q_ids, g_ids, q_cams, g_cams)
-    assert np.abs(np.cumsum(again.false) - np.cumsum(found.false)).max() <= 2
+    assert np.abs(np.cumsum(again.impostor) - np.cumsum(found.impostor)).max() <= 2
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.01, 0.1, 0.5])
 def test_a_threshold_lets_no_more_strangers_pass_than_promised(crowd, found, rate):
     true, false = map(np.array, brute_force(crowd))
     threshold = found.threshold(rate)
-    assert threshold.false_rate <= rate
-    assert (false >= threshold.similarity).mean() == pytest.approx(threshold.false_rate, abs=1e-3)
-    assert (true >= threshold.similarity).mean() == pytest.approx(threshold.true_rate, abs=5e-3)
+    assert threshold.fpr <= rate
+    assert (false >= threshold.similarity).mean() == pytest.approx(threshold.fpr, abs=1e-3)
+    assert (true >= threshold.similarity).mean() == pytest.approx(threshold.tpr, abs=5e-3)
     # One bin lower would let too many pass.
     assert (false >= threshold.similarity - 2 / BINS).mean() > rate - 1e-3
 
 
 def test_nobody_passes_at_rate_zero_and_everybody_at_one(found):
-    assert found.threshold(0).false_rate == 0
+    assert found.threshold(0).fpr == 0
     everybody = found.threshold(1)
-    assert (everybody.similarity, everybody.false_rate, everybody.true_rate) == (-1, 1, 1)
+    assert (everybody.similarity, everybody.fpr, everybody.tpr) == (-1, 1, 1)
     with pytest.raises(ValueError, match="between 0 and 1"):
         found.threshold(1.5)
 

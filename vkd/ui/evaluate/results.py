@@ -1,7 +1,7 @@
 """An evaluation as HTML: how far it is, the table, queries, thresholds. Outside text is escaped here."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,12 @@ from vkd.evaluation.comparison import Comparison, published
 from vkd.jobs.evaluations import SHIPPED, EvaluationRequest, EvaluationStatus
 from vkd.metrics import tables
 from vkd.metrics.bootstrap import Interval
+from vkd.metrics.ranking import METRICS, metric_value
+from vkd.metrics.scores import Scores
 from vkd.ui.evaluate.labels import labels, minus, parts_of
 from vkd.ui.html import escape
 from vkd.ui.train.runs import duration
 
-_COLUMNS = {"map": "mAP", "top1": "top-1", "top5": "top-5", "top10": "top-10", "minp": "mINP"}
 _OTHER = {"trapezoid": "standard", "standard": "trapezoid"}
 _SHORT = {"trapezoid": "trap.", "standard": "std."}
 _KINDS = {"image": "pictures", "tracklet": "tracklets"}
@@ -103,7 +104,8 @@ def _board(found: Comparison, protocol: str, base: str) -> str:
     detail = (
         f"{one.valid_queries} of {one.queries} queries valid, {one.gallery} gallery {_KINDS[kind.gallery]}"
     )
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in _COLUMNS.values())
+    metrics = _columns(one)
+    head = "".join(f'<th scope="col">{escape(METRICS[key].title)}</th>' for key in metrics)
     other = _OTHER[found.convention]
     names, parts = labels(found), parts_of(found)
     told = published(found.networks, found.dataset, [protocol])
@@ -111,9 +113,10 @@ def _board(found: Comparison, protocol: str, base: str) -> str:
     for name, scores in found.scores.items():
         numbers = scores[protocol].numbers()
         small = {
-            "map": f"<small title='{other} AP'>{100 * numbers[f'map_{other}']:.2f} {_SHORT[other]}</small>"
+            "map": f"<small title='{other} AP'>{metric_value('map', numbers[f'map_{other}'])} "
+            f"{_SHORT[other]}</small>"
         }
-        cells = "".join(f"<td>{100 * numbers[metric]:.2f}{small.get(metric, '')}</td>" for metric in _COLUMNS)
+        cells = "".join(f"<td>{metric_value(key, numbers[key])}{small.get(key, '')}</td>" for key in metrics)
         second = "" if names[name] == name else f"<small>{escape(name)}</small>"
         lines.append(
             f'<tr class="vkd-{parts[name]}"><th scope="row" title="{escape(name)}">'
@@ -123,7 +126,7 @@ def _board(found: Comparison, protocol: str, base: str) -> str:
         _difference(minus(found, name, base), intervals[protocol])
         for name, intervals in found.gains(base).items()
     ]
-    lines += [_published(name, scores[protocol]) for name, scores in told.items()]
+    lines += [_published(name, scores[protocol], metrics) for name, scores in told.items()]
     return (
         f'<section class="vkd-board" aria-label="Scores {protocol.upper()}"><h3>{protocol.upper()} '
         f"<span>{escape(kind.title)} · {escape(detail)}</span></h3>"
@@ -132,21 +135,27 @@ def _board(found: Comparison, protocol: str, base: str) -> str:
     )
 
 
+def _columns(scores: Scores) -> list[str]:
+    """The metrics of a table: the compared ones that this evaluation holds."""
+    return [key for key, metric in METRICS.items() if metric.compared and key in scores.per_query]
+
+
 def _difference(pair: str, intervals: Mapping[str, Interval]) -> str:
     cells = []
-    for metric in _COLUMNS:
-        mean, low, high = (100 * number for number in intervals[metric])
+    for key, interval in intervals.items():
+        factor = 100 if METRICS[key].percent else 1
+        mean, low, high = (factor * number for number in interval)
         side = "up" if low > 0 else "down" if high < 0 else "level"
+        if not METRICS[key].higher_is_better:
+            side = {"up": "down", "down": "up"}.get(side, side)
         told = f"<b>{mean:+.2f}</b><small>{low:.1f} … {high:.1f}</small>".replace("-", "−")
         cells.append(f'<td class="vkd-{side}">{told}</td>')
     title = f'Difference<small title="points, with the 95 % interval">{escape(pair)}</small>'
     return f'<tr class="vkd-gain"><th scope="row">{title}</th>{"".join(cells)}</tr>'
 
 
-def _published(name: str, scores: Mapping[str, Any]) -> str:
-    cells = "".join(
-        f"<td>{100 * scores[metric]:.2f}</td>" if metric in scores else "<td>–</td>" for metric in _COLUMNS
-    )
+def _published(name: str, scores: Mapping[str, Any], metrics: Sequence[str]) -> str:
+    cells = "".join(f"<td>{metric_value(key, scores[key]) if key in scores else '–'}</td>" for key in metrics)
     title = f"{escape(name)}<small>arXiv 2007.04174</small>"
     return f'<tr class="vkd-paper"><th scope="row">{title}</th>{cells}</tr>'
 
@@ -190,8 +199,8 @@ def thresholds(found: Comparison, protocol: str, rate: float) -> dict[str, dict[
         pairs = found.pairs[name][protocol]
         out[name] = {
             **{key: round(value, 5) for key, value in pairs.threshold(rate)._asdict().items()},
-            "true_pairs": int(pairs.true.sum()),
-            "false_pairs": int(pairs.false.sum()),
+            "genuine_pairs": int(pairs.genuine.sum()),
+            "impostor_pairs": int(pairs.impostor.sum()),
         }
     return out
 
@@ -203,8 +212,8 @@ def thresholds_html(found: Comparison, protocol: str, rate: float) -> str:
     for name, each in thresholds(found, protocol, rate).items():
         told.append(
             f'<li class="vkd-{parts[name]}"><b class="vkd-part">{escape(names[name])}</b> Call two the same '
-            f"from <b>{each['similarity']:.3f}</b>: {100 * each['false_rate']:.2f} % of "
-            f"{each['false_pairs']:,} pairs of strangers pass, and <b>{100 * each['true_rate']:.1f} %</b> of "
-            f"{each['true_pairs']:,} true pairs.</li>"
+            f"from <b>{each['similarity']:.3f}</b>: {100 * each['fpr']:.2f} % of "
+            f"{each['impostor_pairs']:,} pairs of strangers pass, and <b>{100 * each['tpr']:.1f} %</b> of "
+            f"{each['genuine_pairs']:,} true pairs.</li>"
         )
     return f'<ul class="vkd-thresholds">{"".join(told)}</ul>'

@@ -28,18 +28,18 @@ def of(pairs: PairScores, rate: str) -> Likeness | None:
     """Raises ValueError for an unknown rate; None where the gallery does not know who is who."""
     if rate not in RATES:
         raise VKDError(f"'{rate}' is not a share of strangers: choose one of {', '.join(RATES)}.")
-    return Likeness(pairs, rate, pairs.threshold(RATES[rate])) if pairs.false.sum() else None
+    return Likeness(pairs, rate, pairs.threshold(RATES[rate])) if pairs.impostor.sum() else None
 
 
 def passing(likeness: Likeness, similarity: float) -> float:
     """Share of false pairs of the gallery that are at least this alike."""
     place = int(np.clip(np.floor((similarity + 1) * (BINS / 2)), 0, BINS - 1))
-    return float(likeness.pairs.false[place:].sum() / likeness.pairs.false.sum())
+    return float(likeness.pairs.impostor[place:].sum() / likeness.pairs.impostor.sum())
 
 
 def rarity(likeness: Likeness, similarity: float) -> str:
     """'1 in 250 strangers is at least this alike' in words; never rarer than the pairs that were counted."""
-    share, counted = passing(likeness, similarity), int(likeness.pairs.false.sum())
+    share, counted = passing(likeness, similarity), int(likeness.pairs.impostor.sum())
     if share == 0:
         return f"none of {counted:,} pairs of strangers is this alike"
     if share > 0.5:
@@ -51,7 +51,7 @@ def short(likeness: Likeness, similarity: float) -> str:
     """The same for a card."""
     share = passing(likeness, similarity)
     if share == 0:
-        return f"< 1 in {int(likeness.pairs.false.sum()):,} strangers"
+        return f"< 1 in {int(likeness.pairs.impostor.sum()):,} strangers"
     return f"1 in {round(1 / share):,} strangers" if share <= 0.5 else f"{100 * share:.0f} % of strangers"
 
 
@@ -63,8 +63,8 @@ def as_data(likeness: Likeness | None) -> dict[str, float | str] | None:
     return {
         "strangers": likeness.rate,
         "similarity": round(at.similarity, 4),
-        "false_rate": round(at.false_rate, 6),
-        "true_rate": round(at.true_rate, 4),
+        "fpr": round(at.fpr, 6),
+        "tpr": round(at.tpr, 4),
     }
 
 
@@ -103,9 +103,7 @@ def figure(likeness: Likeness | None, hits: Sequence[Hit]) -> str:
     )
     cut = place(at.similarity)
     top = max(true.max(), false.max(), 1e-9)
-    caught = (
-        f", and {100 * at.true_rate:.0f} % of the pairs of one person" if likeness.pairs.true.sum() else ""
-    )
+    caught = f", and {100 * at.tpr:.0f} % of the pairs of one person" if likeness.pairs.genuine.sum() else ""
     return (
         f'<figure class="vkd-likeness"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" '
         'aria-hidden="true" focusable="false">'
