@@ -18,7 +18,7 @@ from pathlib import Path
 import gradio as gr
 
 from vkd.io.errors import VKDError
-from vkd.ui import components, errors, inputs, limits, mode, theme
+from vkd.ui import components, errors, guard, inputs, limits, mode, theme
 from vkd.ui.evaluate import tab as evaluate
 from vkd.ui.explain import tab as explain
 from vkd.ui.hub import tab as hub
@@ -88,7 +88,7 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None, mcp:
         ssr_mode=False,
         enable_monitoring=False,
         mcp_server=mcp,
-        **limits.launch_arguments(),
+        **limits.launch_arguments(guard.middleware(host, ON_SPACE)),
         prevent_thread_lock=True,
         quiet=True,
     )

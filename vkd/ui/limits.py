@@ -170,11 +170,12 @@ class UploadLimit:
 # ---- arguments of the app
 
 
-def launch_arguments() -> dict[str, Any]:
-    """Returns the arguments of `launch` that differ in a public demo."""
+def launch_arguments(*middleware: Middleware) -> dict[str, Any]:
+    """Returns the arguments of `launch` for `middleware`, and for the limits of a public demo."""
     if not mode.DEMO:
-        return {"max_file_size": "1gb"}
-    return {"max_file_size": f"{MAX_MEGABYTES}mb", "app_kwargs": {"middleware": [Middleware(UploadLimit)]}}
+        return {"max_file_size": "1gb", "app_kwargs": {"middleware": [*middleware]}}
+    limited = [*middleware, Middleware(UploadLimit)]
+    return {"max_file_size": f"{MAX_MEGABYTES}mb", "app_kwargs": {"middleware": limited}}
 
 
 def delete_cache() -> tuple[int, int]:
