@@ -198,9 +198,9 @@ def write_evaluation(comparison: Comparison, folder: Path, request: EvaluationRe
     small = digest(comparison, above)
     with staging_dir(folder) as staged:
         for frame in dict.fromkeys(frame for item in small.items for frame in item.frames):
-            evaluations.keep_picture(staged, frame, above / frame)
+            evaluations.write_thumbnail(staged, frame, above / frame)
         results_io.save(small, staged)
-        evaluations.describe(staged, request)
+        evaluations.write_finished(staged, request)
         replace_dir(staged, folder)
     return folder
 

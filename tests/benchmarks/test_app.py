@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from vkd.jobs import runs  # noqa: E402
+from vkd.jobs.events import recording  # noqa: E402
 from vkd.training.presets import PRESETS  # noqa: E402
 
 TICK_SECONDS = 2.0  # of an open Train tab
@@ -155,8 +156,9 @@ def training(checkpoints: Path) -> Iterator[str]:
                 return
 
     def write() -> None:
-        with runs.lock(folder), (folder / "log.txt").open("a") as log:
-            for event in runs.record(folder, events()):
+        with runs.lock(folder), recording(folder) as record, (folder / "log.txt").open("a") as log:
+            for event in events():
+                record(event)
                 log.write(f"epoch {event['epoch']}\n")
                 log.flush()
 

@@ -88,7 +88,7 @@ def look_into_queries(tab: Page) -> None:
 
 def test_any_two_of_four_networks_are_set_against_each_other(tab: Page, demo: Path) -> None:
     """Needs the evaluation of the story before: its networks come again under other names."""
-    place = demo / evaluations.PLACE
+    place = demo / evaluations.FOLDER
     as_four(evaluations.load(place / evaluations.names(demo)[0]), place / "20991231-000000")
     reopened(tab)
     board = tab.get_by_role("region", name="Scores I2V")

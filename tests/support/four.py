@@ -22,5 +22,5 @@ def as_four(found: Comparison, folder: Path) -> str:
     asked = evaluations.EvaluationRequest(
         tuple(compared.networks), "street", "data/street", tuple(compared.query_gallery)
     )
-    evaluations.describe(folder, asked)
+    evaluations.write_finished(folder, asked)
     return folder.name

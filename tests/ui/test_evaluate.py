@@ -17,9 +17,10 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from tests.support.four import as_four
+from tests.support.jobs import busy_device
 from tests.ui.test_app import free_port, load_app
 from vkd.evaluation.comparison import Comparison, NetworkInfo
-from vkd.jobs import evaluations, turns
+from vkd.jobs import evaluations
 from vkd.ui import mode, plots
 from vkd.ui.evaluate import actions, films, labels, results
 from vkd.ui.state import AppPaths
@@ -165,7 +166,7 @@ def test_wrong_questions_are_answered_with_a_sentence(client, job, endpoint, arg
 
 @pytest.fixture(scope="module")
 def four(found: Comparison, root: Path) -> str:
-    return as_four(found, root / evaluations.PLACE / "20200101-000000")
+    return as_four(found, root / evaluations.FOLDER / "20200101-000000")
 
 
 def test_any_two_of_four_networks_are_set_against_each_other(client, four, root):
@@ -230,14 +231,14 @@ def test_pictures_of_one_camera_need_the_choice_without_cameras(client, root, tm
         start(client, tmp_path / "mine", data="folder")
     _, data = client.predict("folder", str(tmp_path / "mine"), "none", api_name="/evaluate_data")
     assert data["wrong"] == ""
-    with turns.turn(root, "a-run", turns.device_name("auto"), print):  # it need not be done to the end
+    with busy_device(root):  # it need not be done to the end
         name = start(client, tmp_path / "mine", data="folder", cameras="none")
         assert client.predict(api_name="/evaluate_list")[0]["cameras"] == "none"
         client.predict(name, api_name="/evaluate_cancel")
 
 
 def test_an_evaluation_behind_a_run_says_so_and_is_cancelled(client, root, small_street):
-    with turns.turn(root, "a-run", turns.device_name("auto"), print):
+    with busy_device(root):
         name = start(client, small_street)
         while (job := client.predict(api_name="/evaluate_list")[0])["state"] == "running":
             time.sleep(0.1)

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 from safetensors.torch import load_file
 
+from tests.support.jobs import interrupted
 from vkd.cli.main import main
-from vkd.jobs import runs
+from vkd.jobs import events, runs
 from vkd.models import checkpoint
 from vkd.training import resume
 from vkd.training.settings import TeacherSettings
@@ -145,7 +146,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_keeps_the_last_save(
     assert offered
     assert checkpoint.load(folder).config.epoch == 1
     assert (resume.load(folder) or {})["progress"]["epoch"] == 1
-    assert not list(folder.glob(".*")), "no half-written file stays"
+    assert not list(folder.glob(".*.tmp")), "no half-written file stays"
 
     assert main(words) == 1, "there is still no room"
     assert checkpoint.load(folder).config.epoch == 1
@@ -160,19 +161,21 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_keeps_the_last_save(
 
 
 def test_on_a_full_disk_the_record_ends_with_a_whole_line(disk: Disk):
-    def events() -> Iterator[dict[str, Any]]:
-        yield {"kind": "started", "time": 1.0}
-        disk.fill()
-        for number in range(1000):
-            yield {"kind": "epoch", "epoch": number, "time": 1.0, "losses": {"a long name " * 9: 1.0}}
+    def record() -> None:
+        with events.recording(disk.place) as write:
+            write({"kind": "started", "time": 1.0})
+            disk.fill()
+            for number in range(1000):
+                write({"kind": "epoch", "epoch": number, "time": 1.0, "losses": {"a long name " * 9: 1.0}})
 
     with pytest.raises(OSError, match="No space left"):
-        list(runs.record(disk.place, events()))
+        record()
     text = (disk.place / "events.jsonl").read_bytes()
     assert text.endswith(b"\n")
     assert all(json.loads(line)["kind"] in ("started", "epoch") for line in text.splitlines())
     disk.empty()
-    list(runs.record(disk.place, iter([{"kind": "started", "time": 2.0}])))
+    with events.recording(disk.place) as write:
+        write({"kind": "started", "time": 2.0})
     assert runs.read(disk.place)[0][-1] == {"kind": "started", "time": 2.0}
 
 
@@ -194,14 +197,8 @@ def test_a_checkpoint_on_a_full_disk_stays_as_it_was(disk: Disk, tiny_pair: tupl
 @pytest.fixture(scope="module")
 def halted(small_street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that ended without a last word after two of three epochs."""
-    from vkd.training.loop import train as events_of
-
-    folder = runs.create(tmp_path_factory.mktemp("halted"), asked(small_street, epochs=3), "run")
-    with runs.lock(folder):
-        for event in runs.record(folder, events_of(asked(small_street, epochs=3), folder)):
-            if event["kind"] == "saved" and event["epoch"] == 2:
-                break
-    return folder
+    settings = asked(small_street, epochs=3)
+    return interrupted(settings, runs.create(tmp_path_factory.mktemp("halted"), settings, "run"), epoch=2)
 
 
 def cut(path: Path) -> None:

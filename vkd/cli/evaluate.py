@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
 
 from vkd.cli.options import argument, bar, flag, parse, refuse
-from vkd.io.errors import VKDError
+from vkd.io.errors import CancelledError, VKDError
 from vkd.training.settings import Choice
 
 if TYPE_CHECKING:
@@ -174,12 +173,11 @@ def evaluate(argv: Sequence[str]) -> int:
 
     flags.folder.mkdir(parents=True, exist_ok=True)
     try:
-        root = flags.checkpoints[0].absolute().parent
-        turn = evaluations.in_turn(flags.folder, root, flags.device) if flags.wait else nullcontext()
-        with evaluations.recording(flags.folder) as told, turn:
-            found = _compare(flags, told)
+        root = flags.checkpoints[0].absolute().parent if flags.wait else None
+        with evaluations.recording(flags.folder, root, flags.device) as progress:
+            found = _compare(flags, progress)
             evaluations.save(found, flags.folder)
-    except evaluations.Stopped:
+    except CancelledError:
         return 3
     return _report(flags, found)
 

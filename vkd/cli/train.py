@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,9 +13,9 @@ import pydantic
 from pydantic import Field
 
 from vkd.cli.options import parse, refuse
-from vkd.jobs import runs, turns
-from vkd.training import resume
+from vkd.jobs import runs
 from vkd.training import settings as asked
+from vkd.training.callbacks import Callback, Event
 from vkd.training.presets import PRESETS
 from vkd.training.settings import STAGES, Settings, StudentSettings
 
@@ -128,7 +127,7 @@ def _detach(settings: Settings, run: RunFlags, prog: str, generations: int) -> i
     if run.folder is None:
         folder = runs.start(settings, run.checkpoints)
     else:
-        resume.check(run.folder)
+        runs.check(run.folder)
         run.folder.mkdir(parents=True, exist_ok=True)
         _keep(settings, run.folder)
         folder = runs.start(folder=run.folder)
@@ -156,48 +155,15 @@ def _chain(settings: Settings, run: RunFlags, generations: int) -> int:
     return code
 
 
-def _is_first() -> bool:
-    """Whether this process writes the files; accelerate's launcher numbers them before anything starts."""
-    return int(os.environ.get("RANK", 0)) == 0
-
-
 def _one(settings: Settings, folder: Path, wait: bool = False) -> int:
-    """One run in its folder: lock, train, write down, show; → exit code."""
-    from vkd.explain.snapshots import watched
-    from vkd.training.loop import train as events_of
-
+    """Trains one run in its folder and shows it; returns the exit code."""
     caught: list[int] = []
-    resume.check(folder)  # before anything is written there
+    runs.check(folder)  # before anything is written there
     folder.mkdir(parents=True, exist_ok=True)
-    with _signals(caught), runs.lock(folder) if _is_first() else nullcontext(), _cleared(folder):
-
-        def stop() -> bool:
-            return bool(caught) or runs.stop_asked(folder)
-
-        events: Iterator[dict[str, Any]] = events_of(settings, folder, stop)
-        if not _is_first():
-            return _code([event["kind"] for event in events], caught)
-        events = turns.in_turn(events, folder, turns.device_name(settings.device), stop, wait=wait)
-        events = runs.record(folder, watched(events, folder, settings))
-        if settings.tensorboard:
-            events = _boarded(folder, events)
-        return _code(_shown(folder, events), caught)
-
-
-@contextmanager
-def _cleared(folder: Path) -> Iterator[None]:
-    """A run that fails before it started leaves nothing behind, unless its folder held something before."""
-    new = _is_first() and not ({path.name for path in folder.iterdir()} - {"lock", "settings.json"})
-    try:
-        yield
-    except (ValueError, OSError):
-        if new and not any(event["kind"] == "started" for event in runs.read(folder)[0]):
-            shutil.rmtree(folder)
-        raise
-
-
-def _code(kinds: Sequence[str], caught: Sequence[int]) -> int:
-    if kinds and kinds[-1] == "finished":
+    first = int(os.environ.get("RANK", 0)) == 0
+    with _signals(caught), _shown(folder) if first else nullcontext() as show:
+        last = runs.train(settings, folder, [show] if show else [], lambda: bool(caught), wait=wait)
+    if last["kind"] == "finished":
         return 0
     return 128 + caught[0] if caught else STOPPED
 
@@ -221,28 +187,17 @@ def _signals(caught: list[int]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _boarded(folder: Path, events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The same events, their numbers also written for TensorBoard."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
-        for event in events:
-            if event["kind"] in ("epoch", "scores"):
-                for name, value in runs.numbers(event).items():
-                    writer.add_scalar(name, value, event["epoch"])
-            yield event
-
-
-def _shown(folder: Path, events: Iterator[dict[str, Any]]) -> list[str]:
-    """A progress bar on a terminal, lines elsewhere and always in log.txt; → the kinds of the events seen."""
+@contextmanager
+def _shown(folder: Path) -> Iterator[Callback]:
+    """Yields a callback that shows a progress bar on a terminal, and lines elsewhere and in log.txt."""
     from tqdm import tqdm
 
-    kinds: list[str] = []
     epochs = steps = 0
     live = sys.stderr.isatty()
     with tqdm(unit="step", disable=not live, dynamic_ncols=True) as bar, _log(folder) as log:
-        for event in events:
-            kinds.append(event["kind"])
+
+        def show(event: Event) -> None:
+            nonlocal epochs, steps
             if event["kind"] == "started":
                 epochs, steps = event["epochs"], event["steps"]
                 bar.reset(total=epochs * steps)
@@ -253,23 +208,27 @@ def _shown(folder: Path, events: Iterator[dict[str, Any]]) -> list[str]:
                 )
                 bar.update(event["epoch"] * steps + event["step"] - bar.n)
             line = _line(event, folder, epochs)
-            with _full_disk_passed_over():
-                if line and not (live and event["kind"] == "epoch"):
+            if line and not (live and event["kind"] == "epoch"):
+                with _output_errors_ignored():
                     tqdm.write(line)
                     sys.stdout.flush()
-                if line and log is not None:
+            if line and log is not None:
+                with _output_errors_ignored():
                     log.write(line + "\n")
                     log.flush()
-    return kinds
+
+        yield show
 
 
 @contextmanager
-def _full_disk_passed_over() -> Iterator[None]:
-    """A full disk costs the log a line and not the run its life: the next save says what is wrong."""
+def _output_errors_ignored() -> Iterator[None]:
+    """Ignores a full disk and a closed pipe: they cost a line, and not the run."""
     try:
         yield
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 (until the process ends)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
             raise
 
 
@@ -284,11 +243,11 @@ def _log(folder: Path) -> Iterator[TextIO | None]:
         yield None if already else file
 
 
-def _losses(event: dict[str, Any]) -> str:
+def _losses(event: Event) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in event["losses"].items())
 
 
-def _line(event: dict[str, Any], folder: Path, epochs: int) -> str:
+def _line(event: Event, folder: Path, epochs: int) -> str:
     """What a person reads of an event; empty for those that need no words."""
     kind, epoch = event["kind"], event["epoch"]
     if kind == "started":

@@ -28,8 +28,7 @@ from vkd.hub.listings import (
 )
 from vkd.hub.push import Plan, Planned, card_of, plan, push, push_net
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.io.files import replace_dir, staging_dir
-from vkd.jobs.runs import NAME
+from vkd.io.files import NAME, replace_dir, staging_dir
 from vkd.models import checkpoint
 
 if TYPE_CHECKING:

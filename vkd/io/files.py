@@ -27,9 +27,13 @@ _TEMPORARY = re.compile(r"\.(.+)\.([0-9a-f]{6})-(\d+)-(\d+)-[0-9a-f]{8}\.(tmp|ol
 _CLOCK_STEP = 500  # hundredths of a second by which a process's start time may seem to move with the clock
 
 
-def process_token() -> str:
-    """Identifies this process: host, process id and start time, since an id alone is used again."""
-    return f"{_HOST}-{os.getpid()}-{_started(psutil.Process())}"
+def process_token(pid: int | None = None) -> str:
+    """Identifies a process (default: this one): host, id and start time, since an id alone is used again."""
+    try:
+        process = psutil.Process(pid)
+        return f"{_HOST}-{process.pid}-{_started(process)}"
+    except psutil.NoSuchProcess:
+        return f"{_HOST}-{pid}-0"
 
 
 def _started(process: psutil.Process) -> int:

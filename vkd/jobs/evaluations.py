@@ -1,65 +1,57 @@
 """An evaluation is a folder, made by a process of its own: any page finds it again, whatever was closed.
 
-`asked.json` says what was asked, `progress.json` how far it is or who is ahead in the queue of the device;
-`comparison.json` with `arrays.npz`, `items.json` and `features-*.npy` what came out. `lock`, `stop` and
-`log.txt` are as in a run.
+`asked.json` holds the request, `progress.json` its state; `comparison.json` with `arrays.npz`, `items.json`
+and `features-*.npy` the results. The rest is as in a run (`vkd.jobs.process`).
 """
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
 
-from vkd.evaluation.comparison import Progress
-from vkd.evaluation.results_io import load, save, write_json
-from vkd.io.errors import VKDError
-from vkd.jobs import runs, turns
+import pydantic
+from pydantic.dataclasses import dataclass
+
+from vkd.evaluation.results_io import load, save
+from vkd.io.errors import CancelledError, VKDError
+from vkd.io.files import NAME, atomic_path, write_text
+from vkd.io.progress import Progress
+from vkd.jobs import process, runs
+from vkd.jobs.process import JobState
 from vkd.retrieval.thumbnails import QUALITY, small
 
 __all__ = [
-    "PLACE",
+    "FOLDER",
     "SHIPPED",
     "EvaluationRequest",
     "EvaluationStatus",
-    "Stopped",
-    "asked_of",
     "cancel",
     "command",
-    "describe",
     "folder_of",
-    "in_turn",
-    "keep_picture",
     "load",
     "names",
+    "read_request",
     "recording",
     "save",
     "start",
     "status",
     "thumbnail",
+    "write_finished",
+    "write_thumbnail",
 ]
 
-PLACE = ".evaluations"
+FOLDER = ".evaluations"
 SHIPPED = "street-evaluation"
-"""The one that lies beside the demo pair, with pictures of its own and without embeddings."""
-
-State = Literal["waiting", "running", "stopping", "finished", "stopped", "failed", "died"]
-
-
-class Stopped(Exception):  # noqa: N818 (a request, not an error)
-    """Raised inside the work when somebody asked to stop."""
+"""The one that lies beside the demo pair, with thumbnails of its own and without embeddings."""
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What an evaluation was asked for: names of checkpoints beside it, the teacher first, and the rest of
-    `vkd evaluate`.
-    """
+    """Names of checkpoints in the folder of checkpoints, the teacher first, and options of `vkd evaluate`."""
 
     checkpoints: tuple[str, ...]
     dataset: str
@@ -75,10 +67,10 @@ class EvaluationRequest:
 class EvaluationStatus:
     """How far an evaluation is: frames done of all, the network at work, seconds left by the pace so far.
 
-    `ahead`: who is before a waiting one in the queue of the device, the one at work first.
+    `ahead`: names before a waiting one in the queue of the device, the one at work first.
     """
 
-    state: State
+    state: JobState
     done: int = 0
     total: int = 0
     network: str = ""
@@ -87,174 +79,171 @@ class EvaluationStatus:
     ahead: tuple[str, ...] = ()
 
 
-def command(asked: EvaluationRequest, folder: Path) -> list[str]:
-    """The arguments after `python -m vkd` that do what was asked and keep it in `folder`."""
-    places = [str(folder.parents[1] / name) for name in asked.checkpoints]
+class _Record(pydantic.BaseModel):
+    """progress.json. Times in seconds since 1970."""
+
+    model_config = pydantic.ConfigDict(allow_inf_nan=False)
+
+    state: JobState
+    done: int = 0
+    total: int = 0
+    network: str = ""
+    begun: float = 0.0
+    now: float = 0.0
+    why: str = ""
+    ahead: tuple[str, ...] = ()
+
+
+def command(request: EvaluationRequest, folder: Path) -> list[str]:
+    """Returns the arguments after `python -m vkd` that evaluate the request in `folder`."""
+    checkpoints = [str(folder.parents[1] / name) for name in request.checkpoints]
     return [
-        *("evaluate", *places, "--dataset", asked.dataset, "--root", asked.root),
-        *("--protocols", *asked.protocols, "--views", str(asked.views), "--ap", asked.ap),
-        *("--cameras", asked.cameras, "--curves" if asked.curves else "--no-curves"),
+        *("evaluate", *checkpoints, "--dataset", request.dataset, "--root", request.root),
+        *("--protocols", *request.protocols, "--views", str(request.views), "--ap", request.ap),
+        *("--cameras", request.cameras, "--curves" if request.curves else "--no-curves"),
         *("--batch", "8", "--workers", "0", "--folder", str(folder), "--wait"),
     ]
 
 
-def start(checkpoints: Path, asked: EvaluationRequest) -> Path:
-    """Evaluate in a process of its own that outlives this one; → its folder below `checkpoints`.
+def start(checkpoints: Path, request: EvaluationRequest) -> Path:
+    """Evaluates in a process of its own that outlives this one; returns its folder below `checkpoints`.
 
-    It waits there until the runs and evaluations that asked earlier have left the device.
+    It queues there behind the runs and evaluations that asked for the device earlier.
     """
-    folder = runs.fresh(checkpoints.resolve() / PLACE, f"{datetime.now():%Y%m%d-%H%M%S}")
-    write_json(folder / "asked.json", asdict(asked))
-    _progress(folder, "running")
-    runs.launch(folder, command(asked, folder))
+    folder = runs.fresh(checkpoints.resolve() / FOLDER, f"{datetime.now():%Y%m%d-%H%M%S}")
+    write_text(folder / "asked.json", json.dumps(asdict(request)))
+    _write(folder, _Record(state="running"))
+    process.launch(folder, command(request, folder))
     return folder
 
 
 def names(checkpoints: Path) -> list[str]:
-    """Names of the evaluations, newest first, the one that ships last."""
-    found = (path.parent.name for path in (checkpoints / PLACE).glob("*/asked.json"))
-    made = sorted((name for name in found if runs.NAME.match(name)), key=_order, reverse=True)
-    return made + [SHIPPED] * (checkpoints / SHIPPED / "asked.json").is_file()
+    """Returns the names of the evaluations, newest first, the one that ships last."""
+    paths = (checkpoints / FOLDER).glob("*/asked.json")
+    own = [path.parent.name for path in paths if NAME.fullmatch(path.parent.name)]
+    shipped = (checkpoints / SHIPPED / "asked.json").is_file()
+    return sorted(own, key=_age, reverse=True) + [SHIPPED] * shipped
 
 
-def _order(name: str) -> tuple[str, int]:
+def _age(name: str) -> tuple[str, int]:
     """Evaluations of one second are told apart by a number."""
-    return name[:15], int(name[16:]) if name[16:].isdigit() else 0
+    return name[:15], int(name[16:]) if name[16:].isdecimal() else 0
 
 
 def folder_of(checkpoints: Path, name: str) -> Path:
-    """Folder of an evaluation by its plain name. Raises ValueError for any other text, disk untouched."""
-    if runs.NAME.match(name or ""):
-        folder = checkpoints / SHIPPED if name == SHIPPED else checkpoints / PLACE / name
+    """Returns the folder of an evaluation. Raises VKDError for anything but the plain name of one."""
+    if NAME.fullmatch(name or ""):
+        folder = checkpoints / SHIPPED if name == SHIPPED else checkpoints / FOLDER / name
         if (folder / "asked.json").is_file():
             return folder
-    known = ", ".join(names(checkpoints)) or "none yet"
-    raise VKDError(f"There is no evaluation called '{name}'. Known: {known}.")
+    available = ", ".join(names(checkpoints)) or "none yet"
+    raise VKDError(f"There is no evaluation called '{name}'. Available: {available}.")
 
 
-def asked_of(folder: Path) -> EvaluationRequest:
-    """What was asked. Raises ValueError for a damaged file."""
+def read_request(folder: Path) -> EvaluationRequest:
+    """Reads what was asked. Raises VKDError for a damaged file."""
+    path = folder / "asked.json"
     try:
-        text = json.loads((folder / "asked.json").read_text(encoding="utf-8"))
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in text.items()}
-        return EvaluationRequest(**values)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise VKDError(f"{folder / 'asked.json'} is damaged: {error}.") from None
+        return pydantic.TypeAdapter(EvaluationRequest).validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise VKDError(f"{path} is damaged ({type(error).__name__}).") from None
 
 
 def status(folder: Path) -> EvaluationStatus:
-    """What the folder says. `died`: nobody is at work and no last word was written (a kill)."""
-    living = runs.alive(
-        folder
-    )  # looked at before the progress: one that ends in between is not taken for dead
+    """Reads an evaluation's state from its folder. Never raises for damage."""
+    living = process.alive(folder)  # before the record: one that ends in between is not taken for dead
     try:
-        told = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-        state, done, total = told["state"], int(told["done"]), int(told["total"])
-        begun, now = float(told["begun"]), float(told["now"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return EvaluationStatus(
-            "running" if living else "died", why="" if living else "its progress cannot be read"
-        )
-    if state in ("waiting", "running") and not living:
-        return EvaluationStatus("died", done, total, str(told["network"]), why=_last_line(folder))
-    if state in ("waiting", "running") and runs.stop_asked(folder):
-        state = "stopping"
-    left = (now - begun) / done * (total - done) if state == "running" and done and begun else None
-    ahead = tuple(map(str, told.get("ahead", [])))
-    return EvaluationStatus(state, done, total, str(told["network"]), left, str(told.get("why", "")), ahead)
-
-
-def _last_line(folder: Path) -> str:
-    try:
-        lines = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        lines = []
-    return lines[-1] if lines else "the process was killed"
+        record = _Record.model_validate_json((folder / "progress.json").read_bytes())
+    except (OSError, ValueError):
+        return EvaluationStatus("running" if living else "damaged", why="its progress cannot be read")
+    state, why, left = record.state, record.why, None
+    if state in ("waiting", "running"):
+        if not living:
+            state, why = "died", process.last_line(folder)
+        elif process.stop_requested(folder):
+            state = "stopping"
+    if state == "running" and record.done and record.begun:
+        left = (record.now - record.begun) / record.done * (record.total - record.done)
+    return EvaluationStatus(state, record.done, record.total, record.network, left, why, record.ahead)
 
 
 def cancel(folder: Path) -> None:
-    """Ask the work to stop after its current batch. Raises ValueError when nothing is at work."""
-    if not runs.alive(folder):
-        raise VKDError(f"The evaluation {folder.name} is not at work: there is nothing to cancel.")
-    runs.ask_to_stop(folder)
+    """Asks the work to stop after its current batch. Raises VKDError if nothing is at work."""
+    if not process.alive(folder):
+        raise VKDError(f"The evaluation {folder.name} is not running: there is nothing to cancel.")
+    process.ask_to_stop(folder)
 
 
 @contextmanager
-def recording(folder: Path, seconds: float = 0.5) -> Iterator[Progress]:
-    """Hold the folder and write down how far the work is and how it ended; → what to tell the progress to.
+def recording(
+    folder: Path, root: Path | None = None, device: str = "auto", *, seconds: float = 0.5
+) -> Iterator[Progress]:
+    """Holds the folder and writes the state to progress.json; yields the callback for the progress.
 
-    That raises Stopped once somebody asked to stop; it and every error go on after they are written down.
+    With `root` it first queues for the device with the runs there. The callback raises CancelledError once
+    somebody asked to stop; that and every error go on after they are written down.
     """
-    with runs.lock(folder):
-        begun, last = 0.0, 0.0
+    with process.lock(folder):
+        record, last = _Record(state="running"), 0.0
 
-        def told(done: int, total: int, network: str) -> None:
-            nonlocal begun, last
-            if runs.stop_asked(folder):
-                raise Stopped
-            begun = begun or time.time()
+        def progress(done: int, total: int, what: str) -> None:
+            nonlocal record, last
+            if process.stop_requested(folder):
+                raise CancelledError("cancelled")
             if time.time() - last >= seconds:
                 last = time.time()
-                _progress(folder, "running", done=done, total=total, network=network, begun=begun)
+                begun = record.begun or last
+                record = _Record(state="running", done=done, total=total, network=what, begun=begun)
+                _write(folder, record)
 
-        _progress(folder, "running")
+        def waiting(ahead: list[str]) -> None:
+            _write(folder, _Record(state="waiting", ahead=tuple(ahead)))
+
+        _write(folder, record)
         try:
-            yield told
-        except Stopped:
-            _progress(folder, "stopped", why="cancelled")
-            raise
+            if root is not None:
+                queue = process.device_queue(device)
+                stop = lambda: process.stop_requested(folder)  # noqa: E731
+                if not process.wait_for_device(folder, queue, stop, waiting, root=root):
+                    raise CancelledError("cancelled")
+                _write(folder, record)
+            yield progress
         except BaseException as error:
-            _progress(folder, "failed", why=str(error) or type(error).__name__)
+            state = "stopped" if isinstance(error, CancelledError) else "failed"
+            _write(folder, _Record(state=state, why=str(error) or type(error).__name__))
             raise
-        _progress(folder, "finished")
+        _write(folder, _Record(state="finished"))
 
 
-@contextmanager
-def in_turn(folder: Path, root: Path, device: str) -> Iterator[None]:
-    """Wait, inside `recording`, until the device is free in the queue of the runs below `root`.
-
-    Raises Stopped once somebody asked to stop.
-    """
-
-    def told(ahead: list[str]) -> None:
-        if runs.stop_asked(folder):
-            raise Stopped
-        _progress(folder, "waiting", ahead=ahead)
-
-    with turns.turn(root, f"evaluation-{folder.name}", turns.device_name(device), told):
-        _progress(folder, "running")
-        yield
+def _write(folder: Path, record: _Record) -> None:
+    values = record.model_dump(mode="json") | {"now": record.now or time.time()}
+    write_text(folder / "progress.json", json.dumps(values))
 
 
-def _progress(folder: Path, state: State, **told: Any) -> None:
-    nothing = {"done": 0, "total": 0, "network": "", "begun": 0.0, "why": "", "ahead": []}
-    write_json(folder / "progress.json", {"state": state, **nothing, "now": time.time(), **told})
-
-
-def describe(folder: Path, asked: EvaluationRequest) -> None:
-    """Make a folder that holds results a finished evaluation of what was asked."""
-    write_json(folder / "asked.json", asdict(asked))
-    _progress(folder, "finished", now=0.0)
+def write_finished(folder: Path, request: EvaluationRequest) -> None:
+    """Makes a folder that holds results a finished evaluation of the request."""
+    write_text(folder / "asked.json", json.dumps(asdict(request)))
+    write_text(folder / "progress.json", _Record(state="finished").model_dump_json())
 
 
 def thumbnail(folder: Path, frame: str) -> Path:
-    """A small picture of a frame, made at the first time it is asked for. Where the original is gone, or only
-    its place within the data set is told, as in what ships, the path may lead nowhere.
+    """Returns the path of a frame's thumbnail, made when it is first asked for.
+
+    There is no such file where the original is gone or, as in what ships, only its relative path is given.
     """
-    path = _place(folder, frame)
+    path = _thumbnail_path(folder, frame)
     if not path.is_file() and Path(frame).is_absolute() and Path(frame).is_file():
-        keep_picture(folder, frame, Path(frame))
+        write_thumbnail(folder, frame, Path(frame))
     return path
 
 
-def keep_picture(folder: Path, frame: str, original: Path) -> None:
-    """Make the small picture of a frame out of its original."""
-    path = _place(folder, frame)
+def write_thumbnail(folder: Path, frame: str, original: Path) -> None:
+    """Writes the thumbnail of a frame."""
+    path = _thumbnail_path(folder, frame)
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns()}")
-    small(str(original)).save(temporary, "JPEG", quality=QUALITY)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        small(str(original)).save(temporary, "JPEG", quality=QUALITY)
 
 
-def _place(folder: Path, frame: str) -> Path:
+def _thumbnail_path(folder: Path, frame: str) -> Path:
     return folder / "thumbnails" / f"{hashlib.sha256(frame.encode()).hexdigest()[:24]}.jpg"

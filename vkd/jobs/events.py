@@ -4,34 +4,69 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from vkd.training.callbacks import numbers
+
+__all__ = ["TERMINAL_EVENTS", "is_event", "numbers", "read", "recording"]
+
 TERMINAL_EVENTS = ("finished", "stopped", "failed")
 
+_RENAMED = {"smoke": "sanity_check"}  # kinds of 0.1.0
+_NUMBER, _OPTIONAL_NUMBER = (int, float), (int, float, type(None))
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "kind": (str,), "time": _NUMBER, "epoch": (int,), "epochs": (int,), "step": (int,), "steps": (int,),
+    "losses": (dict,), "scores": (dict,), "notes": (list,), "ahead": (list,), "device": (str,),
+    "images_per_second": _OPTIONAL_NUMBER, "memory_mb": _OPTIONAL_NUMBER,
+}  # fmt: skip
+_LARGEST = 2**53  # of the whole numbers that a page can count with
 
-def _plain(value: Any) -> Any:
+
+def is_event(value: Any) -> bool:
+    """True if the fields that readers rely on have their types: a damaged line may still be JSON."""
+    return (
+        isinstance(value, dict)
+        and value.keys() >= {"kind", "time"}
+        and all(isinstance(value[name], kinds) for name, kinds in _FIELDS.items() if name in value)
+        and all(isinstance(each, _OPTIONAL_NUMBER) for each in value.get("losses", {}).values())
+        and all(
+            isinstance(metrics, dict) and isinstance(metrics.get("map"), _OPTIONAL_NUMBER)
+            for metrics in value.get("scores", {}).values()
+        )
+        and _countable(value)
+    )
+
+
+def _countable(value: Any, depth: int = 8) -> bool:
+    if isinstance(value, dict | list):
+        items = value.values() if isinstance(value, dict) else value
+        return depth > 0 and all(_countable(item, depth - 1) for item in items)
+    return not isinstance(value, int | float) or (math.isfinite(value) and abs(value) < _LARGEST)
+
+
+def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_finite(item) for item in value]
     return value
 
 
-def record(folder: str | Path, events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Pass events on, each written to events.jsonl first (`step` events, which come by the second, are not).
+@contextmanager
+def recording(folder: str | Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yields a callback that writes events to events.jsonl, except `step`, which come by the second.
 
-    When the stream breaks, a last event `failed` says why and the error goes on. A line that an earlier
-    death left unfinished is closed, so that it costs one event and not two. After a resume, epochs appear
-    again that had run but were not saved: for one kind and epoch the later event counts.
+    An error raised inside is written as a last event `failed` and goes on. A line that a kill left unfinished
+    is closed first, so that it costs one event and not two. After a resume, epochs that had run but were not
+    saved appear again: for one kind and epoch the later event counts.
 
-    Raises OSError with a sentence if the file cannot be written, on a full disk for instance; it ends with a
-    whole line then.
+    Raises OSError with a sentence if the file cannot be written; it ends with a whole line then.
     """
     path = Path(folder) / "events.jsonl"
     with path.open("a+b", buffering=0) as file:
@@ -41,13 +76,11 @@ def record(folder: str | Path, events: Iterable[dict[str, Any]]) -> Iterator[dic
                 _append(file, b"\n")
 
         def write(event: dict[str, Any]) -> None:
-            _append(file, json.dumps(_plain(event), separators=(",", ":")).encode() + b"\n")
+            if event["kind"] != "step":
+                _append(file, json.dumps(_finite(event), separators=(",", ":")).encode() + b"\n")
 
         try:
-            for event in events:
-                if event["kind"] != "step":
-                    write(event)
-                yield event
+            yield write
         except Exception as error:
             why = str(error) or type(error).__name__
             with suppress(OSError):  # the disk may be full: the first error is the one to tell
@@ -56,7 +89,7 @@ def record(folder: str | Path, events: Iterable[dict[str, Any]]) -> Iterator[dic
 
 
 def _append(file: FileIO, line: bytes) -> None:
-    """The whole line or, with an OSError, nothing of it."""
+    """Appends the whole line or, with an OSError, nothing of it."""
     end = file.seek(0, os.SEEK_END)
     try:
         rest = memoryview(line)
@@ -71,10 +104,12 @@ def _append(file: FileIO, line: bytes) -> None:
 
 
 def read(folder: str | Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Events from a byte offset on, and the offset to go on from. Whole lines only, without damaged ones."""
-    path = Path(folder) / "events.jsonl"
+    """Returns the events from a byte offset on, and the offset to continue from.
+
+    Reads whole lines only and skips damaged ones (`is_event`). Kinds of older versions get today's names.
+    """
     try:
-        with path.open("rb") as file:
+        with (Path(folder) / "events.jsonl").open("rb") as file:
             file.seek(offset)
             text = file.read()
     except FileNotFoundError:
@@ -82,27 +117,8 @@ def read(folder: str | Path, offset: int = 0) -> tuple[list[dict[str, Any]], int
     text = text[: text.rfind(b"\n") + 1]
     events = []
     for line in text.splitlines():
-        try:
+        with suppress(ValueError, RecursionError):
             event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(event, dict) and isinstance(event.get("kind"), str):
-            events.append(event)
+            if is_event(event):
+                events.append(event | {"kind": _RENAMED.get(event["kind"], event["kind"])})
     return events, offset + len(text)
-
-
-def numbers(event: dict[str, Any]) -> dict[str, float]:
-    """Every number that an event carries, by name: 'losses/triplet', 'i2v/map', 'learning_rate' …"""
-    found: dict[str, float] = {}
-
-    def collect(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, item in value.items():
-                collect(f"{prefix}/{key}" if prefix and prefix != "scores" else str(key), item)
-        elif (
-            isinstance(value, int | float) and not isinstance(value, bool) and prefix not in ("epoch", "time")
-        ):
-            found[prefix] = float(value)
-
-    collect("", event)
-    return found

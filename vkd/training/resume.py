@@ -10,30 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from vkd.io.errors import VKDError
-from vkd.jobs import events
+from vkd.io.files import atomic_path
 
 NAME = "training.pt"
 _VERSION = 1
 
 
 def check(folder: Path) -> None:
-    """Whether a run may begin or go on in the folder.
-
-    Raises ValueError for one whose weights training would replace: a checkpoint that is no run, and a
-    finished run whose training.pt stayed elsewhere.
-    """
-    if (folder / NAME).is_file() or not (folder / "config.json").exists():
+    """Raises VKDError for a folder with a checkpoint that is no run: training would replace its weights."""
+    if (folder / NAME).is_file() or (folder / "settings.json").exists():
         return
-    if not (folder / "settings.json").exists():
+    if (folder / "config.json").exists():
         raise VKDError(
             f"{folder} holds a checkpoint that is no run, and training would replace it: train in another "
             "folder."
-        )
-    found, _ = events.read(folder)
-    if found and found[-1]["kind"] == "finished":
-        raise VKDError(
-            f"{folder} is a finished run without its {NAME}: it cannot go on, and training anew would "
-            "replace its weights. Train in another folder."
         )
 
 
@@ -44,15 +34,13 @@ def save(folder: Path, state: dict[str, Any]) -> Path:
     """
     import torch  # here and below, so that looking at runs needs no torch
 
-    path, part = folder / NAME, folder / f".{NAME}.part"
+    path = folder / NAME
     try:
-        with part.open("wb") as file:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
             torch.save({"version": _VERSION, **state}, file)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
     except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
         raise OSError(
             f"{path} could not be written ({error}): make room on the disk and go on from the last save."
         ) from error

@@ -9,12 +9,16 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
 from pydantic_core import core_schema
 
 from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.files import write_text
+
+if TYPE_CHECKING:
+    from vkd.data.datasets import Splits
 
 GROUPS = ("data", "network", "views", "schedule", "losses", "machine")
 
@@ -206,6 +210,12 @@ class Settings(pydantic.BaseModel):
         """What the data set's reader is told beyond the folder."""
         return {} if self.cameras == "auto" else {"cameras": self.cameras}
 
+    def read_dataset(self) -> "Splits":
+        """Reads the dataset. Raises VKDError where it is missing or damaged."""
+        from vkd.data import datasets
+
+        return datasets.read(self.dataset, self.root, **self.reader_options)
+
     def changed(self, **values: Any) -> Self:
         """A copy with some values replaced; raises pydantic's ValidationError, a ValueError."""
         return type(self).model_validate({**self.model_dump(), **values})
@@ -319,9 +329,7 @@ def conflicts(old: Settings, new: Settings) -> list[str]:
 def save(settings: Settings, path: Path) -> Path:
     """Write settings.json: every field and the stage."""
     values = {"stage": settings.stage, **settings.model_dump(mode="json")}
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    return part.replace(path)
+    return write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 def load(path: Path) -> Settings:
@@ -334,7 +342,7 @@ def load(path: Path) -> Settings:
         return kind.model_validate(values)
     except pydantic.ValidationError as error:
         raise VKDError(f"{path}: {sentences(error)}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
         raise VKDError(
             f"{path} is not a file of settings ({error}): repair it or choose another folder."
         ) from error

@@ -5,8 +5,6 @@ Shapes: B tracklets of this process, V views, P × K samples in the group of all
 
 import dataclasses
 import itertools
-import resource
-import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -69,6 +68,7 @@ class Trainer:
         self.labels = sorted(labels, key=labels.__getitem__)
         self.notes: list[str] = []
         self.parent: str | None = None
+        self._peak = 0.0
         self.accelerator = accelerator(settings.device, settings.precision, settings.samples)
         self.device = self.accelerator.device
         self.loader = _loader(settings, splits, self.device.type == "cuda")
@@ -310,11 +310,11 @@ class Trainer:
         checkpoint.save(self.folder, self.net, config, weights)
 
     def memory_mb(self) -> float:
-        """Most memory held so far, in MiB: of the GPU where there is one, else of the process."""
+        """Peak memory in MiB: of the GPU, or of the process as seen at the ends of its epochs."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
-        unit = 2**20 if sys.platform == "darwin" else 2**10
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        self._peak = max(self._peak, psutil.Process().memory_info().rss / 2**20)
+        return self._peak
 
     def close(self) -> None:
         """Let the memory go; a later run in this process may use another precision or device."""

@@ -163,7 +163,7 @@ def test_evaluation_without_its_data(comparison: Comparison, small_street: Path,
     assert evaluations.names(tmp_path) == [SHIPPED]
     assert evaluations.folder_of(tmp_path, SHIPPED) == folder
     assert evaluations.status(folder).state == "finished"
-    assert evaluations.asked_of(folder) == request
+    assert evaluations.read_request(folder) == request
     opened = evaluations.load(folder)
     for name, scores in comparison.scores.items():
         for protocol, each in scores.items():

@@ -13,12 +13,12 @@ import pytest
 from vkd.cli.main import VERBS, main
 from vkd.cli.train import STOPPED
 from vkd.data import datasets
-from vkd.jobs import runs, turns
+from vkd.jobs import runs
 
 
 def made(folder: Path) -> list[Path]:
-    """What a command left in a folder, besides the place where runs queue for a device."""
-    return sorted(path for path in folder.iterdir() if path.name != turns.PLACE)
+    """What a command left in a folder, besides hidden files."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def vkd(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -165,13 +165,13 @@ def test_a_second_trainer_is_refused(capsys: pytest.CaptureFixture[str], tmp_pat
     with runs.lock(tmp_path):
         code, _, err = vkd(capsys, "train", "teacher", *QUICK, "--root", small_street, "--folder", tmp_path)
     assert code == 1
-    assert "being trained by another process" in err
+    assert "already in use by process" in err
 
 
 def test_a_request_to_stop_is_obeyed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, small_street: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(runs, "stop_asked", lambda folder: True)
+    monkeypatch.setattr(runs, "stop_requested", lambda folder: True)
     words = ["train", "teacher", *QUICK, "--root", small_street, "--folder", tmp_path, "--epochs", "3"]
     code, out, _ = vkd(capsys, *words)
     assert code == STOPPED

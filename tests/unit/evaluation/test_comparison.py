@@ -8,6 +8,7 @@ import pytest
 from vkd.data.datasets import Splits, read
 from vkd.evaluation.comparison import Comparison, NetworkInfo, compare, published
 from vkd.evaluation.protocols import evaluate
+from vkd.io.errors import CancelledError
 from vkd.jobs import evaluations
 from vkd.metrics.tables import markdown
 from vkd.models import checkpoint
@@ -51,9 +52,9 @@ def test_progress_counts_frames_over_all_networks(found, told, networks):
 
 def test_what_progress_raises_ends_the_work(networks, splits):
     def refuse(done: int, total: int, name: str) -> None:
-        raise evaluations.Stopped
+        raise CancelledError
 
-    with pytest.raises(evaluations.Stopped):
+    with pytest.raises(CancelledError):
         compare(networks, splits, progress=refuse)
 
 

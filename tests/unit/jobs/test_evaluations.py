@@ -2,14 +2,16 @@
 
 import json
 import shutil
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from vkd.jobs import evaluations, runs, turns
-from vkd.jobs.evaluations import EvaluationRequest
+from tests.support.jobs import busy_device, until
+from vkd.io.errors import CancelledError, VKDError
+from vkd.jobs import evaluations, process
+from vkd.jobs.evaluations import EvaluationRequest, EvaluationStatus
 
 
 @pytest.fixture(scope="module")
@@ -20,55 +22,52 @@ def checkpoints(tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathF
     return root
 
 
-def asked(street: Path, **changes) -> EvaluationRequest:
+def asked(street: Path, **changes: Any) -> EvaluationRequest:
     values = {"checkpoints": ("tiny-teacher", "tiny-student"), "dataset": "street", "root": str(street)}
     return EvaluationRequest(**{**values, "protocols": ("i2v",), **changes})
 
 
-def wait(folder: Path, seconds: float = 90) -> evaluations.EvaluationStatus:
-    until = time.monotonic() + seconds
-    while (status := evaluations.status(folder)).state in ("waiting", "running", "stopping"):
-        assert time.monotonic() < until, (folder / "log.txt").read_text()
-        time.sleep(0.1)
-    return status
+def wait(folder: Path) -> EvaluationStatus:
+    until(
+        lambda: evaluations.status(folder).state not in ("waiting", "running", "stopping"),
+        lambda: (folder / "log.txt").read_text(),
+    )
+    return evaluations.status(folder)
 
 
-def test_an_evaluation_runs_by_itself_and_is_found_again(checkpoints, small_street):
-    wanted = asked(small_street, curves=False)
-    folder = evaluations.start(checkpoints, wanted)
+def test_evaluation_is_found_again(checkpoints: Path, small_street: Path):
+    request = asked(small_street, curves=False)
+    folder = evaluations.start(checkpoints, request)
     assert wait(folder).state == "finished"
     assert evaluations.names(checkpoints)[0] == folder.name
-    assert evaluations.asked_of(evaluations.folder_of(checkpoints, folder.name)) == wanted
-    found = evaluations.load(folder)
-    assert list(found.networks) == ["tiny-teacher", "tiny-student"]
-    assert found.curves["tiny-teacher"]["i2v"] == {}
-    while runs.alive(folder):  # the table is printed once all is kept
-        time.sleep(0.1)
+    assert evaluations.read_request(evaluations.folder_of(checkpoints, folder.name)) == request
+    results = evaluations.load(folder)
+    assert list(results.networks) == ["tiny-teacher", "tiny-student"]
+    assert results.curves["tiny-teacher"]["i2v"] == {}
+    until(lambda: not process.alive(folder))  # the table is printed once all is kept
     assert "student − teacher" in (folder / "log.txt").read_text()
 
 
-def test_a_cancelled_evaluation_says_so(checkpoints, small_street):
+def test_cancelled(checkpoints: Path, small_street: Path):
     folder = evaluations.start(checkpoints, asked(small_street))
     evaluations.cancel(folder)
     status = wait(folder)
     assert (status.state, status.why) == ("stopped", "cancelled")
-    with pytest.raises(ValueError, match="nothing to cancel"):
+    until(lambda: not process.alive(folder))
+    with pytest.raises(VKDError):
         evaluations.cancel(folder)
-    with pytest.raises(ValueError, match="has no results"):
+    with pytest.raises(VKDError):
         evaluations.load(folder)
 
 
-def test_an_evaluation_waits_for_the_device_as_runs_do(checkpoints, small_street):
+def test_evaluation_queues_behind_runs(checkpoints: Path, small_street: Path):
     """Behind a run that trains and an evaluation that asked before; a waiting one can be cancelled."""
 
     def waits_for(folder: Path, *ahead: str) -> None:
-        until = time.monotonic() + 60
-        while (status := evaluations.status(folder)).ahead != ahead:
-            assert time.monotonic() < until, (status, (folder / "log.txt").read_text())
-            time.sleep(0.1)
-        assert status.state == "waiting"
+        until(lambda: evaluations.status(folder).ahead == ahead, lambda: (folder / "log.txt").read_text())
+        assert evaluations.status(folder).state == "waiting"
 
-    with turns.turn(checkpoints, "a-run", turns.device_name("auto"), print):
+    with busy_device(checkpoints, "a-run"):
         first = evaluations.start(checkpoints, asked(small_street, curves=False))
         waits_for(first, "a-run")
         second = evaluations.start(checkpoints, asked(small_street))
@@ -77,70 +76,84 @@ def test_an_evaluation_waits_for_the_device_as_runs_do(checkpoints, small_street
         assert wait(second).why == "cancelled"
         assert evaluations.status(first).state == "waiting"
     assert wait(first).state == "finished"
-    assert turns.waiting(checkpoints) == {}
 
 
-def test_a_failed_evaluation_keeps_the_sentence(checkpoints, tmp_path):
+def test_failed_evaluation_keeps_the_sentence(checkpoints: Path, tmp_path: Path):
     status = wait(evaluations.start(checkpoints, asked(tmp_path / "nowhere")))
     assert status.state == "failed"
-    assert "does not exist" in status.why
+    assert str(tmp_path / "nowhere") in status.why
 
 
-def made(root: Path, name: str, progress: str | None) -> Path:
-    folder = root / evaluations.PLACE / name
+def made(root: Path, name: str, progress: str | None = None, request: str = "{}") -> Path:
+    folder = root / evaluations.FOLDER / name
     folder.mkdir(parents=True)
-    (folder / "asked.json").write_text("{}")
+    (folder / "asked.json").write_text(request)
     if progress is not None:
         (folder / "progress.json").write_text(progress)
     return folder
 
 
-def test_a_killed_evaluation_is_told_from_one_at_work(tmp_path):
+def test_killed_evaluation(tmp_path: Path):
     at = {"state": "running", "done": 30, "total": 90, "network": "a", "begun": 10.0, "now": 20.0, "why": ""}
     folder = made(tmp_path, "20260101-000000", json.dumps(at))
     (folder / "log.txt").write_text("reading\nout of memory\n")
-    dead = evaluations.status(folder)
-    assert (dead.state, dead.why) == ("died", "out of memory")
-    with runs.lock(folder):
+    killed = evaluations.status(folder)
+    assert (killed.state, killed.why) == ("died", "out of memory")
+    with process.lock(folder):
         working = evaluations.status(folder)
         assert (working.state, working.done, working.seconds_left) == ("running", 30, 20.0)
-        runs.ask_to_stop(folder)
+        process.ask_to_stop(folder)
         assert evaluations.status(folder).state == "stopping"
 
 
-@pytest.mark.parametrize("progress", [None, "{", "[]", '{"state": "running"}'])
-def test_a_damaged_progress_stops_nobody(tmp_path, progress):
-    assert evaluations.status(made(tmp_path, "20260101-000000", progress)).state == "died"
+DEEP = "[" * 100_000
 
 
-def test_names_are_names_and_never_paths(tmp_path):
+@pytest.mark.parametrize("text", [None, "{", "[]", DEEP, '{"state": "gone"}', '{"state":"new","now":1e999}'])
+def test_damaged_progress(tmp_path: Path, text: str | None):
+    folder = made(tmp_path, "20260101-000000", text)
+    assert evaluations.status(folder).state == "damaged"
+    with process.lock(folder):
+        assert evaluations.status(folder).state == "running"
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", DEEP, '{"checkpoints": 5}', '{"more": 1}'])
+def test_damaged_request(tmp_path: Path, text: str):
+    made(tmp_path, "20260101-000000", request=text)
+    folder = evaluations.folder_of(tmp_path, *evaluations.names(tmp_path))
+    with pytest.raises(VKDError, match="damaged"):
+        evaluations.read_request(folder)
+
+
+def test_names_are_never_paths(tmp_path: Path):
     for name in ("20260101-000000", "20260101-000000-2", "20260101-000000-10"):
-        made(tmp_path, name, None)
+        made(tmp_path, name)
     assert evaluations.names(tmp_path) == ["20260101-000000-10", "20260101-000000-2", "20260101-000000"]
     for name in ("../secrets", "", "20991231-000000"):
-        with pytest.raises(ValueError, match="There is no evaluation called"):
+        with pytest.raises(VKDError):
             evaluations.folder_of(tmp_path, name)
-    with pytest.raises(ValueError, match="is damaged"):
-        evaluations.asked_of(made(tmp_path, "20260102-000000", None))
 
 
-def test_progress_is_written_down_and_errors_go_on(tmp_path):
-    with evaluations.recording(tmp_path, seconds=0) as told:
-        told(5, 10, "tiny-teacher")
+def test_progress_and_errors_are_written(tmp_path: Path):
+    with evaluations.recording(tmp_path, seconds=0) as progress:
+        progress(5, 10, "tiny-teacher")
         status = evaluations.status(tmp_path)
         assert (status.state, status.done, status.total, status.network) == ("running", 5, 10, "tiny-teacher")
     assert evaluations.status(tmp_path).state == "finished"
     with pytest.raises(OSError, match="disk is full"), evaluations.recording(tmp_path):
         raise OSError("disk is full")
-    assert evaluations.status(tmp_path).why == "disk is full"
+    assert (evaluations.status(tmp_path).state, evaluations.status(tmp_path).why) == (
+        "failed",
+        "disk is full",
+    )
 
-    def stopped() -> None:
-        with evaluations.recording(tmp_path) as told:
-            runs.ask_to_stop(tmp_path)
-            told(1, 2, "x")
+    def cancelled() -> None:
+        with evaluations.recording(tmp_path) as progress:
+            process.ask_to_stop(tmp_path)
+            progress(1, 2, "x")
 
-    with pytest.raises(evaluations.Stopped):
-        stopped()
+    with pytest.raises(CancelledError):
+        cancelled()
     assert evaluations.status(tmp_path).state == "stopped"
 
 

@@ -15,7 +15,7 @@ import torch
 
 from vkd.cli.main import main
 from vkd.io import archives
-from vkd.jobs import runs
+from vkd.io.files import NAME
 from vkd.models import checkpoint, zoo
 from vkd.models.network import ReIDNet
 from vkd.models.reference import to_authors
@@ -163,7 +163,7 @@ def test_names_are_plain_unique_and_stable(tmp_path: Path):
     listed = [line.name for line in survey(source)]
     assert listed == [line.name for line in survey(source)]
     assert len(set(listed)) == len(listed) == len(names) - 1  # one is hidden
-    assert all(runs.NAME.fullmatch(name) for name in listed)
+    assert all(NAME.fullmatch(name) for name in listed)
     assert {"a-b", "a-b-2", "a_b", "x", "n", "network", "n" * 48} == set(listed)
 
 

@@ -149,7 +149,7 @@ def list_jobs(paths: AppPaths) -> list[dict[str, Any]]:
     for name in evaluations.names(paths.checkpoints):
         folder = evaluations.folder_of(paths.checkpoints, name)
         try:
-            asked = evaluations.asked_of(folder)
+            asked = evaluations.read_request(folder)
         except ValueError:
             continue
         rows.append({"name": name, **vars(asked), **vars(evaluations.status(folder))})

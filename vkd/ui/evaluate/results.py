@@ -70,6 +70,7 @@ def _state(status: EvaluationStatus) -> tuple[str, float]:
         "finished": "Finished",
         "stopped": "Cancelled: nothing was kept. Change what you like and evaluate again.",
         "failed": f"It did not work: {status.why.rstrip('.')}. Change the form and evaluate again.",
+        "damaged": f"It cannot be read: {status.why}.",
         "died": f"The process ended without a word ({status.why}). Evaluate again.",
     }
     return words[status.state], share

@@ -49,7 +49,7 @@ def look(paths: AppPaths, name: str | None, seen: str) -> list[Any]:
     """How the chosen evaluation stands, where that changed since the page looked last."""
     try:
         folder = evaluations.folder_of(paths.checkpoints, name or "")
-        asked, status = evaluations.asked_of(folder), evaluations.status(folder)
+        asked, status = evaluations.read_request(folder), evaluations.status(folder)
     except ValueError:
         mark = "empty"
         return [gr.skip()] * 7 if mark == seen else _stand(mark, "", False, None, "")

@@ -25,6 +25,7 @@ WORDS = {
     "failed": "failed",
     "died": "died",
     "broken": "unreadable",
+    "damaged": "unreadable",
 }
 
 

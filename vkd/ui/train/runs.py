@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vkd.io.errors import VKDError
+from vkd.io.files import NAME
 from vkd.jobs import events as written
 from vkd.jobs import runs
 from vkd.models.config import read_config
@@ -109,7 +110,7 @@ class Run:
 
 def names(root: Path) -> list[str]:
     """Names of the folders that are runs: they have settings.json."""
-    return [path.parent.name for path in root.glob("*/settings.json") if runs.NAME.match(path.parent.name)]
+    return [path.parent.name for path in root.glob("*/settings.json") if NAME.fullmatch(path.parent.name)]
 
 
 def folder_of(root: Path, name: str) -> Path:
@@ -135,7 +136,7 @@ def look(root: Path, name: str) -> Run:
     last = found.events[-1] if found.events else {}
     state, why = str(status.state), status.why
     if status.state == "running":
-        if runs.stop_asked(folder):
+        if runs.stop_requested(folder):
             state = "stopping"
         elif last.get("kind") == "waiting":
             state, ahead = "waiting", last.get("ahead", [])
