@@ -155,11 +155,11 @@ def read_zoo(data: bytes, target: Path) -> None:
 
 
 def read_state_dict(data: bytes, target: Path) -> None:
-    from vkd.models.network import empty
+    from vkd.models.network import build_on_meta
     from vkd.models.reference import read_weights
 
     (target / "chk_end").write_bytes(data)
-    net = empty("tiny", 2)
+    net = build_on_meta("tiny", 2)
     net.load_state_dict(read_weights(target / "chk_end", net), assign=True)
 
 

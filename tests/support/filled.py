@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vkd.models.network import ReIDNet, empty
+from vkd.models.network import ReIDNet, build_on_meta
 from vkd.models.reference import from_authors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -34,7 +34,7 @@ def filled_net(
     backbone: str, dtype: torch.dtype = torch.float64, state: dict[str, Tensor] | None = None
 ) -> ReIDNet:
     """A network with those weights (drawn unless `state` holds them) and ten identities, evaluating."""
-    net = empty(backbone, 10)
+    net = build_on_meta(backbone, 10)
     net.load_state_dict(from_authors(state or filled_state(backbone), backbone), assign=True)
     return net.to(dtype).eval()
 

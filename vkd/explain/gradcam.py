@@ -1,4 +1,4 @@
-"""Where a network looks: heatmaps for any trunk, any number of views and any stage.
+"""Where a network looks: heatmaps for any backbone, any number of views and any stage.
 
 The formulas are those of the `grad-cam` package (pytorch_grad_cam). Its own forward pass is not used: it
 sees one picture for each target, hooks the shared network, leaves gradients on its weights and mixes up maps
@@ -89,8 +89,8 @@ def heatmaps(
             for all clips or one each. Floats (D,) or (B, D): the cosine similarity between the clip's
             embedding and this reference embedding, of another picture or tracklet: what they share.
         method: a key of METHODS.
-        layer: None: the trunk's last map. A number: position in `net.trunk.stages`. A name: a stage's, or any
-            module's inside the network whose output is a map.
+        layer: None: the backbone's last map. A number: position in `net.backbone.stages`. A name: a stage's,
+            or any module's inside the network whose output is a map.
         scale: maps go from 0 to 1 in each "view", or over the whole "clip" (which view matters more?).
             Maps of two networks are comparable in place, not in strength.
 
@@ -115,7 +115,7 @@ def heatmaps(
         if len(taps) != 1 or taps[0].ndim != 4 or len(taps[0]) != views.numel():
             raise VKDError(
                 f"Layer {layer!r} gives no map of each picture, so there is nothing to explain: choose a "
-                f"stage ({', '.join(name for name, _ in net.trunk.stages.named_children())})."
+                f"stage ({', '.join(name for name, _ in net.backbone.stages.named_children())})."
             )
         values, classes = _targets(output, target)
         (slopes,) = torch.autograd.grad(values.sum(), taps[0])
@@ -137,16 +137,16 @@ def _check(net: ReIDNet, clips: Tensor, method: str, scale: str) -> None:
 
 def _layer(net: ReIDNet, layer: str | int | None) -> nn.Module:
     if layer is None:
-        return net.trunk
-    stages = net.trunk.stages
+        return net.backbone
+    stages = net.backbone.stages
     names = [name for name, _ in stages.named_children()]
     # A stage's name comes first: MobileNet's stages are called "0" to "18".
     if isinstance(layer, int) and -len(names) <= layer < len(names):
         return stages[layer]
     if isinstance(layer, str) and layer:
-        for root in (stages, net.trunk, net):
+        for root in (stages, net.backbone, net):
             try:
-                return root.get_submodule(layer)
+                return root.get_submodule(layer.removeprefix("backbone."))
             except AttributeError:
                 continue
     raise VKDError(

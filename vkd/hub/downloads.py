@@ -9,7 +9,7 @@ from vkd.hub.client import Progress, told
 from vkd.hub.listings import WEIGHTS, File, Listing, patiently
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.models.config import read_config
-from vkd.models.network import empty
+from vkd.models.network import build_on_meta
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -94,7 +94,7 @@ def _check_sizes(found: Listing, path: Path) -> None:
     """Raise ValueError before weights are fetched that no network of this config can have."""
     with named(path.parent, found.repo):
         config = read_config(path.parent)
-        net = empty(config.backbone, config.identities)
+        net = build_on_meta(config.backbone, config.identities)
     most = sum(8 * tensor.numel() for tensor in net.state_dict().values()) + 2**20
     for name in WEIGHTS:
         size = found.files[name].size if name in found.files else None

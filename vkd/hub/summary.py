@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.jobs import events
-from vkd.models.config import Config, read_config, with_own_numbers
+from vkd.models.config import Config, apply_weights_metadata, read_config
 from vkd.training import settings as asked
 from vkd.training.settings import Settings
 
@@ -51,7 +51,7 @@ def facts(folder: str | Path) -> Facts:
         there = there[1:]  # the last weights are the best: one file is enough, and 'auto' finds it
     return Facts(
         folder,
-        {name: with_own_numbers(config, _own(headers[name])) for name in there},
+        {name: apply_weights_metadata(config, _own(headers[name])) for name in there},
         _settings(folder),
         _events(folder),
     )

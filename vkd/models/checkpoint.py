@@ -23,9 +23,18 @@ from vkd.io import archives
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.io.images import ImageLike
 from vkd.models import reference
-from vkd.models.config import MEAN, STD, VERSION, Config, own_numbers, read_config, to_json, with_own_numbers
+from vkd.models.config import (
+    MEAN,
+    STD,
+    VERSION,
+    Config,
+    apply_weights_metadata,
+    read_config,
+    to_json,
+    weights_metadata,
+)
 from vkd.models.inference import Features, embed_clips
-from vkd.models.network import ReIDNet, empty, evaluation_mode, fit
+from vkd.models.network import ReIDNet, build_on_meta, check_state_dict, evaluation_mode
 from vkd.models.reference import from_authors, to_authors
 
 __all__ = [
@@ -109,7 +118,7 @@ def save(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: _stored(tensor, half) for name, tensor in net.state_dict().items()}
-    metadata = {"format": "pt", "vkd": own_numbers(config)}
+    metadata = {"format": "pt", "vkd": weights_metadata(config)}
     _write(folder / f"{weights}.safetensors", lambda path: save_file(state, path, metadata))
     _write(folder / "config.json", lambda path: path.write_text(to_json(config), encoding="utf-8"))
 
@@ -156,13 +165,17 @@ def load(
     folder = Path(folder)
     config = read_config(folder)
     path = weights_file(folder, weights)
-    net = empty(config.backbone, config.identities) if strict else ReIDNet(config.backbone, config.identities)
+    net = (
+        build_on_meta(config.backbone, config.identities)
+        if strict
+        else ReIDNet(config.backbone, config.identities)
+    )
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             shapes = {name: part.get_shape() for name, part in parts.items()}
             if strict:
-                fit(shapes, net, path)
+                check_state_dict(shapes, net, path)
             else:
                 parts = {name: parts[name] for name in _fitting(shapes, net, path)}
             for name, part in parts.items():
@@ -176,7 +189,7 @@ def load(
         words = archives.printable(" ".join(str(error).split())[:200])
         raise VKDError(f"{path} is damaged or not a safetensors file: {words}.") from None
     net.load_state_dict(state, strict=strict, assign=True)
-    net.config = with_own_numbers(config, own)
+    net.config = apply_weights_metadata(config, own)
     return Checkpoint(net.to(device).eval(), net.config, folder)
 
 
@@ -237,7 +250,7 @@ def load_authors(
     folder = Path(folder)
     found = reference.describe(folder, name)
     config = imported(found.backbone, found.identities, found.dataset, image_size)
-    net = empty(config.backbone, config.identities)
+    net = build_on_meta(config.backbone, config.identities)
     net.load_state_dict(reference.read_weights(found.weights, net), assign=True)
     return Checkpoint(net.to(device).eval(), config, folder)
 

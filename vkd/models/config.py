@@ -81,13 +81,13 @@ def to_json(config: Config) -> str:
     return json.dumps(_no_nan(asdict(config)), indent=2, allow_nan=False) + "\n"
 
 
-def own_numbers(config: Config) -> str:
+def weights_metadata(config: Config) -> str:
     """Epoch and scores as JSON: what a weights file carries of its own."""
     return json.dumps(_no_nan({"epoch": config.epoch, "scores": config.scores}), allow_nan=False)
 
 
-def with_own_numbers(config: Config, text: str) -> Config:
-    """`config` with the epoch and scores of `text`, or as it was if `text` is not from `own_numbers`."""
+def apply_weights_metadata(config: Config, text: str) -> Config:
+    """`config` with the epoch and scores of `text`, or as it was if `text` is not from `weights_metadata`."""
     try:
         raw = json.loads(text)
         return replace(config, epoch=raw["epoch"], scores=_scores(raw["scores"]))

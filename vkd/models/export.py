@@ -38,10 +38,10 @@ class _Embed(nn.Module):
 
     def __init__(self, net: ReIDNet) -> None:
         super().__init__()
-        self.trunk = net.trunk
+        self.backbone = net.backbone
 
     def forward(self, images: Tensor) -> Tensor:
-        views = self.trunk(images.flatten(0, 1)).mean((-2, -1))
+        views = self.backbone(images.flatten(0, 1)).mean((-2, -1))
         return views.unflatten(0, images.shape[:2]).mean(1)
 
 

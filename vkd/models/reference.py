@@ -19,7 +19,7 @@ from vkd.io import archives
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.models import backbones, pickled
 from vkd.models.config import shown
-from vkd.models.network import ReIDNet, empty, fit
+from vkd.models.network import ReIDNet, build_on_meta, check_state_dict
 
 MOST_PARAMS_BYTES = 2**20
 _GATE = {
@@ -47,7 +47,7 @@ class Found(NamedTuple):
 
 def names(net: ReIDNet) -> dict[str, str]:
     """Our name of each weight → the authors' name, in their order."""
-    stages = [name for name, _ in net.trunk.stages.named_children()]
+    stages = [name for name, _ in net.backbone.stages.named_children()]
     out: dict[str, str] = {}
     for ours in net.state_dict():
         if not ours.startswith("trunk.stages."):
@@ -66,7 +66,7 @@ def names(net: ReIDNet) -> dict[str, str]:
 
 @cache
 def _names_of(backbone: str) -> dict[str, str]:
-    return names(empty(backbone, 1))  # the names do not depend on the identities
+    return names(build_on_meta(backbone, 1))  # the names do not depend on the identities
 
 
 def to_authors(net: ReIDNet) -> dict[str, Tensor]:
@@ -182,7 +182,7 @@ def read_weights(path: Path, net: ReIDNet) -> dict[str, Tensor]:
     with path.open("rb") as file:
         claims = pickled.claims(file, path)
         ours = {their: mine for mine, their in theirs.items()}
-        fit({ours.get(key, key): claim.shape for key, claim in claims.items()}, net, path)
+        check_state_dict({ours.get(key, key): claim.shape for key, claim in claims.items()}, net, path)
         file.seek(0)
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
@@ -190,7 +190,7 @@ def read_weights(path: Path, net: ReIDNet) -> dict[str, Tensor]:
             words = archives.printable(str(error).partition("\n")[0][:200])
             raise VKDError(f"{path} is damaged: {words}") from None
     state = {ours[key]: tensor for key, tensor in state.items() if key in ours}
-    fit({key: tensor.shape for key, tensor in state.items()}, net, path)
+    check_state_dict({key: tensor.shape for key, tensor in state.items()}, net, path)
     floats = {key: tensor.is_floating_point() for key, tensor in net.state_dict().items()}
     return {
         key: tensor.detach().to(torch.float32 if floats[key] else torch.int64).contiguous()

@@ -21,7 +21,7 @@ from vkd.io import archives
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.io.files import staging_dir
 from vkd.models import checkpoint, pickled, reference
-from vkd.models.network import empty
+from vkd.models.network import build_on_meta
 
 MOST_FILES = 100_000
 MOST_NETWORKS = 1_000
@@ -274,7 +274,7 @@ def _convert(
         weights, new = work / "weights", work / "new"
         try:
             config = checkpoint.imported(network.backbone, network.identities, network.dataset, image_size)
-            net = empty(config.backbone, config.identities)
+            net = build_on_meta(config.backbone, config.identities)
             _fetch(tree, network, weights, sum(tensor.numel() for tensor in net.state_dict().values()))
             net.load_state_dict(reference.read_weights(weights, net), assign=True)
             checkpoint.save(new, net, config, half=half)

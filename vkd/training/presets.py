@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vkd.io.errors import VKDError
+from vkd.models.backbones import BACKBONES
 from vkd.training.settings import STAGES, Settings
 
 Score = dict[str, dict[str, float]]
@@ -54,16 +55,6 @@ class Preset:
         return STAGES[self.stage].model_validate({**self.values, "preset": self.name, **changes})
 
 
-_TRUNKS = (
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet50bam",
-    "resnet101bam",
-    "densenet121",
-    "mobilenet",
-)
 _PERSON = {"image_size": (256, 128)}
 _VEHICLE = {"image_size": (224, 224), "protocols": ("i2v", "v2v", "i2i", "v2i")}
 _TRACKLETS = {"views": 8, "identities_per_batch": 8, "milestones": (100, 200)}
@@ -116,7 +107,7 @@ _DEMO: dict[str, tuple[str, str, dict[str, Any]]] = {
 def _presets() -> dict[str, Preset]:
     rows: dict[str, Preset] = {}
     for dataset, (shared, teaching) in _BENCHMARKS.items():
-        for backbone in _TRUNKS:
+        for backbone in (name for name, row in BACKBONES.items() if row.weights):
             common = {"dataset": dataset, "root": Path("data") / dataset, **shared}
             own = {
                 "teacher": {**teaching, "backbone": backbone},

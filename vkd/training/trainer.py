@@ -22,9 +22,8 @@ from vkd.data.loaders import TrainLoader, train_loader
 from vkd.evaluation import protocols as evaluation_protocols
 from vkd.io.errors import VKDError
 from vkd.models import checkpoint
-from vkd.models.backbones import NoImageNetWeights
 from vkd.models.inference import EmbedConfig
-from vkd.models.network import ReIDNet, batch_statistics, student_of
+from vkd.models.network import NoImageNetWeights, ReIDNet, batch_statistics, student_of
 from vkd.training import resume
 from vkd.training.distributed import accelerator, explain_oom, forget_device, gather_rows, rank, world_size
 from vkd.training.objectives import (

@@ -55,7 +55,7 @@ PACKAGE = {"gradcam": GradCAM, "gradcam++": GradCAMPlusPlus, "layercam": LayerCA
 @pytest.mark.parametrize("method", PACKAGE)
 def test_single_pictures_look_as_in_the_package(net, method):
     images = clips(4, 1)
-    with PACKAGE[method](Flat(net), [net.trunk.stages[-1]]) as cam:
+    with PACKAGE[method](Flat(net), [net.backbone.stages[-1]]) as cam:
         theirs = cam(images[:, 0], [ClassifierOutputTarget(2)] * 4)
     ours = heatmaps(net, images, target=2, method=method).maps[:, 0]
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
@@ -111,7 +111,7 @@ def test_every_kind_of_trunk(backbone):
     heat = heatmaps(net, clips(1, 2))
     with torch.no_grad():
         maps = net.maps(clips(1, 2))
-    assert heat.coarse.shape == (1, 2, *maps.shape[-2:])  # the last map, whatever the trunk
+    assert heat.coarse.shape == (1, 2, *maps.shape[-2:])  # the last map, whatever the backbone
 
 
 def test_views_are_scaled_each_or_together(net):
@@ -137,7 +137,7 @@ def test_eigen_maps_do_not_depend_on_an_arbitrary_sign(net):
 
 
 @pytest.mark.parametrize(
-    "layer", [None, -1, 2, "layer2", "layer2.0", "trunk.stages.layer2", "stages.layer2.1"]
+    "layer", [None, -1, 2, "layer2", "layer2.0", "trunk.stages.layer2", "backbone.stages.layer2"]
 )
 def test_layers_by_number_and_name(net, layer):
     assert heatmaps(net, clips(), layer=layer).maps.shape == (2, 3, 64, 32)
@@ -197,7 +197,7 @@ def test_whatever_the_state_the_map_is_the_same_and_the_network_is_left_as_found
     net.neck.eval()
     np.testing.assert_array_equal(heatmaps(net, clips()).maps, expected)
     assert net.training
-    assert net.trunk.training
+    assert net.backbone.training
     assert not net.neck.training
     for parameter in net.parameters():
         parameter.requires_grad_(False)

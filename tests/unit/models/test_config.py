@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vkd.models.config import Config, own_numbers, read_config, to_json, with_own_numbers
+from vkd.models.config import Config, apply_weights_metadata, read_config, to_json, weights_metadata
 
 FULL = Config(
     backbone="resnet50",
@@ -114,11 +114,11 @@ def test_an_enormous_config_is_not_read(tmp_path: Path):
 
 def test_a_weights_file_carries_epoch_and_scores():
     later = replace(FULL, epoch=99, scores={})
-    assert with_own_numbers(later, own_numbers(FULL)) == FULL
+    assert apply_weights_metadata(later, weights_metadata(FULL)) == FULL
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"epoch": "x", "scores": {}}', '{"epoch": 1, "scores": 3}']
 )
 def test_numbers_that_are_not_ours_change_nothing(text: str):
-    assert with_own_numbers(FULL, text) == FULL
+    assert apply_weights_metadata(FULL, text) == FULL

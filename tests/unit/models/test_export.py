@@ -82,8 +82,8 @@ def test_mobilenet_as_onnx(tmp_path: Path):
     pytest.importorskip("onnxscript")
     found = network("mobilenet")
     size = export(found, tmp_path / "net.onnx", "onnx").stat().st_size
-    trunk = sum(tensor.numel() * 4 for tensor in found.net.trunk.parameters())
-    assert trunk * 0.98 < size < trunk * 1.1  # one file, without the classifier
+    weights = sum(tensor.numel() * 4 for tensor in found.net.backbone.parameters())
+    assert weights * 0.98 < size < weights * 1.1  # one file, without the classifier
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_torch_export_carries_its_facts_and_nothing_of_this_machine(program: tup
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_trunk_becomes_a_graph_with_open_sides(backbone: str):
+def test_every_backbone_becomes_a_graph_with_open_sides(backbone: str):
     """Without memory for its weights: only the shapes are followed. What the formats above start from.
 
     All of them take 20 s on two idle cores: VKD_EVERY_TRUNK=1 asks for that.
@@ -162,9 +162,9 @@ def test_what_does_not_give_the_same_is_removed(tmp_path: Path, monkeypatch: pyt
 
     def write(mine: Checkpoint, path: Path) -> None:
         with torch.no_grad():
-            mine.net.trunk.get_parameter("stages.layer2.0.weight").mul_(1.01)
+            mine.net.backbone.get_parameter("stages.layer2.0.weight").mul_(1.01)
             form.write(mine, path)
-            mine.net.trunk.get_parameter("stages.layer2.0.weight").div_(1.01)
+            mine.net.backbone.get_parameter("stages.layer2.0.weight").div_(1.01)
 
     monkeypatch.setitem(FORMATS, to, exports.Format(write, form.check, form.ending))
     with pytest.raises(ValueError, match=r"was not kept: (its embeddings|'trunk.stages.layer2.0.weight')"):

@@ -8,8 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.filled import described, filled_net, filled_state, relative
-from vkd.models.backbones import BACKBONES, NoImageNetWeights
-from vkd.models.network import ReIDNet, batch_statistics, empty, fit, student_of
+from vkd.models.backbones import BACKBONES
+from vkd.models.network import (
+    NoImageNetWeights,
+    ReIDNet,
+    batch_statistics,
+    build_on_meta,
+    check_state_dict,
+    student_of,
+)
 from vkd.models.reference import guess, to_authors
 
 PUBLISHED = [name for name in BACKBONES if name != "tiny"]
@@ -108,7 +115,7 @@ def test_the_averages_against_one_view_at_a_time(generator):
     net = ReIDNet("tiny", 5, generator=generator).double().train()
     net.neck.weight.data.uniform_(0.5, 2)
     images = torch.randn(3, 4, 3, 32, 16, dtype=torch.float64)
-    flat = net.trunk(images.reshape(12, 3, 32, 16)).mean((2, 3))
+    flat = net.backbone(images.reshape(12, 3, 32, 16)).mean((2, 3))
     centred = (flat - flat.mean(0)) / (flat.var(0, unbiased=False) + net.neck.eps).sqrt() * net.neck.weight
     logits = centred @ net.classifier.weight.T
     out = net(images)
@@ -241,8 +248,8 @@ def test_a_student_copies_all_but_its_last_stage_and_head(name: str, generator):
     assert student.identities == 7
     assert student.classifier.weight.shape == (7, teacher.width)
     assert student.neck.weight.eq(1).all()
-    for stage, module in teacher.trunk.stages.named_children():
-        assert same(module, student.trunk.stages.get_submodule(stage)) is (
+    for stage, module in teacher.backbone.stages.named_children():
+        assert same(module, student.backbone.stages.get_submodule(stage)) is (
             stage not in BACKBONES[name].restart
         )
     assert student.neck.bias.requires_grad is False
@@ -252,7 +259,7 @@ def test_a_student_copies_all_but_its_last_stage_and_head(name: str, generator):
 
 def test_a_student_may_keep_the_last_stage(generator):
     teacher = ReIDNet("resnet18", 3, generator=generator)
-    assert same(teacher.trunk, student_of(teacher, 3, pretrained=False, restart=False).trunk)
+    assert same(teacher.backbone, student_of(teacher, 3, pretrained=False, restart=False).backbone)
 
 
 def test_densenet_restarts_its_last_block_and_keeps_the_final_norm():
@@ -268,20 +275,21 @@ def test_the_last_stage_goes_back_to_imagenet(tmp_path, monkeypatch, generator):
     torch.save(imagenet.state_dict(), tmp_path / "checkpoints" / "resnet18-f37072fd.pth")
     teacher = ReIDNet("resnet18", 3, generator=generator)
     student = student_of(teacher, 3, pretrained=True, generator=generator)
-    assert same(student.trunk.stages.get_submodule("layer4"), imagenet.layer4)
-    assert same(student.trunk.stages.get_submodule("layer3"), teacher.trunk.stages.get_submodule("layer3"))
+    assert same(student.backbone.stages.get_submodule("layer4"), imagenet.layer4)
+    assert same(
+        student.backbone.stages.get_submodule("layer3"), teacher.backbone.stages.get_submodule("layer3")
+    )
 
 
 def test_no_weights_no_failure(tmp_path, monkeypatch, generator):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    monkeypatch.setattr("vkd.models.backbones._answers", lambda url: False)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     teacher = ReIDNet("resnet18", 3, generator=generator)
     with pytest.warns(NoImageNetWeights):
         student = student_of(teacher, 3, pretrained=True, generator=generator)
-    assert same(student.trunk.stages.get_submodule("layer3"), teacher.trunk.stages.get_submodule("layer3"))
-    assert not same(
-        student.trunk.stages.get_submodule("layer4"), teacher.trunk.stages.get_submodule("layer4")
-    )
+    stages, old = student.backbone.stages, teacher.backbone.stages
+    assert same(stages.get_submodule("layer3"), old.get_submodule("layer3"))
+    assert not same(stages.get_submodule("layer4"), old.get_submodule("layer4"))
 
 
 def test_a_student_has_its_teachers_precision(generator):
@@ -293,18 +301,20 @@ def test_a_student_has_its_teachers_precision(generator):
 
 
 def test_an_empty_network_has_shapes_and_no_memory(tmp_path):
-    net = empty("resnet101", 1_000_000)
+    net = build_on_meta("resnet101", 1_000_000)
     assert all(tensor.is_meta for tensor in net.state_dict().values())
-    fit({name: tensor.shape for name, tensor in net.state_dict().items()}, net, tmp_path)
+    check_state_dict({name: tensor.shape for name, tensor in net.state_dict().items()}, net, tmp_path)
     assert not net.neck.bias.requires_grad
 
 
 def test_what_does_not_fit_is_named(tmp_path):
-    net = empty("tiny", 3)
+    net = build_on_meta("tiny", 3)
     shapes = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
     with pytest.raises(ValueError, match=r"'classifier.weight' has shape \[4, 32\].*needs \[3, 32\]"):
-        fit({**shapes, "classifier.weight": [4, 32]}, net, tmp_path)
+        check_state_dict({**shapes, "classifier.weight": [4, 32]}, net, tmp_path)
     with pytest.raises(
         ValueError, match=r"1 missing \(such as 'neck.bias'\) and 1 unknown \(such as 'neck.bios'\)"
     ):
-        fit({name.replace("neck.bias", "neck.bios"): shape for name, shape in shapes.items()}, net, tmp_path)
+        check_state_dict(
+            {name.replace("neck.bias", "neck.bios"): shape for name, shape in shapes.items()}, net, tmp_path
+        )

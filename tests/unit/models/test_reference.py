@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.support.filled import described, filled_net, filled_state, relative
 from vkd.models.backbones import BACKBONES
 from vkd.models.checkpoint import convert_authors, load, load_authors
-from vkd.models.network import ReIDNet, empty
+from vkd.models.network import ReIDNet, build_on_meta
 from vkd.models.reference import describe, from_authors, guess, names, read_weights, to_authors
 
 
@@ -57,7 +57,7 @@ def folder(shared_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_names_go_there_and_back(name: str):
-    net = empty(name, 3)
+    net = build_on_meta(name, 3)
     theirs = to_authors(net)
     assert guess(theirs) == name
     assert list(from_authors(theirs)) == list(net.state_dict())
@@ -210,5 +210,7 @@ def test_half_precision_becomes_float32(tmp_path: Path):
         for key, tensor in to_authors(ReIDNet("tiny", 2)).items()
     }
     folder = authors_folder(tmp_path, state, backbone="tiny", identities=2)
-    kinds = {tensor.dtype for tensor in read_weights(folder / "chk" / "chk_end", empty("tiny", 2)).values()}
+    kinds = {
+        tensor.dtype for tensor in read_weights(folder / "chk" / "chk_end", build_on_meta("tiny", 2)).values()
+    }
     assert kinds == {torch.float32, torch.int64}

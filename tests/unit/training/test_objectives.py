@@ -52,7 +52,7 @@ def test_three_teacher_steps_are_those_of_the_reference(steps: dict):
     assert moved.sqrt().item() == pytest.approx(after["param_delta_l2"], rel=1e-7)
     size = sum((weight**2).sum() for weight in net.parameters()).sqrt().item()
     assert size == pytest.approx(after["param_l2"], rel=1e-7)
-    stem = net.trunk.stages.get_submodule("stem.1")
+    stem = net.backbone.stages.get_submodule("stem.1")
     assert stem.running_mean[:4].tolist() == pytest.approx(after["stem_bn_running_mean_first4"], rel=1e-7)
     assert net.neck.running_var[:4].tolist() == pytest.approx(
         after["bottleneck_running_var_first4"], rel=1e-7
