@@ -170,7 +170,7 @@ def score_all(data: Path, runs_dir: Path, shipped: Mapping[str, Path]) -> dict[s
     folders |= {f"{name}, as shipped": folder for name, folder in shipped.items()}
     scores: dict[str, StreetScores] = {}
     for street in STREETS:
-        splits = datasets.read("street", data / street)
+        splits = datasets.read_dataset("street", data / street)
         scores[street] = {}
         for name, folder in folders.items():
             trained = checkpoint.load(folder, weights="model")
@@ -182,7 +182,7 @@ def ship_evaluation(data: Path, runs_dir: Path, out: Path) -> Path:
     """Compares teacher and student as trained on the second street; readable without that street."""
     names = (TEACHER, STUDENT)
     networks = {name: checkpoint.load(runs_dir / name, weights="model") for name in names}
-    splits = datasets.read("street", data / UNSEEN)
+    splits = datasets.read_dataset("street", data / UNSEEN)
     comparison = compare(networks, splits, resamples=RESAMPLES, progress=meter())
     request = EvaluationRequest(names, "street", str(Path("data") / UNSEEN), tuple(comparison.query_gallery))
     return write_evaluation(comparison, out / SHIPPED, request, data)
@@ -228,7 +228,7 @@ def build_demo(
     over identities and cameras rather than chosen by their result; every second one is a single image, the
     others are four views. A row of queries.json is {file, identity, camera, group}.
     """
-    splits = datasets.read("street", street)
+    splits = datasets.read_dataset("street", street)
     people = json.loads((street / "street.json").read_text(encoding="utf-8"))["people"]
     groups = {int(identity): int(person["group"]) for identity, person in people.items()}
     _, items = splits.query_gallery("v2v")

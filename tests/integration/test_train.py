@@ -70,7 +70,7 @@ def test_student_run(small_street: Path, teacher: Path, tmp_path: Path):
 
 def test_teacher_is_frozen(small_street: Path, teacher: Path, tmp_path: Path):
     settings = student_settings(small_street, teacher)
-    trainer = Trainer(settings, tmp_path, datasets.read("street", small_street))
+    trainer = Trainer(settings, tmp_path, datasets.read_dataset("street", small_street))
     assert trainer.teacher is not None
     before = {name: tensor.clone() for name, tensor in trainer.teacher.state_dict().items()}
     trainer.begin_epoch()
@@ -88,7 +88,7 @@ def test_control_without_distillation(small_street: Path, teacher: Path, tmp_pat
 def test_cross_distillation(small_street: Path, teacher: Path, tmp_path: Path):
     other = tmp_path / "other"
     events_of(teacher_settings(small_street, epochs=1, seed=9), other)
-    splits = datasets.read("street", small_street)
+    splits = datasets.read_dataset("street", small_street)
     trainer = Trainer(student_settings(small_street, teacher, start=other), tmp_path / "s", splits)
     stem = "trunk.stages.stem.0.weight"
     assert torch.equal(trainer.net.state_dict()[stem], weights(other)[stem])
@@ -118,7 +118,7 @@ def test_frozen_batch_norm(small_street: Path, tmp_path: Path):
 
 def test_gradient_accumulation(small_street: Path, tmp_path: Path):
     """Three groups with windows of two: the first two share an update, the third has one of its own."""
-    splits = datasets.read("street", small_street)
+    splits = datasets.read_dataset("street", small_street)
     settings = teacher_settings(small_street, freeze_batch_norm=True)
 
     def gradients(accumulate: int, groups: list[int]) -> dict[str, Tensor]:
@@ -139,7 +139,7 @@ def test_gradient_accumulation(small_street: Path, tmp_path: Path):
 
 def test_update_steps(small_street: Path, tmp_path: Path):
     settings = teacher_settings(small_street, accumulate=2)
-    trainer = Trainer(settings, tmp_path, datasets.read("street", small_street))
+    trainer = Trainer(settings, tmp_path, datasets.read_dataset("street", small_street))
     assert [trainer.is_update_step(step) for step in range(3)] == [False, True, True]
 
 
@@ -241,7 +241,7 @@ def test_sanity_check_fails_first(small_street: Path, tmp_path: Path, monkeypatc
 
 
 def test_subset_has_matches(small_street: Path):
-    splits = datasets.read("street", small_street)
+    splits = datasets.read_dataset("street", small_street)
     few = subset(splits, ("i2v", "v2v"), count=2)
     assert len({tracklet.identity for tracklet in few.query}) == 2
     for protocol in ("i2v", "v2v"):

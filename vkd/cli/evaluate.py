@@ -88,7 +88,7 @@ def street(argv: Sequence[str]) -> int:
     values = flags.model_dump()
     root = write_street(values.pop("root"), **values, progress=bar("people"))
     layout = flags.layout if flags.layout != "mars" else "street"
-    print(f"{root}\n{datasets.summary_table(datasets.read(layout, root, check=False))}")
+    print(f"{root}\n{datasets.summary_table(datasets.read_dataset(layout, root, check=False))}")
     return 0
 
 
@@ -160,7 +160,7 @@ def read_data(dataset: str, root: Path | None, cameras: Cameras, config_dataset:
             raise VKDError("The checkpoint does not say its data set: give --root.")
         root = Path("data") / name
     options = {} if cameras == "auto" else {"cameras": cameras}
-    return datasets.read(dataset, root, **options)  # pyright: ignore[reportArgumentType]
+    return datasets.read_dataset(dataset, root, **options)  # pyright: ignore[reportArgumentType]
 
 
 def evaluate(argv: Sequence[str]) -> int:

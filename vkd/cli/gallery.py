@@ -21,7 +21,7 @@ from vkd.cli.evaluate import (
     read_data,
 )
 from vkd.cli.options import argument, bar, flag, parse
-from vkd.data.sources import Part, part_of
+from vkd.data.tracklets import Part
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.training.settings import Choice
 
@@ -70,12 +70,12 @@ def index(argv: Sequence[str]) -> int:
     networks = load_all(flags.checkpoints, flags.weights, device_of(flags.device))
     if not flags.root.exists():
         raise MissingFileError(f"{flags.root} does not exist: give a data set or a folder of pictures.")
-    name = datasets.guess(flags.root) if flags.dataset == "auto" else flags.dataset
+    name = datasets.detect_dataset(flags.root) if flags.dataset == "auto" else flags.dataset
     if name == "folder":
-        tracklets, names = datasets.labelled_tracklets(flags.root, cameras=flags.cameras)
+        tracklets, names = datasets.folder_tracklets(flags.root, cameras=flags.cameras)
     else:
         splits = read_data(name, flags.root, flags.cameras, "")
-        tracklets, names = part_of(splits, flags.part), splits.names
+        tracklets, names = splits.part(flags.part), splits.names
     gallery = Gallery.build(
         flags.out,
         tracklets,
@@ -202,7 +202,7 @@ def explain(argv: Sequence[str]) -> int:
     )
     summary = explain_split(
         networks,
-        part_of(splits, flags.part),
+        splits.part(flags.part),
         flags.out,
         views=flags.views,
         frames=flags.frames,

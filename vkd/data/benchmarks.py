@@ -1,8 +1,7 @@
 """Readers of the published benchmarks, from the files of their official archives. No torch here.
 
-Each reader takes the data set's folder and returns `Splits`; none of them touches a picture file, so half a
-million frame names are read in a second or two. Whether the pictures exist is asked separately
-(`datasets.read`).
+Each reader takes the dataset's folder and returns `Splits`; none of them touches an image file, so half a
+million frame names are read in a second or two. Whether the images exist is checked separately (`checks`).
 """
 
 import json
@@ -12,39 +11,43 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from vkd.data.tracklets import Splits, Tracklet, first_frames
 from vkd.io.errors import MissingFileError, VKDError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 _DUKE_FRAME = re.compile(r"(\d+)_C(\d+)")
 _COMMON = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif")
-PICTURES = (*_COMMON, ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-"""Extensions (lower case) by which a file counts as a picture."""
+IMAGE_SUFFIXES = (*_COMMON, ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+"""Lowercase extensions of image files."""
 
 
 def read_mars(root: Path, *, queries_in_gallery: bool = True) -> Splits:
-    """MARS: `bbox_train`, `bbox_test` and the five files of `info`.
+    """Reads MARS: `bbox_train`, `bbox_test` and the five files of `info`.
 
     Track rows are (start, end, identity, camera), 1-based and inclusive, cameras from 1. Identity -1 is
-    junk and dropped; identity 0 is a distractor and stays in the gallery. The query picture is the first
+    junk and dropped; identity 0 is a distractor and stays in the gallery. The query image is the first
     frame of the query tracklet. The published protocol counts query tracklets as gallery items too (without
     them 140 of the 1980 queries have no match), which `queries_in_gallery=False` turns off.
     """
     info = root / "info"
     train = _mars_tracks(root, "bbox_train", info / "train_name.txt", info / "tracks_train_info.mat")
     test = _mars_tracks(root, "bbox_test", info / "test_name.txt", info / "tracks_test_info.mat")
-    chosen = _matrix(info / "query_IDX.mat").ravel() - 1
-    for index in chosen:
+    rows = _matrix(info / "query_IDX.mat").ravel() - 1
+    for index in rows:
         if not (0 <= index < len(test)) or test[index] is None:
             raise VKDError(
                 f"{info / 'query_IDX.mat'} names track {index + 1}, which tracks_test_info.mat does not have "
                 "or marks as junk."
             )
-    queries = tuple(track for index in chosen if (track := test[index]) is not None)
-    asked = set(chosen.tolist())
-    gallery = tuple(track for index, track in enumerate(test) if track is not None and index not in asked)
+    queries = tuple(track for index in rows if (track := test[index]) is not None)
+    query_rows = set(rows.tolist())
+    gallery = tuple(
+        track for index, track in enumerate(test) if track is not None and index not in query_rows
+    )
     return Splits(
         name="mars",
         root=root,
@@ -58,7 +61,7 @@ def read_mars(root: Path, *, queries_in_gallery: bool = True) -> Splits:
 
 
 def _mars_tracks(root: Path, folder: str, names_file: Path, rows_file: Path) -> list[Tracklet | None]:
-    """One entry per row of the track table; None for junk (identity -1)."""
+    """Returns one entry per row of the track table; None for junk (identity -1)."""
     names = _lines(names_file)
     rows = _matrix(rows_file)
     if rows.ndim != 2 or rows.shape[1] != 4:
@@ -70,27 +73,26 @@ def _mars_tracks(root: Path, folder: str, names_file: Path, rows_file: Path) -> 
     for number, (start, end, identity, camera) in enumerate(rows.tolist(), 1):
         if not 1 <= start <= end <= len(names):
             raise VKDError(
-                f"{rows_file} row {number} asks for frames {start} to {end}, "
+                f"{rows_file} row {number} has the frames {start} to {end}, "
                 f"but {names_file} has {len(names)} names."
             )
         if identity == -1:
             tracks.append(None)
             continue
-        chosen = names[start - 1 : end]
-        for name in (chosen[0], chosen[-1]):
+        files = names[start - 1 : end]
+        for name in (files[0], files[-1]):
             if name[:4].isdigit() and int(name[:4]) != identity:
                 raise VKDError(
                     f"{rows_file} row {number} is identity {identity}, but {names_file} has {name} there: "
                     "the two files do not belong together."
                 )
-        frames = tuple([f"{prefix}{name[:4]}/{name}" for name in chosen])
+        frames = tuple([f"{prefix}{name[:4]}/{name}" for name in files])
         tracks.append(Tracklet(frames, identity, camera - 1))
     return tracks
 
 
 def read_duke(root: Path, *, grouping: str = "adjacent") -> Splits:
-    """Duke-Video-ReID: `train`, `query` and `gallery`, each
-    `<identity>/<tracklet>/<identity>_C<camera>_….jpg`.
+    """Reads Duke-Video-ReID: `train`, `query`, `gallery` of `<identity>/<tracklet>/<id>_C<camera>_….jpg`.
 
     grouping "adjacent" joins neighbouring tracklets of one identity and camera in path order, as the
     published numbers were made; "folder" keeps each folder a tracklet of its own.
@@ -112,7 +114,7 @@ def read_duke(root: Path, *, grouping: str = "adjacent") -> Splits:
 
 
 def is_duke_frame(file: str) -> bool:
-    """Whether a file is named as Duke-Video-ReID names its frames."""
+    """True if a file is named as Duke-Video-ReID names its frames."""
     return _DUKE_FRAME.match(file) is not None
 
 
@@ -125,24 +127,24 @@ def _duke_tracks(folder: Path, grouping: str) -> Iterator[Tracklet]:
     frames = [(directory, file) for directory, files in walk(folder) for file in files]
     labelled = []
     for directory, file in sorted(frames, key=lambda frame: [*frame[0].split("/"), frame[1]]):
-        found = _DUKE_FRAME.match(file)
-        if found is None:
+        match = _DUKE_FRAME.match(file)
+        if match is None:
             raise VKDError(
                 f"{directory}/{file} does not look like a Duke-Video-ReID frame (<identity>_C<camera>_….jpg)."
             )
-        where = directory if grouping == "folder" else ""
-        labelled.append(((where, int(found[1]), int(found[2]) - 1), f"{directory}/{file}"))
+        group = directory if grouping == "folder" else ""
+        labelled.append(((group, int(match[1]), int(match[2]) - 1), f"{directory}/{file}"))
     for (_, identity, camera), group in groupby(labelled, key=lambda entry: entry[0]):
         yield Tracklet(tuple([path for _, path in group]), identity, camera)
 
 
 def read_veri(root: Path) -> Splits:
-    """VeRi-776: `name_train.txt`, `name_query.txt`, `test_track.txt` and the three picture folders.
+    """Reads VeRi-776: `name_train.txt`, `name_query.txt`, `test_track.txt` and the three image folders.
 
-    A training tracklet is all pictures of one vehicle under one camera. A line of `test_track.txt` begins
-    with the track's name (`0002_c002_1.jpg` or the name of its first picture; only identity and camera are
-    taken from it), then its pictures. The query tracklet of a query picture is the first gallery track of
-    that vehicle and camera; a picture without one is a query of the image protocols only.
+    A training tracklet is all images of one vehicle under one camera. A line of `test_track.txt` begins with
+    the track's name (`0002_c002_1.jpg` or the name of its first image; only identity and camera are taken
+    from it), then its images. The query tracklet of a query image is the first gallery track of that vehicle
+    and camera; an image without one is a query of the image protocols only.
     """
     names = sorted(_lines(root / "name_train.txt"))
     train = tuple(
@@ -171,26 +173,26 @@ def _veri_tracks(root: Path) -> Iterator[Tracklet]:
         # Some copies of the file end each line with a space and some do not; split() takes both.
         track, *files = line.split()
         if not files:
-            raise VKDError(f"{tracks} line {number} names the track {track} but none of its pictures.")
+            raise VKDError(f"{tracks} line {number} has the track {track} but none of its images.")
         yield Tracklet(tuple([_inside(root, "image_test", file) for file in files]), *_vehicle(track, tracks))
 
 
 def _vehicle(file: str, source: Path) -> tuple[int, int]:
-    found = re.match(r"(\d+)_c(\d+)_", file)
-    if found is None:
+    match = re.match(r"(\d+)_c(\d+)_", file)
+    if match is None:
         raise VKDError(f"{source} has the entry {file!r}; expected <vehicle>_c<camera>_….jpg.")
-    return int(found[1]), int(found[2]) - 1
+    return int(match[1]), int(match[2]) - 1
 
 
 def read_street(root: Path) -> Splits:
-    """The synthetic street, in whichever benchmark's layout `street.json` says it was written."""
+    """Reads the synthetic street, in the benchmark's layout that `street.json` names."""
     layout = "mars"
     description = root / "street.json"
     if description.is_file():
         try:
             layout = json.loads(description.read_text())["layout"]
         except (ValueError, KeyError, TypeError) as error:
-            raise VKDError(f"{description} is damaged ({error}): write the street again.") from error
+            raise VKDError(f"{description} is damaged ({error}): generate the street again.") from error
     readers: dict[str, Callable[[Path], Splits]] = {"mars": read_mars, "duke": read_duke, "veri": read_veri}
     if layout not in readers:
         raise VKDError(f"{description} gives the layout {layout!r}; expected mars, duke or veri.")
@@ -198,20 +200,19 @@ def read_street(root: Path) -> Splits:
 
 
 def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each directory below `folder` that has pictures, with their names. One listing per directory, no stat
-    per file."""
-    waiting = [folder.as_posix()]
-    while waiting:
-        directory = waiting.pop()
+    """Yields each directory below `folder` with images, and their names, without a stat per file."""
+    directories = [folder.as_posix()]
+    while directories:
+        directory = directories.pop()
         files: list[str] = []
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.name.startswith((".", "__MACOSX")):
                     continue
-                if entry.name.lower().endswith(PICTURES):
+                if entry.name.lower().endswith(IMAGE_SUFFIXES):
                     files.append(entry.name)
                 elif entry.is_dir():
-                    waiting.append(f"{directory}/{entry.name}")
+                    directories.append(f"{directory}/{entry.name}")
         if files:
             yield directory, files
 
@@ -221,9 +222,9 @@ def _inside(root: Path, folder: str, file: str) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a name list, stripped, without empty ones."""
+    """Returns the lines of a name list, stripped, without empty ones."""
     if not path.is_file():
-        raise MissingFileError(f"{path} is missing: it belongs to the data set's archive.")
+        raise MissingFileError(f"{path} is missing: it belongs to the dataset's archive.")
     try:
         lines = [line for line in map(str.strip, path.read_text(encoding="utf-8-sig").split("\n")) if line]
     except UnicodeDecodeError as error:
@@ -233,10 +234,11 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def _matrix(path: Path) -> np.ndarray:
-    """The one numeric table of a MATLAB file, as integers."""
+def _matrix(path: Path) -> "np.ndarray":
+    """Returns the one numeric table of a MATLAB file, as integers."""
     if not path.is_file():
-        raise MissingFileError(f"{path} is missing: it belongs to the data set's archive.")
+        raise MissingFileError(f"{path} is missing: it belongs to the dataset's archive.")
+    import numpy as np
     from scipy.io import loadmat  # takes a fifth of a second to import
 
     try:

@@ -1,70 +1,116 @@
-"""Data sets: one row of `DATASETS` each, `read` with its checks, and the summary table. No torch here.
+"""Registry of the datasets: one row of `DATASETS` each, with every fact about it. No torch here.
 
-Everything that can be wrong with a data set is said here in one sentence, before training starts.
+A dataset is added from outside by one assignment: ``DATASETS["mine"] = Dataset("Mine", read, "layout")``.
 """
 
 import inspect
-import os
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
 from vkd.data.benchmarks import is_duke_frame, read_duke, read_mars, read_street, read_veri, walk
-from vkd.data.folder import labelled_tracklets, read_folder, tracklets_of_folder
+from vkd.data.checks import check_images, check_listed, mask_path, summary, summary_table
+from vkd.data.folder import folder_tracklets, read_folder
 from vkd.data.tracklets import (
     PROTOCOLS,
     UNKNOWN_CAMERA,
     UNKNOWN_IDENTITY,
     Splits,
     Tracklet,
+    explain_invalid,
     first_frames,
-    remedy,
     valid_queries,
-    why_no_query,
 )
 from vkd.io.errors import MissingFileError, VKDError
 
 __all__ = [
     "DATASETS",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "UNKNOWN",
     "UNKNOWN_CAMERA",
     "UNKNOWN_IDENTITY",
     "Dataset",
     "Splits",
     "Tracklet",
+    "check_images",
     "check_listed",
-    "check_pictures",
+    "detect",
+    "detect_dataset",
+    "find_name",
     "first_frames",
-    "guess",
-    "labelled_tracklets",
+    "folder_tracklets",
+    "gallery_items",
     "mask_path",
-    "read",
+    "read_dataset",
     "summary",
     "summary_table",
-    "tracklets_of_folder",
     "valid_queries",
 ]
+
+PERSONS = "person-re-identification"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Channel statistics by which images are normalised, as torchvision's weights expect."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A row of the table: how to read a data set and what its pictures want.
+    """A row of `DATASETS`: how a dataset is read and recognised, its protocol and its terms.
 
-    `folders` are the names of the official archive's folder, `marks` are entries of which at least one lies
-    in it. `image_size` is (height, width) in pixels; `aspect` is the range of height / width of random
-    erasing.
+    Attributes:
+        title: name shown to users.
+        read: reader of the dataset's folder; its keyword arguments are the dataset's options.
+        layout: description of the files for error messages.
+        marks: entries of which at least one lies in the dataset's folder; () for any folder.
+        folders: lowercase names of the official archive's folder; () for any name.
+        detect: returns True for a folder that holds this dataset.
+        name_pattern: regular expression that recognises the dataset in lowercase names and paths.
+        image_size: height and width in pixels to which images are resized.
+        erasing_aspect: range of height / width of random erasing.
+        protocols: keys of PROTOCOLS under which the dataset is usually evaluated.
+        queries_in_gallery: whether query tracklets are gallery items too; None if it is not fixed.
+        subject: what an identity is.
+        synthetic: True if no image shows a real subject.
+        hub_type: dataset type in the metadata of a model card (none of them is a dataset of the Hub).
+        tags: search terms on the Hub.
+        licence: identifier of the Hub; "other" means the dataset's own terms.
+        description: what the dataset shows, for the model card (Markdown).
+        terms: terms of use, for the model card (Markdown).
     """
 
     title: str
     read: Callable[..., Splits]
     layout: str
-    marks: tuple[str, ...]
+    marks: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    detect: Callable[[Path], bool] | None = None
+    name_pattern: str = ""
     image_size: tuple[int, int] = (256, 128)
-    aspect: tuple[float, float] = (0.3, 3.3)
-    protocols: tuple[str, ...] = tuple(PROTOCOLS)
+    erasing_aspect: tuple[float, float] = (0.3, 3.3)
+    protocols: tuple[str, ...] = ("i2v", "v2v")
+    queries_in_gallery: bool | None = None
+    subject: str = "subject"
+    synthetic: bool = False
+    hub_type: str = "unknown"
+    tags: tuple[str, ...] = ()
+    licence: str = "unknown"
+    description: str = "What this model was trained on is not recorded in its folder."
+    terms: str = "As the dataset is unknown, so are its terms: do not use these weights before you know them."
 
+
+def _is_duke(folder: Path) -> bool:
+    return all((folder / part).is_dir() for part in ("train", "query", "gallery")) and any(
+        is_duke_frame(files[0]) for _, files in walk(folder / "query")
+    )
+
+
+def _no_reader(root: Path) -> Splits:
+    raise VKDError(f"{root} cannot be read: its dataset is unknown.")
+
+
+UNKNOWN = Dataset("Unknown dataset", _no_reader, "unknown files")
+"""Facts about the dataset of a checkpoint whose config names none of `DATASETS`."""
 
 DATASETS: dict[str, Dataset] = {
     "mars": Dataset(
@@ -73,6 +119,22 @@ DATASETS: dict[str, Dataset] = {
         layout="bbox_train/, bbox_test/ and info/ with train_name.txt, test_name.txt and three .mat files",
         marks=("info", "bbox_train", "bbox_test"),
         folders=("mars",),
+        detect=lambda folder: (folder / "info" / "tracks_train_info.mat").is_file(),
+        name_pattern="mars",
+        queries_in_gallery=True,
+        subject="person",
+        hub_type="mars-video-reid",
+        tags=(PERSONS, "mars"),
+        licence="other",
+        description=(
+            "MARS, a video extension of Market-1501: pedestrians on a university campus under six cameras, "
+            "in tracklets found by a detector and a tracker. The images show real people, and no record is "
+            "known here of their having been asked about uses such as this one."
+        ),
+        terms=(
+            "MARS was given out for research. Its images are not part of this repository. The terms under "
+            "which it was given out bind whoever uses these weights, whatever the licence of the code says."
+        ),
     ),
     "duke": Dataset(
         title="Duke-Video-ReID",
@@ -80,6 +142,22 @@ DATASETS: dict[str, Dataset] = {
         layout="train/, query/ and gallery/, each with <identity>/<tracklet>/<identity>_C<camera>_….jpg",
         marks=("train", "query", "gallery"),
         folders=("dukemtmc-videoreid",),
+        detect=_is_duke,
+        name_pattern="duke",
+        subject="person",
+        hub_type="dukemtmc-videoreid",
+        tags=(PERSONS, "dukemtmc-videoreid"),
+        licence="other",
+        description=(
+            "DukeMTMC-VideoReID, cut from DukeMTMC: people filmed by eight cameras on the campus of Duke "
+            "University. **DukeMTMC was withdrawn by its authors in 2019**, after it had become known how "
+            "the recordings of people who had not agreed to it were being used."
+        ),
+        terms=(
+            "DukeMTMC is withdrawn and must not be passed on. Weights learned from it should serve to "
+            "reproduce published research and nothing else, and are better not published: keep this "
+            "repository private, or train on another dataset."
+        ),
     ),
     "veri": Dataset(
         title="VeRi-776",
@@ -87,224 +165,145 @@ DATASETS: dict[str, Dataset] = {
         layout="image_train/, image_query/, image_test/, name_train.txt, name_query.txt and test_track.txt",
         marks=("name_train.txt", "test_track.txt", "image_train"),
         folders=("veri", "veri-776", "veri_776", "veri776"),
+        detect=lambda folder: (folder / "test_track.txt").is_file(),
+        name_pattern="veri",
         image_size=(224, 224),
-        aspect=(0.7, 1.4),
+        erasing_aspect=(0.7, 1.4),
+        protocols=tuple(PROTOCOLS),
+        subject="vehicle",
+        hub_type="veri-776",
+        tags=("vehicle-re-identification", "veri-776"),
+        licence="other",
+        description=(
+            "VeRi-776: 776 vehicles in the recordings of 20 traffic cameras of one city. Vehicles have "
+            "owners and drivers, and some images show number plates."
+        ),
+        terms=(
+            "VeRi-776 is given out by its authors on request, for non-commercial use. Its images are not "
+            "part of this repository; the same terms bind whoever uses these weights."
+        ),
     ),
     "folder": Dataset(
-        title="folder",
+        title="Own images (folder)",
         read=read_folder,
         layout="<identity>/<camera>/ or <identity>/ folders, or a CSV with path, identity, camera",
-        marks=(),
+        hub_type="own-images",
+        description=(
+            "A folder of images of whoever trained this model. What they show, where they come from and "
+            "whether the people in them agreed is not recorded: **the publisher should say so in this "
+            "place**."
+        ),
+        terms=(
+            "The licence of the images, and with it what these weights may be used for, is not known to the "
+            "program that wrote this card: the publisher should state it."
+        ),
     ),
     "street": Dataset(
-        title="street",
+        title="Synthetic street",
         read=read_street,
         layout="as written by `vkd street`: a benchmark's layout, street.json and masks/",
         marks=("street.json", "info"),
+        detect=lambda folder: (folder / "street.json").is_file(),
         image_size=(128, 64),
+        queries_in_gallery=True,
+        subject="person",
+        synthetic=True,
+        hub_type="vkd-synthetic-street",
+        tags=(PERSONS, "synthetic"),
+        licence="mit",
+        description=(
+            "**Synthetic data only**: the street that `vkd street` draws, people made of simple bodies who "
+            "walk past a ring of cameras. No person in it exists."
+        ),
+        terms="The images were drawn by the project's own program and are free of other people's rights.",
     ),
 }
 
 
-def read(name: str, root: str | Path, *, check: bool = True, **options: object) -> Splits:
-    """Read a data set: a key of DATASETS, or "auto" to tell it by the files found.
+def read_dataset(name: str, root: str | Path, *, check: bool = True, **options: object) -> Splits:
+    """Reads a dataset from disk.
 
-    `root` is the data set's folder or the one that holds it under its official name (for "folder" also a
-    CSV file). `check` compares the lists with the directories and opens some of the pictures
-    (`check_listed`, `check_pictures`). Options by data set: mars queries_in_gallery; duke grouping; folder
-    cameras, held_out, seed. Raises FileNotFoundError or ValueError with one sentence that names the path
-    and the reason.
+    Args:
+        name: key of DATASETS, or "auto" to detect it from the files.
+        root: the dataset's folder, or its parent (for "folder" also a CSV file).
+        check: whether to compare the lists with the files and to open up to 5000 of the images.
+        options: mars queries_in_gallery; duke grouping; folder cameras, held_out, seed.
+
+    Raises VKDError and MissingFileError that name the path and the reason, for every defect of a dataset.
     """
     base = Path(root).expanduser().absolute()
     if not base.exists():
-        raise MissingFileError(f"{base} does not exist: give the folder of the data set.")
-    name = guess(base) if name == "auto" else name
+        raise MissingFileError(f"{base} does not exist: give the folder of the dataset.")
+    name = detect_dataset(base) if name == "auto" else name
     if name not in DATASETS:
-        raise VKDError(f"Unknown data set {name!r}: choose from auto, {', '.join(DATASETS)}.")
+        raise VKDError(f"Unknown dataset {name!r}: choose from auto, {', '.join(DATASETS)}.")
     dataset = DATASETS[name]
-    taken = [key for key in inspect.signature(dataset.read).parameters if key != "root"]
-    unknown = sorted(set(options) - set(taken))
+    accepted = [key for key in inspect.signature(dataset.read).parameters if key != "root"]
+    unknown = sorted(set(options) - set(accepted))
     if unknown == ["cameras"]:
         raise VKDError(
-            f"{dataset.title} tells its cameras in its own files: 'cameras' is a choice for plain folders "
+            f"{dataset.title} has camera labels in its own files: 'cameras' is an option of plain folders "
             "only, leave it at auto."
         )
     if unknown:
         raise VKDError(
-            f"Unknown option {unknown[0]!r} for {dataset.title}: it takes {', '.join(taken) or 'no options'}."
+            f"Unknown option {unknown[0]!r} for {dataset.title}: it has {', '.join(accepted) or 'none'}."
         )
-    splits = dataset.read(_inside(base, dataset), **options)
-    _require_queries(splits)
+    splits = dataset.read(_find_root(base, dataset), **options)
+    if (reason := explain_invalid(splits, "v2v")) and explain_invalid(splits, "i2v"):
+        raise VKDError(f"{splits.root} has 0 valid queries because {reason}.")
     if check:
         check_listed(splits)
-        check_pictures(splits, limit=5000)
+        check_images(splits, limit=5000)
     return splits
 
 
-def guess(root: str | Path) -> str:
-    """The key of DATASETS that the files below `root` speak for; "folder" when none of the benchmarks
-    fits."""
+def detect(folder: Path) -> str:
+    """Returns the key of the dataset whose files lie directly in a folder, "" if there is none."""
+    # Later rows first: a street, and what is registered from outside, may have a benchmark's layout.
+    rows = reversed(DATASETS.items())
+    return next((key for key, row in rows if row.detect and row.detect(folder)), "")
+
+
+def detect_dataset(root: str | Path) -> str:
+    """Returns the key of the dataset in a folder or its children; "folder" if there is none."""
     base = Path(root).expanduser().absolute()
-    places = [base, *sorted(path for path in base.iterdir() if path.is_dir())] if base.is_dir() else []
-    for place in places:
-        if (place / "street.json").is_file():
-            return "street"
-        if (place / "info" / "tracks_train_info.mat").is_file():
-            return "mars"
-        if (place / "test_track.txt").is_file():
-            return "veri"
-        if all((place / part).is_dir() for part in ("train", "query", "gallery")) and any(
-            is_duke_frame(files[0]) for _, files in walk(place / "query")
-        ):
-            return "duke"
-    return "folder"
+    folders = [base, *sorted(path for path in base.iterdir() if path.is_dir())] if base.is_dir() else []
+    return next(filter(None, map(detect, folders)), "folder")
 
 
-def _inside(base: Path, dataset: Dataset) -> Path:
-    """The data set's own folder: `base`, or its child with an official name."""
+def find_name(text: str) -> str:
+    """Returns the key of the dataset that a name or path mentions first, "" if there is none."""
+    starts = {
+        match.start(): key
+        for key, row in DATASETS.items()
+        if row.name_pattern and (match := re.search(row.name_pattern, text.lower()))
+    }
+    return starts[min(starts)] if starts else ""
+
+
+def gallery_items(root: str | Path, *, cameras: str = "auto") -> tuple[Sequence[Tracklet], dict[int, str]]:
+    """Reads what a gallery is built from: the gallery part of a benchmark, or all images of a folder.
+
+    Returns the tracklets, and the names of their identities. Raises as `read_dataset`.
+    """
+    base = Path(root).expanduser()
+    if not base.exists():
+        raise MissingFileError(f"{base} does not exist: give a dataset or a folder of images.")
+    name = detect_dataset(base)
+    if name == "folder":
+        return folder_tracklets(base, cameras=cameras)
+    splits = read_dataset(name, base)
+    return splits.part("gallery"), splits.names
+
+
+def _find_root(base: Path, dataset: Dataset) -> Path:
+    """Returns the dataset's own folder: `base`, or its child with an official name."""
     if not dataset.marks:
         return base
     children = sorted(path for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
     named = [path for path in children if path.name.lower() in dataset.folders or not dataset.folders]
-    for place in (base, *named):
-        if any((place / mark).exists() for mark in dataset.marks):
-            return place
+    for folder in (base, *named):
+        if any((folder / mark).exists() for mark in dataset.marks):
+            return folder
     raise VKDError(f"{base} does not look like {dataset.title}: expected {dataset.layout}.")
-
-
-def _require_queries(splits: Splits) -> None:
-    reason = why_no_query(splits, "v2v")
-    reason = reason and why_no_query(splits, "i2v")
-    if reason:
-        raise VKDError(f"{splits.root} has 0 valid queries because {reason}; {remedy(splits, reason)}.")
-
-
-def check_listed(splits: Splits) -> None:
-    """Compare every listed picture with the listing of its directory: one listing per directory, no stat
-    per file.
-
-    Raises FileNotFoundError naming the first missing picture and how many there are.
-    """
-    listings: dict[str, set[str]] = {}
-    missing: list[str] = []
-    total = 0
-    for path in splits.pictures():
-        total += 1
-        directory, _, file = path.rpartition("/")
-        listing = listings.get(directory)
-        if listing is None:
-            listing = listings[directory] = _listing(Path(directory))
-        if file not in listing:
-            missing.append(path)
-    if missing:
-        raise MissingFileError(
-            f"{missing[0]} is listed but missing ({len(missing)} of {total} pictures of {splits.root} are): "
-            "unpack the archive again, correct the list, or pass check=False to read the lists alone."
-        )
-
-
-def _listing(directory: Path) -> set[str]:
-    if not directory.is_dir():
-        return set()
-    with os.scandir(directory) as entries:
-        return {entry.name for entry in entries}
-
-
-def check_pictures(
-    pictures: Splits | Iterable[str], *, limit: int | None = None, decode: bool = False
-) -> int:
-    """Open pictures and return how many were opened: all of them, or `limit` evenly spread ones.
-
-    Reads each header and, for JPEG and PNG, whether the file ends where it should; `decode` decodes it
-    altogether. Raises FileNotFoundError or ValueError naming the first bad file.
-    """
-    paths: Sequence[str] = list(pictures.pictures() if isinstance(pictures, Splits) else pictures)
-    if limit is not None and len(paths) > limit:
-        paths = [paths[index * len(paths) // limit] for index in range(limit)]
-    for path in paths:
-        fault = _fault(path, decode)
-        if fault:
-            raise VKDError(f"{path} {fault}: replace it or take it off the list.")
-    return len(paths)
-
-
-def _fault(path: str, decode: bool) -> str:
-    """What is wrong with a picture file, "" if nothing is."""
-    try:
-        with Path(path).open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            if not size:
-                return "is an empty file"
-            file.seek(max(size - 4096, 0))
-            tail = file.read()
-            file.seek(0)
-            with Image.open(file) as picture:
-                end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(picture.format or "", b"")
-                if end not in tail and _breaks_off(picture):
-                    return "is cut off"
-                if decode:
-                    picture.load()
-    except FileNotFoundError:
-        raise MissingFileError(f"{path} is missing.") from None
-    except UnidentifiedImageError:
-        return "is not a picture"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"cannot be read as a picture ({error})"
-    return ""
-
-
-def _breaks_off(picture: Image.Image) -> bool:
-    """Whether decoding runs out of data. Telephones append a film behind the end of a picture: then it does
-    not."""
-    try:
-        picture.load()
-    except (OSError, SyntaxError):
-        return True
-    return False
-
-
-def summary(splits: Splits) -> list[dict[str, str | int | None]]:
-    """One row per split: identities, tracklets, images, cameras (None: no labels), valid queries (query
-    rows only).
-
-    Valid queries of "query" are those of v2v, of "query images" those of i2v.
-    """
-    rows: list[dict[str, str | int | None]] = []
-    protocols = {"query": "v2v", "query images": "i2v"}
-    for part in ("train", "query", "gallery", "query images", "gallery images"):
-        tracklets: tuple[Tracklet, ...] = getattr(splits, part.replace(" ", "_"))
-        cameras = {t.camera for t in tracklets} - {UNKNOWN_CAMERA}
-        rows.append(
-            {
-                "split": part,
-                "identities": len({t.identity for t in tracklets}),
-                "tracklets": len(tracklets),
-                "images": sum(len(t.frames) for t in tracklets),
-                "cameras": len(cameras) or None,
-                "valid_queries": valid_queries(*splits.query_gallery(protocols[part]))
-                if part in protocols
-                else None,
-            }
-        )
-    return rows
-
-
-def summary_table(splits: Splits) -> str:
-    """The summary as a Markdown table, with a line about the protocol."""
-    rows = summary(splits)
-    lines = [
-        "| " + " | ".join(key.replace("_", " ") for key in rows[0]) + " |",
-        "|---" + "|---:" * (len(rows[0]) - 1) + "|",
-        *(
-            "| " + " | ".join("–" if value is None else str(value) for value in row.values()) + " |"
-            for row in rows
-        ),
-    ]
-    if splits.queries_in_gallery:
-        lines += ["", "Query tracklets are gallery items too; the gallery row does not count them."]
-    return "\n".join(lines)
-
-
-def mask_path(root: str | Path, frame: str | Path) -> Path:
-    """Where the street keeps the subject mask (255: subject) of a frame below `root`."""
-    return Path(root) / "masks" / Path(frame).relative_to(root).with_suffix(".png")

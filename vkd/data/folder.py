@@ -1,9 +1,8 @@
-"""Reader of one's own pictures: a plain folder or a CSV file, with or without camera labels. No torch here.
+"""Reader of own images: a plain folder or a CSV file, with or without camera labels. No torch here.
 
-`<identity>/<camera>/…`, `<identity>/<camera>/<tracklet>/…` or `<identity>/…`; or a CSV with the columns
-path, identity and, where known, camera, tracklet and split. The pictures of one camera folder form one
-tracklet; a picture that lies in the identity's own folder is a tracklet of one frame without a camera
-label.
+`<identity>/<camera>/…`, `<identity>/<camera>/<tracklet>/…` or `<identity>/…`; or a CSV with the columns path,
+identity and, optionally, camera, tracklet and split. The images of one camera folder form one tracklet; an
+image in the identity's own folder is a tracklet of one frame without a camera label.
 """
 
 import csv
@@ -19,8 +18,7 @@ from vkd.data.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Splits, Trackle
 from vkd.io.errors import MissingFileError, VKDError
 
 PARTS = ("train", "query", "gallery", "test")
-"""Sub-folders (or values of the CSV column `split`) that fix the splits; `test` is divided into query and
-gallery."""
+"""Sub-folders (or values of the CSV column `split`); `test` is divided into query and gallery."""
 
 COLUMNS = {
     "path": ("path", "file", "filename", "image", "picture"),
@@ -31,9 +29,8 @@ COLUMNS = {
 }
 
 
-class Picture(NamedTuple):
-    """One picture with its labels as written; "" where there is none. Pictures of equal `group` form a
-    tracklet."""
+class LabelledImage(NamedTuple):
+    """An image with its labels as written, "" where missing. Images of equal `group` form a tracklet."""
 
     path: str
     identity: str
@@ -43,35 +40,33 @@ class Picture(NamedTuple):
 
 
 def read_folder(root: Path, *, cameras: str = "auto", held_out: float = 0.5, seed: int = 0) -> Splits:
-    """One's own pictures as splits.
+    """Reads own images as splits.
 
     Sub-folders `train`, `query` and `gallery` (or `train` and `test`; or the CSV column `split`) are taken
-    as they are. Otherwise the share `held_out` of the identities is set aside for testing; the choice
-    depends on the identities' names and `seed` only, so it is the same on every machine. Queries are chosen
-    in order of name. cameras "none" ignores camera labels, so that pictures of one camera may match each
-    other. Unlabelled pictures (above the identity folders) are left out.
+    as they are. Otherwise the share `held_out` of the identities is held out for testing; the choice depends
+    on the identities' names and `seed` only, so it is the same on every machine. Queries are chosen in order
+    of name. cameras "none" ignores camera labels, so that images of one camera may match each other.
+    Unlabelled images (above the identity folders) are left out.
     """
-    pictures = [picture for picture in labelled_pictures(root) if picture.identity]
-    if not pictures:
+    images = [image for image in labelled_images(root) if image.identity]
+    if not images:
         raise VKDError(
-            f"{root} has no labelled pictures: put them in <identity>/<camera>/ or <identity>/ folders, "
+            f"{root} has no labelled images: put them in <identity>/<camera>/ or <identity>/ folders, "
             "or list them in a CSV."
         )
-    parts, names = _tracklets(pictures, cameras)
+    parts, names = _tracklets(images, cameras)
     if "" in parts:
         chosen = _held_out(parts.pop(""), held_out, seed, names)
         parts["test"] = [*parts.get("test", ()), *chosen["test"]]
         parts["train"] = [*parts.get("train", ()), *chosen["train"]]
     query, gallery = parts.get("query", []), parts.get("gallery", [])
     if bool(query) != bool(gallery):
-        there, absent = ("query", "gallery") if query else ("gallery", "query")
-        raise VKDError(
-            f"{root} has a {there} part but no {absent} part: add it, or put both together in test."
-        )
+        present, absent = ("query", "gallery") if query else ("gallery", "query")
+        raise VKDError(f"{root} has a {present} part but no {absent} part: add it, or put both in test.")
     returning = False
     if "test" in parts and not query:
         query, gallery, returning = choose_queries(parts["test"])
-    images = list(gallery) + [t._replace(frames=t.frames[1:]) for t in query if returning]
+    singles = list(gallery) + [t._replace(frames=t.frames[1:]) for t in query if returning]
     return Splits(
         name="folder",
         root=root,
@@ -79,26 +74,20 @@ def read_folder(root: Path, *, cameras: str = "auto", held_out: float = 0.5, see
         query=tuple(query),
         gallery=tuple(gallery),
         query_images=first_frames(query),
-        gallery_images=tuple(t._replace(frames=(frame,)) for t in images for frame in t.frames),
+        gallery_images=tuple(t._replace(frames=(frame,)) for t in singles for frame in t.frames),
         queries_in_gallery=returning,
         names=names,
     )
 
 
-def tracklets_of_folder(root: Path | str, *, cameras: str = "auto") -> list[Tracklet]:
-    """All pictures of a folder or CSV as tracklets, unlabelled ones too (identity -1): what is to be
-    searched."""
-    return labelled_tracklets(root, cameras=cameras)[0]
-
-
-def labelled_tracklets(root: Path | str, *, cameras: str = "auto") -> tuple[list[Tracklet], dict[int, str]]:
-    """As `tracklets_of_folder`, with the name of each identity."""
-    parts, names = _tracklets(labelled_pictures(Path(root).expanduser().absolute()), cameras)
+def folder_tracklets(root: Path | str, *, cameras: str = "auto") -> tuple[list[Tracklet], dict[int, str]]:
+    """Returns all images of a folder or CSV as tracklets, unlabelled ones too, and the identities' names."""
+    parts, names = _tracklets(labelled_images(Path(root).expanduser().absolute()), cameras)
     return [tracklet for part in parts.values() for tracklet in part], names
 
 
 def choose_queries(tracklets: list[Tracklet]) -> tuple[list[Tracklet], list[Tracklet], bool]:
-    """Test tracklets → queries, gallery and whether the queries are gallery items too.
+    """Divides test tracklets into queries and gallery; also returns whether queries are gallery items too.
 
     With camera labels: the first tracklet of each identity and camera is a query if another camera saw the
     identity; a query's own tracklet is junk for it, so queries return to the gallery as in MARS. Without:
@@ -107,11 +96,11 @@ def choose_queries(tracklets: list[Tracklet]) -> tuple[list[Tracklet], list[Trac
     """
     returning = all(t.camera != UNKNOWN_CAMERA for t in tracklets)
     cameras = _cameras_of(tracklets)
-    queries, gallery, asked = [], [], set()
+    queries, gallery, seen = [], [], set()
     for tracklet in tracklets:
         key = (tracklet.identity, tracklet.camera if returning else None)
-        if key not in asked and _findable(tracklet.camera, cameras[tracklet.identity]):
-            asked.add(key)
+        if key not in seen and _has_match(tracklet.camera, cameras[tracklet.identity]):
+            seen.add(key)
             queries.append(tracklet)
         else:
             gallery.append(tracklet)
@@ -119,49 +108,47 @@ def choose_queries(tracklets: list[Tracklet]) -> tuple[list[Tracklet], list[Trac
 
 
 def _cameras_of(tracklets: list[Tracklet]) -> dict[int, Counter[int]]:
-    """Identity → how many of its tracklets each camera gives."""
+    """Counts the tracklets of each identity by camera."""
     cameras: dict[int, Counter[int]] = {}
     for tracklet in tracklets:
         cameras.setdefault(tracklet.identity, Counter())[tracklet.camera] += 1
     return cameras
 
 
-def _findable(camera: int, cameras: Counter[int]) -> bool:
-    """Whether a tracklet of this camera has a match among the others of its identity."""
+def _has_match(camera: int, cameras: Counter[int]) -> bool:
+    """True if a tracklet of this camera has a match among the others of its identity."""
     return cameras.total() > 1 if camera == UNKNOWN_CAMERA else len(cameras) > 1
 
 
 def _held_out(
     tracklets: list[Tracklet], share: float, seed: int, names: dict[int, str]
 ) -> dict[str, list[Tracklet]]:
-    """Train and test tracklets; identities that can be found again and the others are divided separately."""
+    """Divides identities into train and test, those with a match and those without separately."""
     if not 0 < share <= 1:
-        raise VKDError(
-            f"held_out is {share}; it is the share of identities kept for testing: above 0, at most 1."
-        )
+        raise VKDError(f"held_out is {share}; it is the share of test identities: above 0, at most 1.")
     cameras = _cameras_of(tracklets)
-    findable = {identity for identity, seen in cameras.items() if any(_findable(c, seen) for c in seen)}
+    matched = {identity for identity, own in cameras.items() if any(_has_match(c, own) for c in own)}
     test: set[int] = set()
-    for kind in (findable, cameras.keys() - findable):
+    for kind in (matched, cameras.keys() - matched):
         ordered = sorted(kind, key=lambda i: hashlib.sha256(f"{seed}/{names[i]}".encode()).digest())
-        test |= set(ordered[: max(round(share * len(ordered)), int(kind is findable))])
+        test |= set(ordered[: max(round(share * len(ordered)), int(kind is matched))])
     return {
         "train": [t for t in tracklets if t.identity not in test],
         "test": [t for t in tracklets if t.identity in test],
     }
 
 
-def _tracklets(pictures: list[Picture], cameras: str) -> tuple[dict[str, list[Tracklet]], dict[int, str]]:
-    """Part → tracklets, and identity → name. Numbers are shared by all parts."""
+def _tracklets(images: list[LabelledImage], cameras: str) -> tuple[dict[str, list[Tracklet]], dict[int, str]]:
+    """Returns part → tracklets, and identity → name. Identities are numbered over all parts."""
     if cameras not in ("auto", "none"):
         raise VKDError(f"Unknown camera mode {cameras!r} for a folder: choose 'auto' or 'none'.")
-    identities = numbered({p.identity for p in pictures if p.identity}, first=1)
-    seen = numbered({p.camera for p in pictures if p.camera}, first=0)
+    identities = numbered({image.identity for image in images if image.identity}, first=1)
+    numbers = numbered({image.camera for image in images if image.camera}, first=0)
     groups: dict[tuple[str, int, int, str], list[str]] = {}
-    for picture in pictures:
-        identity = identities.get(picture.identity, UNKNOWN_IDENTITY)
-        camera = UNKNOWN_CAMERA if cameras == "none" else seen.get(picture.camera, UNKNOWN_CAMERA)
-        groups.setdefault((picture.split, identity, camera, picture.group), []).append(picture.path)
+    for image in images:
+        identity = identities.get(image.identity, UNKNOWN_IDENTITY)
+        camera = UNKNOWN_CAMERA if cameras == "none" else numbers.get(image.camera, UNKNOWN_CAMERA)
+        groups.setdefault((image.split, identity, camera, image.group), []).append(image.path)
     parts: dict[str, list[Tracklet]] = {}
     for (split, identity, camera, _), frames in groups.items():
         parts.setdefault(split, []).append(Tracklet(tuple(frames), identity, camera))
@@ -169,8 +156,7 @@ def _tracklets(pictures: list[Picture], cameras: str) -> tuple[dict[str, list[Tr
 
 
 def numbered(names: Iterable[str], first: int) -> dict[str, int]:
-    """Names → numbers: their own where all are different whole numbers, else counted from `first` in
-    natural order."""
+    """Numbers names: by themselves if all are distinct integers, else from `first` in natural order."""
     ordered = sorted(names, key=natural)
     if all(re.fullmatch(r"[0-9]{1,9}", name) for name in ordered):
         own = {name: int(name) for name in ordered}
@@ -180,13 +166,12 @@ def numbered(names: Iterable[str], first: int) -> dict[str, int]:
 
 
 def natural(name: str) -> list[str | int]:
-    """Sorting key by which frame2 comes before frame10."""
+    """Returns a sorting key by which frame2 comes before frame10."""
     return [int(part) if odd % 2 else part for odd, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
-def labelled_pictures(root: Path) -> list[Picture]:
-    """Every picture of a folder or CSV with its labels, in natural order of path (a CSV: in its own
-    order)."""
+def labelled_images(root: Path) -> list[LabelledImage]:
+    """Lists the images of a folder in natural order of path, or those of a CSV in its order."""
     if not root.exists():
         raise MissingFileError(f"{root} does not exist.")
     if root.is_file():
@@ -196,29 +181,28 @@ def labelled_pictures(root: Path) -> list[Picture]:
     tables = sorted(path for path in root.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
     if len(tables) > 1:
         raise VKDError(f"{root} has {len(tables)} CSV files: give the path of the one to read.")
-    pictures = list(_table(tables[0]) if tables else _tree(root))
-    if not pictures:
-        raise VKDError(f"{root} has no pictures (jpg, png, webp, bmp, tif, gif) in it or below it.")
-    return pictures
+    images = list(_table(tables[0]) if tables else _tree(root))
+    if not images:
+        raise VKDError(f"{root} has no images (jpg, png, webp, bmp, tif, gif) in it or below it.")
+    return images
 
 
-def _tree(root: Path) -> Iterator[Picture]:
+def _tree(root: Path) -> Iterator[LabelledImage]:
     base = root.as_posix()
-    found = [(directory[len(base) + 1 :], directory, files) for directory, files in walk(root)]
-    for below, directory, files in sorted(
-        found, key=lambda entry: [natural(part) for part in entry[0].split("/")]
-    ):
-        levels = below.split("/") if below else []
+    folders = [(directory[len(base) + 1 :], directory, files) for directory, files in walk(root)]
+    folders.sort(key=lambda folder: [natural(part) for part in folder[0].split("/")])
+    for relative, directory, files in folders:
+        levels = relative.split("/") if relative else []
         split = levels.pop(0) if levels and levels[0] in PARTS else ""
         identity, camera = (*levels[:2], "", "")[:2]
         # Names of one length sort the same either way, and much faster as plain text.
-        alike = len({len(file) for file in files}) == 1
-        for file in sorted(files) if alike else sorted(files, key=natural):
+        same_length = len({len(file) for file in files}) == 1
+        for file in sorted(files) if same_length else sorted(files, key=natural):
             path = f"{directory}/{file}"
-            yield Picture(path, identity, camera, directory if camera else path, split)
+            yield LabelledImage(path, identity, camera, directory if camera else path, split)
 
 
-def _table(table: Path) -> Iterator[Picture]:
+def _table(table: Path) -> Iterator[LabelledImage]:
     try:
         lines = table.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -226,21 +210,21 @@ def _table(table: Path) -> Iterator[Picture]:
     header = lines[0] if lines else ""
     rows = csv.DictReader(lines, delimiter=next((mark for mark in "\t;" if mark in header), ","))
     columns = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
-    known = {
+    labels = {
         key: columns[word] for key, words in COLUMNS.items() for word in reversed(words) if word in columns
     }
-    if "path" not in known or "identity" not in known:
+    if "path" not in labels or "identity" not in labels:
         raise VKDError(
             f"{table} has the columns {', '.join(columns) or '(none)'}; it needs path and identity, "
             "and may have camera, tracklet and split."
         )
     for number, row in enumerate(rows, 2):
-        values = {key: (row.get(column) or "").strip() for key, column in known.items()}
+        values = {key: (row.get(column) or "").strip() for key, column in labels.items()}
         split = values.get("split", "").lower()
         if not values["path"] or split not in ("", *PARTS):
-            what = f"the split {split!r} (train, query, gallery or test)" if values["path"] else "no path"
-            raise VKDError(f"{table} line {number} has {what}.")
+            fault = f"the split {split!r} (train, query, gallery or test)" if values["path"] else "no path"
+            raise VKDError(f"{table} line {number} has {fault}.")
         path = (table.parent / values["path"]).as_posix()
         camera, tracklet = values.get("camera", ""), values.get("tracklet", "")
         group = tracklet or (camera and "one tracklet for each camera") or path
-        yield Picture(path, values["identity"], camera, group, split)
+        yield LabelledImage(path, values["identity"], camera, group, split)

@@ -1,113 +1,27 @@
-"""What the network eats: the P×K sampler and the loaders of training and of testing.
+"""Data loaders of training and evaluation.
 
-All randomness of a training sample comes from its own seed, drawn from (seed, epoch, position in the
-epoch), so a batch is the same for any number of worker processes and, put together, for any number of
-training processes.
+All randomness of a training sample comes from its own seed, drawn from (seed, epoch, position in the epoch),
+so a batch is the same for any number of worker processes and, put together, for any number of ranks.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from vkd.data.sampling import FRAMES, VIEWS
+from vkd.data.sampling import FRAMES, VIEWS, PKSampler
 from vkd.data.tracklets import Splits, Tracklet
-from vkd.data.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Range,
-    TrainTransform,
-    normalise,
-    prepare,
-    resize,
-)
+from vkd.data.transforms import IMAGENET_MEAN, IMAGENET_STD, Range, TrainTransform, normalise, resize
 from vkd.io.errors import VKDError
 from vkd.io.images import read_image
-
-__all__ = [
-    "FRAMES",
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "VIEWS",
-    "Loader",
-    "PKSampler",
-    "TestSet",
-    "TrainLoader",
-    "TrainSet",
-    "TrainTransform",
-    "eval_loader",
-    "prepare",
-    "train_loader",
-]
-
 
 Rule = TypeVar("Rule")
 
 
-class PKSampler(Sampler[list[int]]):
-    """Batches of P·K indices: P identities, K consecutive indices of each; an epoch is one pass over
-    identities.
-
-    `identities[i]` is the identity of item i. The order of identities is drawn anew for each epoch and
-    those that do not fill a last batch are left out of it. An identity with at least K items gives K
-    different ones, one with fewer gives K draws with replacement. With `world` processes, process `rank`
-    gets its contiguous part of each batch: whole identities where P is a multiple of `world`.
-    """
-
-    def __init__(
-        self,
-        identities: Sequence[int],
-        identities_per_batch: int,
-        samples_per_identity: int,
-        *,
-        seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        size = identities_per_batch * samples_per_identity
-        if size < 1 or size % world or not 0 <= rank < world:
-            raise VKDError(
-                f"A batch of {identities_per_batch} × {samples_per_identity} samples cannot be shared by "
-                f"{world} processes (this one is number {rank}): make it a multiple of the processes."
-            )
-        self.identities_per_batch = identities_per_batch
-        self.samples_per_identity = samples_per_identity
-        self.seed = seed
-        self.epoch = 0
-        self.part = slice(rank * size // world, (rank + 1) * size // world)
-        items: dict[int, list[int]] = {}
-        for index, identity in enumerate(identities):
-            items.setdefault(identity, []).append(index)
-        self.items = [np.array(items[identity]) for identity in sorted(items)]
-
-    def __len__(self) -> int:
-        return len(self.items) // self.identities_per_batch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch (from 0) whose batches the next iteration gives."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return ([index for index, _ in batch] for batch in self.draws())
-
-    def draws(self) -> Iterator[list[tuple[int, int]]]:
-        """This process's part of each batch as (index, seed of the sample's own randomness)."""
-        P, K = self.identities_per_batch, self.samples_per_identity
-        generator = np.random.default_rng([self.seed, self.epoch])
-        order = generator.permutation(len(self.items))[: len(self) * P]
-        # Drawn for the whole epoch before anything depends on the process.
-        indices = [generator.choice(self.items[place], K, len(self.items[place]) < K) for place in order]
-        seeds = generator.integers(2**63, size=(len(self), P * K)).tolist()
-        for batch, row in enumerate(seeds):
-            group = np.concatenate(indices[batch * P : (batch + 1) * P]).tolist()
-            yield list(zip(group, row, strict=True))[self.part]
-
-
 class _Draws(Sampler[list[tuple[int, int]]]):
-    """The sampler as a loader wants it: keys that carry their seed into the worker."""
+    """Batch sampler of a PKSampler whose keys carry their seed into the worker."""
 
     def __init__(self, sampler: PKSampler) -> None:
         self.sampler = sampler
@@ -120,10 +34,10 @@ class _Draws(Sampler[list[tuple[int, int]]]):
 
 
 class TrainSet(Dataset[tuple[Tensor, int]]):
-    """Training samples by key (index of the tracklet, seed) → clip (V, 3, H, W) and class 0..K-1.
+    """Training samples: key (index of the tracklet, seed) → clip (V, 3, H, W) and class 0..K-1.
 
-    With a rule that draws from several tracklets the views come in random order, so that the first M of
-    them are a random choice of M: the student's.
+    With a rule that draws from several tracklets the views come in random order, so that the first M of them
+    are a random choice of M: the student's.
     """
 
     def __init__(
@@ -135,9 +49,9 @@ class TrainSet(Dataset[tuple[Tensor, int]]):
         self.transform, self.views = transform, views
         self.rule, self.frames, self.shuffled = _row(VIEWS, rule), _row(FRAMES, frames), rule != "tracklet"
         members: dict[int, list[int]] = {}
-        self.place: list[int] = []
+        self.positions: list[int] = []
         for index, label in enumerate(self.labels):
-            self.place.append(len(members.setdefault(label, [])))
+            self.positions.append(len(members.setdefault(label, [])))
             members[label].append(index)
         self.members = [members[label] for label in range(len(labels))]
 
@@ -147,21 +61,19 @@ class TrainSet(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         index, seed = key
         generator = torch.Generator().manual_seed(seed)
-        return self.transform(_pictures(self.paths(index, generator)), generator), self.labels[index]
+        return self.transform(_read_images(self.paths(index, generator)), generator), self.labels[index]
 
     def paths(self, index: int, generator: torch.Generator) -> list[str]:
-        """The picture files of one sample, view by view."""
+        """Returns the image files of one sample, view by view."""
         tracklets = [self.tracklets[member] for member in self.members[self.labels[index]]]
-        chosen = self.rule(tracklets, self.place[index], self.views, self.frames, generator)
+        views = self.rule(tracklets, self.positions[index], self.views, self.frames, generator)
         if self.shuffled:
-            chosen = [chosen[place] for place in torch.randperm(self.views, generator=generator).tolist()]
-        return [tracklets[which].frames[frame] for which, frame in chosen]
+            views = [views[view] for view in torch.randperm(self.views, generator=generator).tolist()]
+        return [tracklets[tracklet].frames[frame] for tracklet, frame in views]
 
 
-class TestSet(Dataset[tuple[Tensor, int]]):
-    """Tracklets for testing: index → clip (V, 3, H, W) by the frame rule, and the index."""
-
-    __test__ = False  # not a test case, whatever its name suggests to pytest
+class EvalSet(Dataset[tuple[Tensor, int]]):
+    """Evaluation samples: index → clip (V, 3, H, W) by the frame rule, and the index."""
 
     def __init__(
         self,
@@ -175,7 +87,7 @@ class TestSet(Dataset[tuple[Tensor, int]]):
     ) -> None:
         self.tracklets, self.image_size = tracklets, image_size
         self.frames, self.mean, self.std = _row(FRAMES, frames), mean, std
-        # The mean over equal views is the view itself: pictures need one forward pass, not eight.
+        # The mean over equal views is the view itself: images need one forward pass, not eight.
         self.views = views if any(len(tracklet.frames) > 1 for tracklet in tracklets) else 1
 
     def __len__(self) -> int:
@@ -183,16 +95,16 @@ class TestSet(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         frames = self.tracklets[index].frames
-        chosen = self.frames(len(frames), self.views, torch.Generator().manual_seed(index))
-        distinct = {frame: place for place, frame in enumerate(dict.fromkeys(chosen))}
-        clip = resize([read_image(frames[frame]) for frame in distinct], self.image_size)
-        return normalise(clip, self.mean, self.std)[[distinct[frame] for frame in chosen]], index
+        views = self.frames(len(frames), self.views, torch.Generator().manual_seed(index))
+        rows = {frame: row for row, frame in enumerate(dict.fromkeys(views))}
+        clip = resize([read_image(frames[frame]) for frame in rows], self.image_size)
+        return normalise(clip, self.mean, self.std)[[rows[frame] for frame in views]], index
 
 
-def _pictures(paths: Sequence[str]) -> list[Tensor]:
-    """Decoded pictures, each file read once however often it occurs."""
-    decoded = {path: read_image(path) for path in dict.fromkeys(paths)}
-    return [decoded[path] for path in paths]
+def _read_images(paths: Sequence[str]) -> list[Tensor]:
+    """Reads images, each file once however often it occurs."""
+    images = {path: read_image(path) for path in dict.fromkeys(paths)}
+    return [images[path] for path in paths]
 
 
 def _row(table: dict[str, Rule], name: str) -> Rule:
@@ -202,7 +114,7 @@ def _row(table: dict[str, Rule], name: str) -> Rule:
 
 
 class Loader(DataLoader[tuple[Tensor, int]]):
-    """A loader whose complaints stay one sentence when a worker process makes them, or dies."""
+    """Loader that raises the errors of worker processes as they were raised, without their traceback."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         try:
@@ -215,13 +127,13 @@ class Loader(DataLoader[tuple[Tensor, int]]):
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            raise OSError(
-                "A process that reads pictures died, most likely for want of memory: ask for fewer workers."
+            raise VKDError(
+                "A data loader worker was killed, probably out of memory: use fewer workers."
             ) from error
 
 
 class TrainLoader(Loader):
-    """Batches of clips (B, V, 3, H, W) and classes (B,); `set_epoch` chooses which epoch's come next."""
+    """Batches of clips (B, V, 3, H, W) and classes (B,) of the epoch that `set_epoch` selects."""
 
     def set_epoch(self, epoch: int) -> None:
         cast(_Draws, self.batch_sampler).sampler.set_epoch(epoch)
@@ -247,16 +159,16 @@ def train_loader(
     std: Sequence[float] = IMAGENET_STD,
     pin_memory: bool = False,
 ) -> TrainLoader:
-    """P×K batches of training clips. `rule` is a key of VIEWS, `frames` of FRAMES (used by the rule
-    "tracklet").
+    """Builds the loader of P×K training batches.
 
-    Raises ValueError when the data set has fewer training identities than a batch needs.
+    `rule` is a key of VIEWS, `frames` of FRAMES (for the rule "tracklet"), `aspect` the range of height /
+    width of random erasing. Raises VKDError for fewer training identities than a batch needs.
     """
-    found = len(splits.labels())
-    if found < max(identities_per_batch, 2):
+    identities = len(splits.labels())
+    if identities < max(identities_per_batch, 2):
         raise VKDError(
-            f"{splits.root} has {found} training identities, but a batch takes {identities_per_batch} "
-            "and training needs at least 2: lower identities_per_batch or add identities."
+            f"{splits.root} has {identities} training identities, but a batch needs {identities_per_batch} "
+            "and training at least 2: lower identities_per_batch or add identities."
         )
     sampler = PKSampler(
         [tracklet.identity for tracklet in splits.train],
@@ -289,12 +201,12 @@ def eval_loader(
     std: Sequence[float] = IMAGENET_STD,
     pin_memory: bool = False,
 ) -> Loader:
-    """Tracklets in order → clips (B, V, 3, H, W) and their indices (B,).
+    """Builds the loader of evaluation clips (B, V, 3, H, W) and their indices (B,), in order.
 
-    A tracklet shorter than V repeats frames by the rule; where every tracklet is one picture, V is 1.
+    A tracklet shorter than V repeats frames by the rule; if every tracklet is one image, V is 1.
     """
     return Loader(
-        TestSet(tracklets, image_size, views=views, frames=frames, mean=mean, std=std),
+        EvalSet(tracklets, image_size, views=views, frames=frames, mean=mean, std=std),
         batch_size=batch,
         num_workers=workers,
         pin_memory=pin_memory,

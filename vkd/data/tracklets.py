@@ -1,6 +1,6 @@
-"""What every reader hands out: tracklets and the splits made of them. No torch here.
+"""Tracklets, the splits of a dataset, protocols and the junk rule. No torch here.
 
-A *tracklet* is a row of pictures of one identity seen by one camera; a single picture is a tracklet of one
+A *tracklet* is a sequence of images of one identity in one camera; a single image is a tracklet of one
 frame. A gallery item with the query's identity and camera is *junk* for that query (it neither helps nor
 hurts), so a query is *valid* when its identity occurs in the gallery under another camera or without a
 camera label.
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from vkd.io.errors import VKDError
 
@@ -22,7 +22,7 @@ UNKNOWN_CAMERA = -1
 """No camera label. Such an item is never junk."""
 
 UNKNOWN_IDENTITY = -1
-"""No identity label: an unlabelled picture in a folder to be searched."""
+"""No identity label: an unlabelled image in a folder to be searched."""
 
 
 class Protocol(NamedTuple):
@@ -42,8 +42,11 @@ PROTOCOLS: dict[str, Protocol] = {
 """Key → protocol. Source: arXiv 2007.04174, section 4."""
 
 
+Part = Literal["gallery", "query", "train", "gallery_images", "query_images"]
+
+
 class Tracklet(NamedTuple):
-    """Frames in order of time, as absolute path strings (half a million `Path` objects are slow)."""
+    """Frames in temporal order, as absolute path strings (half a million `Path` objects are slow)."""
 
     frames: tuple[str, ...]
     identity: int
@@ -52,9 +55,9 @@ class Tracklet(NamedTuple):
 
 @dataclass(frozen=True)
 class Splits:
-    """One data set as read from disk. Identities are the raw ones; `labels` numbers those of training.
+    """A dataset as read from disk. Identities are the raw ones; `labels` numbers those of training.
 
-    `gallery` never contains the query tracklets; where the protocol wants them there (MARS),
+    `gallery` never contains the query tracklets; where the protocol has them there (MARS),
     `queries_in_gallery` is set and `query_gallery` puts them in front. `names` gives the folder name of an
     identity (plain folders only).
     """
@@ -70,7 +73,7 @@ class Splits:
     names: dict[int, str] = field(default_factory=dict)
 
     def labels(self) -> dict[int, int]:
-        """Raw identity → class 0..K-1 of the training identities, in ascending order."""
+        """Maps the raw training identities, in ascending order, to classes 0..K-1."""
         return {identity: label for label, identity in enumerate(sorted({t.identity for t in self.train}))}
 
     def query_gallery(self, protocol: str) -> tuple[tuple[Tracklet, ...], tuple[Tracklet, ...]]:
@@ -88,8 +91,14 @@ class Splits:
             gallery = queries[kinds.gallery] + gallery
         return queries[kinds.query], gallery
 
-    def pictures(self) -> Iterable[str]:
-        """Every picture path of every split once, in reading order."""
+    def part(self, name: Part) -> tuple[Tracklet, ...]:
+        """Returns one part of the dataset; the gallery as the protocols search it, with MARS's queries."""
+        if name.startswith("gallery"):
+            return self.query_gallery("v2v" if name == "gallery" else "i2i")[1]
+        return getattr(self, name)
+
+    def frames(self) -> Iterable[str]:
+        """Returns every frame of every split once, in reading order."""
         parts = (self.train, self.query, self.gallery, self.query_images, self.gallery_images)
         return dict.fromkeys(frame for part in parts for tracklet in part for frame in tracklet.frames)
 
@@ -110,12 +119,12 @@ def is_junk(query_identity: Any, query_camera: Any, identity: Any, camera: Any) 
 
 
 def first_frames(tracklets: Iterable[Tracklet]) -> tuple[Tracklet, ...]:
-    """One-frame tracklets of the first frames: the image side of a protocol."""
+    """Returns one-frame tracklets of the first frames: the image side of a protocol."""
     return tuple(Tracklet(t.frames[:1], t.identity, t.camera) for t in tracklets)
 
 
 def valid_queries(queries: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> int:
-    """How many queries have a match that is not junk: same known identity, another (or no) camera."""
+    """Counts the queries with a match that is not junk: same known identity, another (or no) camera."""
     cameras: dict[int, set[int]] = {}
     for item in gallery:
         cameras.setdefault(item.identity, set()).add(item.camera)
@@ -130,35 +139,33 @@ def _matches(query: Tracklet, cameras: set[int]) -> bool:
     return bool(cameras - {query.camera})
 
 
-def why_no_query(splits: Splits, protocol: str) -> str:
-    """ "" when the protocol has a valid query, else the reason there is none, as the tail of a sentence."""
+def explain_invalid(splits: Splits, protocol: str) -> str:
+    """Returns "" if the protocol has a valid query, else the reason and a hint, as the end of a sentence."""
     queries, gallery = splits.query_gallery(protocol)
     if valid_queries(queries, gallery):
         return ""
+    hint = "check the query and gallery parts"
     if not queries:
-        return "there are no queries"
+        return f"there are no queries; {_hint_no_queries(gallery) if splits.name == 'folder' else hint}"
     if not gallery:
-        return "the gallery is empty"
+        return f"the gallery is empty; {hint}"
     if not {t.identity for t in queries} & {t.identity for t in gallery}:
-        return "no query identity appears in the gallery"
-    return "every match shares the query's camera"
+        return f"no query identity appears in the gallery; {hint}"
+    if splits.name == "folder":
+        hint = f"{_NO_CAMERAS} to ignore camera labels"
+    return f"every match shares the query's camera; {hint}"
 
 
-def remedy(splits: Splits, reason: str) -> str:
-    """What to do where `why_no_query` gave this reason, as the tail of a sentence."""
-    if splits.name != "folder":
-        return "check the query and gallery parts"
-    without = "use cameras='none' (Cameras: none in the app, --cameras none on the command line)"
-    if reason == "every match shares the query's camera":
-        return f"{without} to ignore camera labels"
-    if reason != "there are no queries":
-        return "check the query and gallery parts"
-    seen = Counter(tracklet.identity for tracklet in splits.gallery)
-    if any(count > 1 for count in seen.values()):
+_NO_CAMERAS = "use cameras='none' (Cameras: none in the app, --cameras none on the command line)"
+
+
+def _hint_no_queries(gallery: Sequence[Tracklet]) -> str:
+    if any(count > 1 for count in Counter(tracklet.identity for tracklet in gallery).values()):
         return (
-            f"a test identity needs tracklets of two cameras, or {without} to let those of one camera match"
+            f"a test identity needs tracklets of two cameras, or {_NO_CAMERAS} to let those of one camera "
+            "match"
         )
     return (
-        "a test identity needs two tracklets, of two cameras or of none (pictures that lie straight in the "
-        "identity's folder are tracklets of their own)"
+        "a test identity needs two tracklets, of two cameras or of none (images directly in the identity's "
+        "folder are tracklets of their own)"
     )

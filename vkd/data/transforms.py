@@ -1,7 +1,6 @@
-"""From picture files to the tensors that the network eats: decoding, resizing, the training and test
-transforms.
+"""Transforms of training and evaluation: resizing, normalisation, augmentation.
 
-Pictures are uint8 (3, H, W), clips uint8 (V, 3, H, W) until they are normalised to float32.
+Images are uint8 (3, H, W), clips uint8 (V, 3, H, W) until they are normalised to float32.
 """
 
 import math
@@ -10,50 +9,47 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vkd.data.datasets import IMAGENET_MEAN, IMAGENET_STD
 from vkd.io.errors import VKDError
 from vkd.io.images import ImageLike, as_image
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 Range = tuple[float, float]
 
 
-def resize(pictures: Sequence[Tensor] | Tensor, size: tuple[int, int], fit: str = "stretch") -> Tensor:
-    """Pictures uint8 (3, h, w) of any sizes → clip uint8 (V, 3, H, W), bicubic with antialiasing.
+def resize(images: Sequence[Tensor] | Tensor, size: tuple[int, int], fit: str = "stretch") -> Tensor:
+    """Resizes images uint8 (3, h, w) to a clip uint8 (V, 3, H, W), bicubic with antialiasing.
 
-    fit "stretch" ignores the aspect ratio, as the published numbers were made; "pad" keeps it and fills
-    with black, the odd pixel at the top or left.
+    fit "stretch" ignores the aspect ratio, as the published numbers were made; "pad" keeps it and fills with
+    black, the odd pixel at the top or left.
     """
     if fit not in ("stretch", "pad"):
         raise VKDError(f"Unknown fit {fit!r}: choose 'stretch' or 'pad'.")
-    if len({picture.shape for picture in pictures}) == 1:
-        return _resize(pictures if isinstance(pictures, Tensor) else torch.stack(list(pictures)), size, fit)
-    return torch.stack([_resize(picture, size, fit) for picture in pictures])
+    if len({image.shape for image in images}) == 1:
+        return _resize(images if isinstance(images, Tensor) else torch.stack(list(images)), size, fit)
+    return torch.stack([_resize(image, size, fit) for image in images])
 
 
-def _resize(pictures: Tensor, size: tuple[int, int], fit: str) -> Tensor:
+def _resize(images: Tensor, size: tuple[int, int], fit: str) -> Tensor:
     height, width = size
     if fit == "pad":
-        ratio = min(height / pictures.shape[-2], width / pictures.shape[-1])
-        height, width = (max(int(side * ratio), 1) for side in pictures.shape[-2:])
-    # Imported where it is needed: torchvision takes 1.8 s, and the app's first page needs no pixel of it.
+        ratio = min(height / images.shape[-2], width / images.shape[-1])
+        height, width = (max(int(side * ratio), 1) for side in images.shape[-2:])
+    # Imported here: torchvision takes 1.8 s, and the first page of the app resizes nothing.
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as F
 
-    if pictures.shape[-2:] != (height, width):
-        pictures = F.resize(
-            pictures, [height, width], interpolation=InterpolationMode.BICUBIC, antialias=True
-        )
+    if images.shape[-2:] != (height, width):
+        images = F.resize(images, [height, width], interpolation=InterpolationMode.BICUBIC, antialias=True)
     down, right = size[0] - height, size[1] - width
     if down or right:
-        pictures = F.pad(pictures, [right - right // 2, down - down // 2, right // 2, down // 2])
-    return pictures
+        images = F.pad(images, [right - right // 2, down - down // 2, right // 2, down // 2])
+    return images
 
 
 def normalise(
     clip: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> Tensor:
-    """Clip uint8 (…, 3, H, W) → float32, channel by channel (value / 255 - mean) / std."""
+    """Normalises a clip uint8 (…, 3, H, W) to float32: (value / 255 - mean) / std of each channel."""
     centre = torch.tensor(mean, dtype=torch.float32).view(3, 1, 1) * 255
     spread = torch.tensor(std, dtype=torch.float32).view(3, 1, 1) * 255
     # In one pass over the pixels; v2.functional.normalize after to_dtype takes thirty times as long.
@@ -61,27 +57,24 @@ def normalise(
 
 
 def prepare(
-    pictures: Sequence[ImageLike],
+    images: Sequence[ImageLike],
     size: tuple[int, int] = (256, 128),
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     fit: str = "stretch",
 ) -> Tensor:
-    """The test transform: V pictures → float32 (V, 3, H, W), resized to `size` (height, width) and
-    normalised."""
-    if not len(pictures):
-        raise VKDError("No picture was given.")
-    return normalise(resize([as_image(picture) for picture in pictures], size, fit), mean, std)
+    """Applies the evaluation transform: V images → float32 (V, 3, H, W), resized to `size`, normalised."""
+    if not len(images):
+        raise VKDError("No image was given.")
+    return normalise(resize([as_image(image) for image in images], size, fit), mean, std)
 
 
 class TrainTransform:
-    """The training transform of the published numbers, for a whole clip at once, each frame with its own
-    draws.
+    """Training transform of the published numbers, for a whole clip at once, each frame with its own draws.
 
-    Bicubic resize, zero padding and random crop, horizontal flip (0.5), normalisation, random erasing to
-    the mean colour (`erase`: probability, `area`: share of the picture, `aspect`: height / width). The
-    distribution is that of torchvision's RandomCrop, RandomHorizontalFlip and RandomErasing applied frame
-    by frame.
+    Bicubic resize, zero padding and random crop, horizontal flip (0.5), normalisation, random erasing to the
+    mean colour (`erase`: probability, `area`: share of the image, `aspect`: height / width). The distribution
+    is that of torchvision's RandomCrop, RandomHorizontalFlip and RandomErasing applied frame by frame.
     """
 
     def __init__(
@@ -100,7 +93,7 @@ class TrainTransform:
         self.area, self.aspect, self.mean, self.std = area, aspect, mean, std
 
     def __call__(self, clip: Sequence[Tensor] | Tensor, generator: torch.Generator) -> Tensor:
-        """Pictures uint8 (3, h, w) → float32 (V, 3, H, W); all randomness comes from `generator`."""
+        """Transforms images uint8 (3, h, w) to float32 (V, 3, H, W), with draws of `generator` only."""
         frames = resize(clip, self.size)
         draws = torch.rand((len(frames), 4), generator=generator)
         frames = self._crop(frames, (draws[:, :2] * (2 * self.pad + 1)).long())
@@ -118,11 +111,11 @@ class TrainTransform:
 
         height, width = self.size
         padded = F.pad(frames, [self.pad])
-        places = zip(padded, corners.tolist(), strict=True)
-        return torch.stack([one[:, top : top + height, left : left + width] for one, (top, left) in places])
+        pairs = zip(padded, corners.tolist(), strict=True)
+        return torch.stack([one[:, top : top + height, left : left + width] for one, (top, left) in pairs])
 
     def _boxes(self, count: int, generator: torch.Generator) -> list[list[int]]:
-        """Top, left, height and width of the erased part of each frame; zeros where nothing is erased."""
+        """Draws top, left, height and width of the erased part of each frame; zeros for none."""
         height, width = self.size
         draws = torch.rand((count, 23), generator=generator, dtype=torch.float64)
         # Ten proposals a frame, of which the first that fits counts, as torchvision does.

@@ -5,7 +5,7 @@ Source of the protocols: arXiv 2007.04174, section 4. Embeddings are pre-neck, c
 
 from collections.abc import Iterable
 
-from vkd.data.tracklets import PROTOCOLS, Splits, remedy, why_no_query
+from vkd.data.tracklets import PROTOCOLS, Splits, explain_invalid
 from vkd.io.errors import VKDError
 from vkd.io.progress import Progress, silent
 from vkd.metrics.bootstrap import Interval, paired_interval
@@ -74,6 +74,6 @@ def evaluate(
 def require_queries(splits: Splits, protocols: Iterable[str]) -> None:
     """Raise ValueError, saying what to do, if a protocol has no valid query."""
     for protocol in protocols:
-        if reason := why_no_query(splits, protocol):
-            told = f"no valid query for {protocol.upper()}: {reason}; {remedy(splits, reason)}"
+        if reason := explain_invalid(splits, protocol):
+            told = f"no valid query for {protocol.upper()}: {reason}"
             raise VKDError(f"{splits.root} has {told}.")

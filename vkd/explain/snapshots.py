@@ -109,7 +109,9 @@ class Probes:
     @classmethod
     def of(cls, folder: Path, settings: Settings) -> "Probes":
         """Choose the probes, write down what they are and, for a student, how its teacher sees them."""
-        splits = datasets.read(settings.dataset, settings.root, check=False, **settings.reader_options)
+        splits = datasets.read_dataset(
+            settings.dataset, settings.root, check=False, **settings.reader_options
+        )
         made = cls(folder, settings, splits)
         place = folder / FOLDER
         place.mkdir(exist_ok=True)

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vkd.data.datasets import DATASETS, UNKNOWN
 from vkd.data.transforms import prepare
 from vkd.io import archives
 from vkd.io.errors import MissingFileError, VKDError
@@ -259,7 +260,7 @@ def imported(
     backbone: str, identities: int, dataset: str, image_size: tuple[int, int] | None = None
 ) -> Config:
     """The config of a network of the authors. Raises ValueError for values that no network has."""
-    size = image_size or ((224, 224) if dataset == "veri" else (256, 128))
+    size = image_size or DATASETS.get(dataset, UNKNOWN).image_size
     return Config(backbone, identities, size, stage="imported", dataset=dataset)
 
 

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from vkd.data.datasets import IMAGENET_MEAN as MEAN
+from vkd.data.datasets import IMAGENET_STD as STD
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.models import backbones
 
 VERSION = 1
 STAGES = ("teacher", "student", "imported")
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 _MOST_BYTES = 32 * 2**20
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80

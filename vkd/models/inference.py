@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vkd.data.datasets import IMAGENET_MEAN, IMAGENET_STD
 from vkd.data.loaders import eval_loader
 from vkd.data.sampling import FRAMES
 from vkd.data.tracklets import Tracklet
-from vkd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from vkd.io.progress import Progress, silent
 from vkd.models.config import Config
 from vkd.models.network import ReIDNet, evaluation_mode

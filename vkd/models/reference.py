@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vkd.data.datasets import find_name
 from vkd.io import archives
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.models import backbones, pickled
@@ -143,8 +144,7 @@ def understand(
     if not isinstance(identities, int) or isinstance(identities, bool) or identities < 1:
         raise VKDError(f"{path}: num_classes must be a whole number from 1, not {shown(identities)}.")
     names = [value for key, value in more.items() if "dataset" in key.lower() and isinstance(value, str)]
-    datasets = re.findall(r"mars|duke|veri", " ".join([*names, *places]).lower())
-    return backbone, identities, datasets[0] if datasets else ""
+    return backbone, identities, find_name(" ".join([*names, *places]))
 
 
 def _flat(text: bytes, path: str) -> dict[str, Any]:

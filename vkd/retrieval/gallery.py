@@ -136,7 +136,7 @@ class Gallery:
         names: Mapping[int, str] | None = None,
         progress: Progress = _all,
     ) -> "Gallery":
-        """Index `tracklets` (a data set's gallery side, or `tracklets_of_folder`) with each network.
+        """Index `tracklets` (a data set's gallery side, or `folder_tracklets`) with each network.
 
         Everything is written to a temporary folder beside `folder` and renamed at the end; a gallery that was
         there is replaced only then. Pictures that cannot be read are left out and listed in `skipped`.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vkd.data.datasets import DATASETS
 from vkd.io.errors import VKDError
 from vkd.models.backbones import BACKBONES
 from vkd.training.settings import STAGES, Settings
@@ -55,8 +56,6 @@ class Preset:
         return STAGES[self.stage].model_validate({**self.values, "preset": self.name, **changes})
 
 
-_PERSON = {"image_size": (256, 128)}
-_VEHICLE = {"image_size": (224, 224), "protocols": ("i2v", "v2v", "i2i", "v2i")}
 _TRACKLETS = {"views": 8, "identities_per_batch": 8, "milestones": (100, 200)}
 _SINGLES = {"views": 1, "identities_per_batch": 18, "milestones": (200, 250)}
 _DISTILLED = {
@@ -67,7 +66,7 @@ _DISTILLED = {
     "milestones": (300, 450),
 }
 
-_BENCHMARKS = {"mars": (_PERSON, _TRACKLETS), "duke": (_PERSON, _TRACKLETS), "veri": (_VEHICLE, _SINGLES)}
+_BENCHMARKS = {"mars": _TRACKLETS, "duke": _TRACKLETS, "veri": _SINGLES}
 _SLOW_START = {"resnet18": {"milestones": (50, 100, 150, 200, 250)}}
 
 _STREET = {
@@ -106,7 +105,9 @@ _DEMO: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 def _presets() -> dict[str, Preset]:
     rows: dict[str, Preset] = {}
-    for dataset, (shared, teaching) in _BENCHMARKS.items():
+    for dataset, teaching in _BENCHMARKS.items():
+        row = DATASETS[dataset]
+        shared = {"image_size": row.image_size, "protocols": row.protocols}
         for backbone in (name for name, row in BACKBONES.items() if row.weights):
             common = {"dataset": dataset, "root": Path("data") / dataset, **shared}
             own = {

@@ -214,7 +214,7 @@ class Settings(pydantic.BaseModel):
         """Reads the dataset. Raises VKDError where it is missing or damaged."""
         from vkd.data import datasets
 
-        return datasets.read(self.dataset, self.root, **self.reader_options)
+        return datasets.read_dataset(self.dataset, self.root, **self.reader_options)
 
     def changed(self, **values: Any) -> Self:
         """A copy with some values replaced; raises pydantic's ValidationError, a ValueError."""

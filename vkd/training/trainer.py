@@ -351,7 +351,7 @@ def _loader(settings: Settings, splits: Splits, cuda: bool) -> TrainLoader:
         workers=settings.workers,
         rank=rank(),
         world=world_size(),
-        aspect=DATASETS[settings.dataset].aspect,
+        aspect=DATASETS[settings.dataset].erasing_aspect,
         pad=settings.pad,
         erase=settings.erase,
         pin_memory=cuda,

@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from vkd.data.datasets import DATASETS
+from vkd.data.datasets import DATASETS, detect
 from vkd.io.errors import VKDError
 from vkd.ui import limits, mode
 from vkd.ui.errors import show_errors
@@ -166,15 +166,10 @@ def list_folders(paths: AppPaths, path: str) -> tuple[str, str, dict[str, Any]]:
 
 
 def dataset_title(folder: Path) -> str:
-    """Returns the benchmark whose own files lie in a folder; '' for any other.
-
-    `train`, `query` and `gallery` alone say nothing.
-    """
-    for key in ("street", "mars", "veri"):
-        row = DATASETS[key]
-        with suppress(OSError):
-            if all((folder / mark).exists() for mark in row.marks):
-                return row.title
+    """Returns the title of the dataset whose own files lie in a folder; '' for any other."""
+    with suppress(OSError):
+        if key := detect(folder):
+            return DATASETS[key].title
     return ""
 
 

@@ -26,7 +26,7 @@ def check(dataset: str, root: str, cameras: str = "auto") -> tuple[list[Row], li
 @functools.lru_cache(maxsize=16)
 def _checked(dataset: str, root: str, cameras: str, changed: int) -> tuple[list[Row], list[str]]:
     options: dict[str, Any] = {"cameras": cameras} if cameras else {}
-    splits = datasets.read(dataset, root, **options)
+    splits = datasets.read_dataset(dataset, root, **options)
     return summary(splits), notes(splits)
 
 

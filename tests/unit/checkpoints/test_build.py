@@ -146,7 +146,7 @@ def test_unfinished_run_is_refused(run: Path, tmp_path: Path):
 @pytest.fixture(scope="module")
 def comparison(small_street: Path, tiny_pair: tuple[Path, Path]) -> Comparison:
     networks = {folder.name: checkpoint.load(folder) for folder in tiny_pair}
-    return compare(networks, datasets.read("street", small_street), resamples=200)
+    return compare(networks, datasets.read_dataset("street", small_street), resamples=200)
 
 
 def test_evaluation_without_its_data(comparison: Comparison, small_street: Path, tmp_path: Path):

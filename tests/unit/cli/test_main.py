@@ -129,7 +129,7 @@ def test_a_street_is_written_and_summed_up(capsys: pytest.CaptureFixture[str], t
     code, out, _ = vkd(capsys, "street", tmp_path / "street", *people, *pictures)
     assert code == 0
     assert "| train | 2 | 4 | 8 | 2 |" in out
-    assert len(datasets.read("street", tmp_path / "street").train) == 4
+    assert len(datasets.read_dataset("street", tmp_path / "street").train) == 4
 
 
 def test_train_prints_its_epochs_and_keeps_them(
@@ -255,7 +255,7 @@ def test_index_then_search_then_explain(
     )
     assert code == 0
     assert "24 items, tiny-teacher, tiny-student" in out
-    query = datasets.read("street", small_street).query[0]
+    query = datasets.read_dataset("street", small_street).query[0]
     words = ["--checkpoints", tiny_pair[0].parent, "--identity", query.identity, "--camera", query.camera]
     code, out, _ = vkd(
         capsys, "search", gallery, *query.frames[:2], *words, "--top", 3, "--json", tmp_path / "hits.json"
@@ -278,7 +278,7 @@ def test_index_then_search_then_explain(
 def test_a_plain_folder_is_indexed_whole(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, small_street: Path, tiny_pair: tuple[Path, Path]
 ):
-    frames = datasets.read("street", small_street).query[0].frames
+    frames = datasets.read_dataset("street", small_street).query[0].frames
     for person in ("ann", "bo"):
         (tmp_path / "people" / person).mkdir(parents=True)
         for frame in frames[:2]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vkd.data.datasets import Splits, read
+from vkd.data.datasets import Splits, read_dataset
 from vkd.evaluation.comparison import Comparison, NetworkInfo, compare, published
 from vkd.evaluation.protocols import evaluate
 from vkd.io.errors import CancelledError
@@ -17,7 +17,7 @@ from vkd.models.inference import EmbedConfig
 
 @pytest.fixture(scope="module")
 def splits(small_street: Path) -> Splits:
-    return read("street", small_street)
+    return read_dataset("street", small_street)
 
 
 @pytest.fixture(scope="module")

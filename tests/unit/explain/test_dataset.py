@@ -25,7 +25,7 @@ def pair(tiny_pair):
 
 @pytest.fixture(scope="module")
 def street(small_street):
-    return datasets.read("street", small_street)
+    return datasets.read_dataset("street", small_street)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

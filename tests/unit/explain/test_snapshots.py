@@ -37,7 +37,7 @@ def story(*kinds: str) -> Iterator[dict[str, Any]]:
 
 
 def test_the_choice_depends_on_the_data_alone_and_every_probe_has_a_mate(small_street: Path):
-    splits = datasets.read("street", small_street)
+    splits = datasets.read_dataset("street", small_street)
     chosen = choose(splits)
     assert chosen == choose(splits)
     found, mates, gallery = chosen

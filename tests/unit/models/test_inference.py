@@ -30,7 +30,7 @@ def net() -> ReIDNet:
 
 @pytest.fixture(scope="module")
 def splits(small_street: Path) -> Splits:
-    return datasets.read("street", small_street)
+    return datasets.read_dataset("street", small_street)
 
 
 def test_config_of_a_checkpoint():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vkd.data.datasets import Tracklet, tracklets_of_folder
+from vkd.data.datasets import Tracklet, folder_tracklets
 from vkd.models import checkpoint
 from vkd.models.checkpoint import Checkpoint
 from vkd.models.inference import EmbedConfig, embed
@@ -206,7 +206,7 @@ class TestBuilding:
         picture(root / "bob/1/0.png", 9)
         (root / "ann/0/2.png").write_bytes(b"not a picture")
         (root / "bob/1/0.png").write_bytes(b"")
-        gallery = Gallery.build(tmp_path / "g", tracklets_of_folder(root), pair)
+        gallery = Gallery.build(tmp_path / "g", folder_tracklets(root)[0], pair)
         assert len(gallery) == 1
         assert [Path(frame).name for frame in dict.fromkeys(gallery.item(0).frames)] == [
             "0.png",

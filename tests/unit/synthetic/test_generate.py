@@ -190,7 +190,7 @@ class TestLayouts:
     @pytest.mark.parametrize("layout", LAYOUTS)
     def test_the_readers_read_it(self, tmp_path, layout):
         root = write_street(tmp_path / "street", **SMALL, layout=layout)
-        splits = datasets.read(layout, root)
+        splits = datasets.read_dataset(layout, root)
         assert {track.identity for track in splits.train} == {1, 2, 3}
         assert {track.identity for track in splits.query} == {4, 5}, (
             "training and test people are not the same"

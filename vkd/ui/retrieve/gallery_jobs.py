@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vkd.data.sources import gallery_items
+from vkd.data.datasets import gallery_items
 from vkd.io.archives import extract_images
 from vkd.io.errors import VKDError
 from vkd.models.checkpoint import Checkpoint

@@ -1,0 +1,139 @@
+"""Checks of a dataset's files, and its summary table. No torch here."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vkd.data.tracklets import UNKNOWN_CAMERA, Splits, Tracklet, valid_queries
+from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.files import evenly_spaced
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def check_listed(splits: Splits) -> None:
+    """Compares the frames with the listings of their directories, without a stat per file.
+
+    Raises MissingFileError naming the first missing image and how many there are.
+    """
+    listings: dict[str, set[str]] = {}
+    missing: list[str] = []
+    total = 0
+    for path in splits.frames():
+        total += 1
+        directory, _, file = path.rpartition("/")
+        listing = listings.get(directory)
+        if listing is None:
+            listing = listings[directory] = _listing(Path(directory))
+        if file not in listing:
+            missing.append(path)
+    if missing:
+        raise MissingFileError(
+            f"{missing[0]} is listed but missing ({len(missing)} of {total} images of {splits.root} are): "
+            "unpack the archive again, correct the list, or pass check=False to read the lists alone."
+        )
+
+
+def _listing(directory: Path) -> set[str]:
+    if not directory.is_dir():
+        return set()
+    with os.scandir(directory) as entries:
+        return {entry.name for entry in entries}
+
+
+def check_images(images: Splits | Iterable[str], *, limit: int | None = None, decode: bool = False) -> int:
+    """Opens all images, or `limit` evenly spaced ones; returns how many.
+
+    Reads each header and, for JPEG and PNG, whether the file ends where it should; `decode` decodes all of
+    it. Raises MissingFileError or VKDError naming the first bad file.
+    """
+    paths: Sequence[str] = list(images.frames() if isinstance(images, Splits) else images)
+    paths = paths if limit is None else evenly_spaced(paths, limit)
+    for path in paths:
+        if fault := _fault(path, decode):
+            raise VKDError(f"{path} {fault}: replace it or remove it from the list.")
+    return len(paths)
+
+
+def _fault(path: str, decode: bool) -> str:
+    """Returns what is wrong with an image file, "" if nothing is."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Path(path).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if not size:
+                return "is an empty file"
+            file.seek(max(size - 4096, 0))
+            tail = file.read()
+            file.seek(0)
+            with Image.open(file) as image:
+                end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(image.format or "", b"")
+                if end not in tail and _is_truncated(image):
+                    return "is cut off"
+                if decode:
+                    image.load()
+    except FileNotFoundError:
+        raise MissingFileError(f"{path} is missing.") from None
+    except UnidentifiedImageError:
+        return "is not an image"
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return f"cannot be read as an image ({error})"
+    return ""
+
+
+def _is_truncated(image: "Image.Image") -> bool:
+    """True if decoding runs out of data. It does not where a phone appended a film to the image."""
+    try:
+        image.load()
+    except (OSError, SyntaxError):
+        return True
+    return False
+
+
+def summary(splits: Splits) -> list[dict[str, str | int | None]]:
+    """Counts identities, tracklets, images, cameras (None: no labels) and valid queries of each split.
+
+    Valid queries of "query" are those of v2v, of "query images" those of i2v.
+    """
+    rows: list[dict[str, str | int | None]] = []
+    protocols = {"query": "v2v", "query images": "i2v"}
+    for part in ("train", "query", "gallery", "query images", "gallery images"):
+        tracklets: tuple[Tracklet, ...] = getattr(splits, part.replace(" ", "_"))
+        cameras = {t.camera for t in tracklets} - {UNKNOWN_CAMERA}
+        rows.append(
+            {
+                "split": part,
+                "identities": len({t.identity for t in tracklets}),
+                "tracklets": len(tracklets),
+                "images": sum(len(t.frames) for t in tracklets),
+                "cameras": len(cameras) or None,
+                "valid_queries": valid_queries(*splits.query_gallery(protocols[part]))
+                if part in protocols
+                else None,
+            }
+        )
+    return rows
+
+
+def summary_table(splits: Splits) -> str:
+    """Returns the summary as a Markdown table, with a line about the protocol."""
+    rows = summary(splits)
+    lines = [
+        "| " + " | ".join(key.replace("_", " ") for key in rows[0]) + " |",
+        "|---" + "|---:" * (len(rows[0]) - 1) + "|",
+        *(
+            "| " + " | ".join("–" if value is None else str(value) for value in row.values()) + " |"
+            for row in rows
+        ),
+    ]
+    if splits.queries_in_gallery:
+        lines += ["", "The queries are gallery items too; the gallery row does not count them."]
+    return "\n".join(lines)
+
+
+def mask_path(root: str | Path, frame: str | Path) -> Path:
+    """Returns the path of the street's subject mask (255: subject) of a frame below `root`."""
+    return Path(root) / "masks" / Path(frame).relative_to(root).with_suffix(".png")
