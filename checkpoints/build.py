@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from vkd.cli.evaluate import meter
-from vkd.cli.options import bar
+from vkd.cli.options import bar, progress_bar
 from vkd.cli.train import train
 from vkd.data import datasets
 from vkd.data.tracklets import Tracklet
@@ -183,7 +182,7 @@ def ship_evaluation(data: Path, runs_dir: Path, out: Path) -> Path:
     names = (TEACHER, STUDENT)
     networks = {name: checkpoint.load(runs_dir / name, weights="model") for name in names}
     splits = datasets.read_dataset("street", data / UNSEEN)
-    comparison = compare(networks, splits, resamples=RESAMPLES, progress=meter())
+    comparison = compare(networks, splits, resamples=RESAMPLES, progress=progress_bar("frame"))
     request = EvaluationRequest(names, "street", str(Path("data") / UNSEEN), tuple(comparison.query_gallery))
     return write_evaluation(comparison, out / SHIPPED, request, data)
 

@@ -1,4 +1,4 @@
-"""`vkd import` and `vkd export`: networks that come from elsewhere and go elsewhere."""
+"""`vkd import` and `vkd export`: models of the reference implementation in, ONNX and torch.export out."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import pydantic
 
-from vkd.cli.evaluate import WEIGHTS, Weights
 from vkd.cli.hub import ENDPOINT, quiet_client
-from vkd.cli.options import argument, bar, flag, parse, refuse
+from vkd.cli.options import ModelOptions, argument, bar, flag, parse, refuse
 from vkd.io.errors import VKDError
 from vkd.training.settings import Choice
 
@@ -24,35 +23,33 @@ def _formats() -> Iterable[str]:
 
 class ImportFlags(pydantic.BaseModel):
     folder: Path = argument(
-        "Folder of the authors' code, with params/ and chk/; or a zip or a folder of many such folders."
+        "Folder of the reference implementation (params/, chk/); or a zip or a folder of many of them."
     )
     out: Path | None = argument(
-        "Folder of the new checkpoint; must not hold one. Of a zip or a tree: the folder of the new folders.",
+        "Folder of the new checkpoint; must not hold one. For many: the folder of the new folders.",
         None,
     )
-    only: str = flag("*", "Of a zip or a tree: the networks whose name or path fits this pattern, as *mars*.")
-    list_only: bool = flag(False, "Only say which networks a zip or a tree holds.", name="list")
+    only: str = flag("*", "For many: the models whose name or path matches this pattern, such as *mars*.")
+    list_only: bool = flag(False, "Only list the models of a zip or a folder.", name="list")
     name: str | None = flag(None, "File in chk/; none: the last one.")
-    image_size: tuple[int, int] | None = flag(None, "Height and width; none: those of its data set.")
+    image_size: tuple[int, int] | None = flag(None, "Height and width; none: those of its dataset.")
     half: bool = flag(False, "Store 16-bit weights: half the size.")
-    push: str | None = flag(
-        None, "Send each new checkpoint on to this user or organisation, as USER/its name."
-    )
-    public: bool = flag(False, "With --push: new repositories are public; an old one may be.")
+    push: str | None = flag(None, "Upload each new checkpoint to this user or organisation, as USER/name.")
+    public: bool = flag(False, "With --push: create public repositories, or allow a push to one.")
     endpoint: str | None = flag(None, ENDPOINT)
 
 
 def import_(argv: Sequence[str]) -> int:
     about = (
-        "Turn networks of the paper's authors into checkpoints of ours; nothing in them is executed. "
-        "Of a zip or a tree a report says what became of each; exit code 0: all converted (and sent, with "
+        "Convert models of the reference implementation into checkpoints; nothing in them is executed. "
+        "For many models a table reports on each; exit code 0: all converted (and uploaded, with "
         "--push, which needs `hf auth login` or HF_TOKEN), 1: not all."
     )
     (flags,) = parse("vkd import", about, argv, [ImportFlags])
     if flags.image_size is not None and not all(8 <= side <= 4096 for side in flags.image_size):
         refuse("vkd import", "--image-size: height and width must be from 8 to 4096 pixels")
     if flags.out is None and not flags.list_only:
-        refuse("vkd import", "OUT: say where the checkpoint goes")
+        refuse("vkd import", "OUT: give the folder of the checkpoint")
     from vkd.models import zoo
 
     if flags.list_only:
@@ -71,14 +68,14 @@ def import_(argv: Sequence[str]) -> int:
         flags.name,
         image_size=flags.image_size,
         half=flags.half,
-        progress=bar("networks"),
+        progress=bar("models"),
     )
     sent = _send(flags, [(line.network.name, line.folder) for line in report if line.folder])
     return _report(report, sent)
 
 
 def _send(flags: ImportFlags, folders: "Sequence[tuple[str, Path]]") -> dict[str, str]:
-    """Push each folder, if that is asked for; → name → what became of it, in words that go on a sentence."""
+    """Uploads each folder, with --push; returns name → result, as the end of a sentence."""
     out: dict[str, str] = {}
     if flags.push is None:
         return out
@@ -90,11 +87,11 @@ def _send(flags: ImportFlags, folders: "Sequence[tuple[str, Path]]") -> dict[str
                 url = pull.push(
                     folder, f"{flags.push}/{name}", private=not flags.public, endpoint=flags.endpoint
                 )
-            out[name] = f"sent to {url}"
+            out[name] = f"uploaded to {url}"
         except (ValueError, OSError) as error:
-            out[name] = f"not sent because {' '.join(str(error).split())}"
+            out[name] = f"not uploaded because {' '.join(str(error).split())}"
             if isinstance(error, ConnectionError | PermissionError):  # it would be so with the others too
-                out |= {other: f"not sent, as {name} was not" for other, _ in folders if other not in out}
+                out |= {other: f"not uploaded, as {name} was not" for other, _ in folders if other not in out}
                 break
     return out
 
@@ -103,17 +100,17 @@ def _import_one(flags: ImportFlags, out: Path) -> int:
     from vkd.models import checkpoint
 
     if (out / "config.json").exists():
-        raise VKDError(f"{out} holds a checkpoint already: choose another folder.")
+        raise VKDError(f"{out} already holds a checkpoint: choose another folder.")
     checkpoint.convert_authors(flags.folder, out, flags.name, image_size=flags.image_size, half=flags.half)
     config = checkpoint.read_config(out)
-    dataset = config.dataset or "data set unknown"
+    dataset = config.dataset or "dataset unknown"
     sent = _send(flags, [(out.resolve().name, out)]).get(out.resolve().name, "")
     print(f"{out}: {config.backbone}, {config.identities} identities, {dataset}{sent and ', '}{sent}")
     return int(sent.startswith("not"))
 
 
 def _table(rows: "Sequence[tuple[Listed, str]]", last: str) -> str:
-    head = f"| network | backbone | identities | data set | {last} |\n|---|---|--:|---|---|"
+    head = f"| model | backbone | identities | dataset | {last} |\n|---|---|--:|---|---|"
     lines = [
         f"| {network.name} | {network.backbone or '?'} | {network.identities or '?'} "
         f"| {network.dataset or '?'} | {words.replace('|', '/')} |"
@@ -140,31 +137,27 @@ def _report(report: "Sequence[Converted]", sent: dict[str, str]) -> int:
         words = f"converted to {line.folder}" if line.folder else f"refused because {line.reason}"
         pushed = sent.get(line.network.name)
         rows.append((line.network, f"{words}, {pushed}" if pushed else words))
-    print(_table(rows, "what became of it"))
+    print(_table(rows, "result"))
     done = sum(line.folder is not None for line in report)
     left = sum(words.startswith("not") for words in sent.values())
-    print(f"{done} of {len(report)} converted{f', {left} not sent' if left else ''}.")
+    print(f"{done} of {len(report)} converted{f', {left} not uploaded' if left else ''}.")
     return 0 if done == len(report) and not left else 1
 
 
-class ExportFlags(pydantic.BaseModel):
+class ExportFlags(ModelOptions):
     checkpoint: Path = argument("Checkpoint folder.")
-    out: Path = argument("File (.onnx, .pt2) or, for authors, folder to write; must not exist.")
-    to: Annotated[str, Choice(_formats)] = flag(
-        "onnx", "ONNX, a program of torch.export, or a folder in the layout of the authors' code."
-    )
-    weights: Weights = flag("auto", WEIGHTS)
+    out: Path = argument("File (.onnx, .pt2) to write; must not exist.")
+    to: Annotated[str, Choice(_formats)] = flag("onnx", "ONNX, or a program of torch.export.")
 
 
 def export(argv: Sequence[str]) -> int:
     about = (
-        "Write a network for other programs; what is written is run and compared before it takes its name. "
+        "Write a model for other programs; the file is run and compared before it takes its name. "
         "ONNX and torch.export take images (tracklets, views, 3, height, width) and give embeddings."
     )
     (flags,) = parse("vkd export", about, argv, [ExportFlags])
-    from vkd.models import checkpoint
     from vkd.models.export import export
 
-    found = checkpoint.load(flags.checkpoint, weights=flags.weights)
-    print(f"{export(found, flags.out, flags.to)}: {found.config.backbone}, compared with {found.name}")
+    (model,) = flags.load([flags.checkpoint]).values()
+    print(f"{export(model, flags.out, flags.to)}: {model.config.backbone}, compared with {model.name}")
     return 0

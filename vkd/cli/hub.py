@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from vkd.cli.options import argument, flag, parse, refuse
+from vkd.cli.options import argument, flag, parse, progress_bar, refuse
+from vkd.io.files import write_text
 
 if TYPE_CHECKING:
-    from vkd.hub.pull import Plan, Progress
+    from vkd.hub.pull import Plan
 
 ENDPOINT = "Address of another Hub; none: HF_ENDPOINT or huggingface.co. Your token goes there."
 _TOKENS = "A private repository needs `hf auth login` or HF_TOKEN."
@@ -22,48 +23,53 @@ class PullFlags(pydantic.BaseModel):
     root: Path = flag(Path("checkpoints"), "Folder that gets the checkpoint's folder.")
     revision: str | None = flag(None, "Branch, tag or commit; none: the main branch.")
     name: str | None = flag(None, "Name of the folder; none: the repository's.")
-    pair: bool = flag(False, "Bring the teacher that its card names too.")
+    pair: bool = flag(False, "Also download the teacher that its card names.")
     endpoint: str | None = flag(None, ENDPOINT)
 
 
 def pull(argv: Sequence[str]) -> int:
-    about = f"Bring a checkpoint from the Hub: pinned to a commit, checked, whole or not at all. {_TOKENS}"
+    about = f"Download a checkpoint: pinned to a commit, checked, whole or not at all. {_TOKENS}"
     (flags,) = parse("vkd hub pull", about, argv, [PullFlags])
     from vkd.hub import pull as hub_pull
 
-    with quiet_client(), _bar() as progress:
-        found = hub_pull.pull(progress=progress, **flags.model_dump())
-    for each in found:
-        how = ", there already" if each.there else ""
-        how += ", from the cache: the Hub is out of reach" if each.offline else ""
+    with quiet_client():
+        pulled = hub_pull.pull(progress=progress_bar("B"), **flags.model_dump())
+    for each in pulled:
+        how = ", already up to date" if each.there else ""
+        how += ", from the cache: the Hub is not reachable" if each.offline else ""
         print(f"{each.folder}: {each.repo} at {each.commit[:8]}{how}")
     return 0
 
 
 class PushFlags(pydantic.BaseModel):
     folder: Path = argument("Folder of a checkpoint or a run.")
-    repo: str = argument("Repository, user/name; made if it is missing.")
-    public: bool = flag(False, "A new repository is public; an old one may be.")
-    revision: str | None = flag(None, "Branch, made if it is missing; none: the main branch.")
+    repo: str = argument("Repository, user/name; created if it is missing.")
+    public: bool = flag(False, "Create a public repository, or allow a push to one.")
+    revision: str | None = flag(None, "Branch, created if it is missing; none: the main branch.")
     pull_request: bool = flag(False, "Propose the commit instead of making it.")
-    teacher: str | None = flag(None, "Repository of a student's teacher; none: as far as folders tell.")
+    teacher: str | None = flag(None, "Repository of a student's teacher; none: from the folders.")
     message: str | None = flag(None, "Title of the commit.")
-    dry_run: bool = flag(False, "Show what would be sent, and send nothing.")
+    dry_run: bool = flag(False, "List the files to upload, and upload nothing.")
     endpoint: str | None = flag(None, ENDPOINT)
 
 
 def push(argv: Sequence[str]) -> int:
-    about = "Send a checkpoint and its card to the Hub. It needs `hf auth login` or HF_TOKEN."
+    about = "Upload a checkpoint and its card. It needs `hf auth login` or HF_TOKEN."
     (flags,) = parse("vkd hub push", about, argv, [PushFlags])
     from vkd.hub import pull as hub_pull
 
     if flags.dry_run:
-        _show(hub_pull.plan(flags.folder, flags.repo, teacher=flags.teacher), "Would send")
+        _show(hub_pull.plan(flags.folder, flags.repo, teacher=flags.teacher), "Would upload")
         return 0
     options = flags.model_dump(exclude={"folder", "repo", "public", "dry_run"})
-    with quiet_client(), _bar() as progress:
+    with quiet_client():
         url = hub_pull.push(
-            flags.folder, flags.repo, private=not flags.public, preview=_show, progress=progress, **options
+            flags.folder,
+            flags.repo,
+            private=not flags.public,
+            preview=_show,
+            progress=progress_bar("B"),
+            **options,
         )
     print(url)
     return 0
@@ -71,54 +77,54 @@ def push(argv: Sequence[str]) -> int:
 
 class CardFlags(pydantic.BaseModel):
     folder: Path = argument("Folder of a checkpoint or a run.")
-    repo: str | None = flag(None, "Repository that it will stand in, user/name.")
+    repo: str | None = flag(None, "Repository of the card, user/name.")
     teacher: str | None = flag(None, "Repository of a student's teacher.")
     out: Path | None = flag(None, "Write the card to this file; none: print it.")
 
 
 def card(argv: Sequence[str]) -> int:
-    (flags,) = parse("vkd hub card", "Show the card that a push would send.", argv, [CardFlags])
+    (flags,) = parse("vkd hub card", "Show the model card that a push would upload.", argv, [CardFlags])
     from vkd.hub import pull as hub_pull
 
     text = hub_pull.card_of(flags.folder, flags.repo, teacher=flags.teacher)
     if flags.out is None:
         print(text.rstrip())
         return 0
-    flags.out.write_text(text, encoding="utf-8")
+    write_text(flags.out, text)
     print(flags.out)
     return 0
 
 
-DEEDS = {"pull": pull, "push": push, "card": card}
+ACTIONS = {"pull": pull, "push": push, "card": card}
 
 
 def hub(argv: Sequence[str]) -> int:
-    """One of the three; → exit code."""
-    if argv and argv[0] in DEEDS:
-        return DEEDS[argv[0]](argv[1:])
+    """Runs one of the three; returns the exit code."""
+    if argv and argv[0] in ACTIONS:
+        return ACTIONS[argv[0]](argv[1:])
     usage = (
-        "usage: vkd hub pull REPO | push FOLDER REPO | card FOLDER\n\nBring checkpoints from the Hugging "
-        "Face Hub, or take them there.\n\nvkd hub pull --help (push, card) explains the flags."
+        "usage: vkd hub pull REPO | push FOLDER REPO | card FOLDER\n\nDownload or upload checkpoints "
+        "on the Hugging Face Hub.\n\nvkd hub pull --help (push, card) explains the flags."
     )
     if argv and argv[0] in ("-h", "--help"):
         print(usage)
         return 0
-    wrong = f"there is no '{argv[0]}': " if argv else ""
-    return refuse("vkd hub", f"{wrong}choose pull, push or card")
+    problem = f"there is no '{argv[0]}': " if argv else ""
+    return refuse("vkd hub", f"{problem}choose pull, push or card")
 
 
-def _show(found: "Plan", verb: str = "Sending") -> None:
-    print(f"{verb} to {found.repo}:")
-    for each in found.files:
+def _show(plan: "Plan", verb: str = "Uploading") -> None:
+    print(f"{verb} to {plan.repo}:")
+    for each in plan.files:
         print(f"  {each.size:>12,}  {each.path}")
-    if found.left:
-        print(f"Stays here: {', '.join(found.left)}")
+    if plan.left:
+        print(f"Not uploaded: {', '.join(plan.left)}")
     sys.stdout.flush()
 
 
 @contextmanager
 def quiet_client() -> Iterator[None]:
-    """Inside, the client shows no bars and no warnings of its own: ours say what there is to say."""
+    """Silences the bars and warnings of huggingface_hub: ours say the same."""
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -126,29 +132,12 @@ def quiet_client() -> Iterator[None]:
         logging,
     )
 
-    level, shown = logging.get_verbosity(), not are_progress_bars_disabled()
+    level, bars = logging.get_verbosity(), not are_progress_bars_disabled()
     logging.set_verbosity_error()
     disable_progress_bars()
     try:
         yield
     finally:
         logging.set_verbosity(level)
-        if shown:
+        if bars:
             enable_progress_bars()
-
-
-@contextmanager
-def _bar() -> "Iterator[Progress]":
-    """A progress bar over bytes, on a terminal only."""
-    from tqdm import tqdm
-
-    with tqdm(
-        leave=False, disable=not sys.stderr.isatty(), dynamic_ncols=True, unit="B", unit_scale=True
-    ) as shown:
-
-        def told(done: int, total: int, name: str) -> None:
-            shown.total = total
-            shown.set_description(name, refresh=False)
-            shown.update(done - shown.n)
-
-        yield told

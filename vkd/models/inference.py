@@ -13,6 +13,7 @@ from vkd.data.datasets import IMAGENET_MEAN, IMAGENET_STD
 from vkd.data.loaders import eval_loader
 from vkd.data.sampling import FRAMES
 from vkd.data.tracklets import Tracklet
+from vkd.io.errors import VKDError
 from vkd.io.progress import Progress, silent
 from vkd.models.config import Config
 from vkd.models.network import ReIDNet, evaluation_mode
@@ -21,6 +22,13 @@ Features = NDArray[np.float32]
 """Embeddings (n, D)."""
 
 BLOCK = 1024  # tracklets whose frames' embeddings are in memory at a time
+
+
+def resolve_device(name: str) -> str:
+    """Resolves auto, cpu or cuda to an available device. Raises VKDError for cuda where there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise VKDError("There is no CUDA device: choose device auto or cpu.")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)

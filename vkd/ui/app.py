@@ -111,7 +111,7 @@ def warm(paths: AppPaths) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Open the app and keep it open until Ctrl-C."""
     parser = argparse.ArgumentParser(
-        description="VKD in the browser: retrieve and explain with a teacher and its student."
+        prog="vkd app", description="VKD in the browser: retrieve and explain with a teacher and its student."
     )
     parser.add_argument("--host", default="0.0.0.0" if ON_SPACE else "127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, help="port to listen on (the first free one from 7860)")

@@ -37,10 +37,10 @@ def test_pull_says_where_what_and_how(served: Hub, root: Path, capsys: Captured,
     lines = [f"{root / name}: user/{name} at {commit}" for name, commit in commits.items()]
     assert capsys.readouterr().out.splitlines() == lines
     assert vkd("pull", "user/tiny-teacher", *where) == 0
-    assert capsys.readouterr().out.splitlines() == [f"{lines[0]}, there already"]
+    assert capsys.readouterr().out.splitlines() == [f"{lines[0]}, already up to date"]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert vkd("pull", "user/tiny-teacher", "--name", "mine", *where) == 0
-    assert capsys.readouterr().out.endswith(", from the cache: the Hub is out of reach\n")
+    assert capsys.readouterr().out.endswith(", from the cache: the Hub is not reachable\n")
     assert {path.name for path in checkpoint.find(root)} == {"tiny-teacher", "tiny-student", "mine"}
 
 
@@ -48,13 +48,13 @@ def test_push_shows_its_plan_and_says_where_it_went(hub: Hub, run: Path, capsys:
     monkeypatch.setenv("HF_TOKEN", hub.token)
     assert vkd("push", run, "user/tiny", "--dry-run") == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("Would send to user/tiny:\n")
+    assert shown.startswith("Would upload to user/tiny:\n")
     assert not hub.requests
     assert vkd("push", run, "user/tiny", "--endpoint", hub.endpoint) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[:-1] == shown.replace("Would send", "Sending").splitlines()
+    assert out.splitlines()[:-1] == shown.replace("Would upload", "Uploading").splitlines()
     assert out.splitlines()[-1].startswith(f"{hub.endpoint}/user/tiny/commit/")
-    assert "Stays here: " in out
+    assert "Not uploaded: " in out
     assert "training.pt" in out
     assert hub.token not in out + err
     assert hub.repositories["models", "user/tiny"].private

@@ -370,7 +370,7 @@ def test_what_is_converted_can_be_sent_on(
     words = ["import", str(source), str(out), "--push", "user", "--endpoint", hub.endpoint]
     assert main(words) == 0
     told = capsys.readouterr().out
-    assert f"sent to {hub.endpoint}/user/good" in told
+    assert f"uploaded to {hub.endpoint}/user/good" in told
     assert hub.repositories["models", "user/good"].private
     sent = hub.files("user/good")
     assert {"config.json", "model.safetensors", "README.md"} <= sent.keys()
