@@ -18,8 +18,9 @@ import yaml
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
+from tests.support.app import free_port
 from tests.support.hub_server import Hub
-from tests.ui.test_app import ask, free_port, picture
+from tests.support.images import image_value, search
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {"teacher": "street-mobilenet-teacher", "student": "street-mobilenet-student"}
@@ -298,7 +299,7 @@ def visitor(space: tuple[str, Path]) -> Client:
 
 @pytest.fixture(scope="module")
 def query(staged: Path) -> list[dict[str, Any]]:
-    return picture(sorted((staged / "checkpoints" / "street-queries").glob("*.jpg"))[0])
+    return image_value(sorted((staged / "checkpoints" / "street-queries").glob("*.jpg"))[0])
 
 
 def test_the_space_listens_to_the_world_and_can_be_duplicated(space: tuple[str, Path]) -> None:
@@ -312,7 +313,7 @@ def test_the_space_listens_to_the_world_and_can_be_duplicated(space: tuple[str, 
 
 
 def test_the_space_searches_and_explains(visitor: Client, query: list[dict[str, Any]]) -> None:
-    _, found = ask(visitor, query, **NAMES)
+    _, found = search(visitor, query, **NAMES)
     assert len(found["student"]["hits"]) >= 5
     page, _ = visitor.predict(
         query, [], "top identity", "gradcam", *NAMES.values(), api_name="/explain"

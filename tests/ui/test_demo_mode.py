@@ -11,15 +11,16 @@ import gradio as gr
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
-from PIL import Image
 
-from tests.ui.test_app import ask, checkpoints, free_port, load_app, picture
+from tests.support.app import error_of, free_port
+from tests.support.images import image_value, search, write_noise
 from vkd.training.presets import PRESETS
-from vkd.ui import limits, mode
+from vkd.ui import app, limits, mode
+from vkd.ui.explain import actions as explain
+from vkd.ui.retrieve import actions as retrieve
+from vkd.ui.retrieve import explanation
 from vkd.ui.state import AppPaths
 from vkd.ui.train import actions, form, presets
-
-__all__ = ["checkpoints"]  # a fixture
 
 CHANGES = {
     "evaluate.actions.cancel",
@@ -66,22 +67,32 @@ READS = {
     "evaluate.tab.orders",
     "evaluate.tab.same",
     "evaluate.tab.show_started",
-    "explain.tab.cancelled",
-    "explain.tab.explain",
-    "explain.tab.explain_again",
-    "explain.tab.explain_now",
-    "explain.tab.look_again",
-    "explain.tab.save_heat",
-    "explain.tab.show_asked",
-    "explain.tab.show_example",
+    "explain.actions.cancelled",
+    "explain.actions.explain",
+    "explain.actions.refresh",
+    "explain.actions.save_png",
+    "explain.actions.show_example",
+    "explain.actions.show_target_inputs",
+    "inputs.example_images",
+    "inputs.example_of",
+    "query_tab.QueryTab.answer_change",
+    "query_tab.QueryTab.answer_now",
+    "retrieve.actions.follow_gallery",
+    "retrieve.actions.refresh",
+    "retrieve.actions.save_csv",
+    "retrieve.actions.save_png",
+    "retrieve.actions.search",
+    "retrieve.actions.show_example",
     "retrieve.build.built_name",
+    "retrieve.explanation._clicked",
+    "retrieve.explanation._failed",
+    "retrieve.explanation.explain_match",
     "retrieve.build.watch_again",
     "hub.tab.forget",
     "hub.tab.forget_sent",
     "hub.tab.look_again",
     "hub.tab.remember",
     "hub.tab.teacher_field",
-    "inputs.example_pictures",
     "train.presets.choose_preset",
     "train.presets.choose_stage",
     "train.presets.load_run",
@@ -91,13 +102,6 @@ READS = {
     "train.presets.require_right",
     "train.presets.restore",
     "evaluate.request.look_again",
-    "retrieve.tab.follow",
-    "retrieve.tab.look_again",
-    "retrieve.tab.save_picture",
-    "retrieve.tab.save_table",
-    "retrieve.tab.search",
-    "retrieve.tab.search_again",
-    "retrieve.tab.search_now",
     "train.tab.ask_delete",
     "train.tab.choose_run",
     "train.tab.first",
@@ -107,9 +111,6 @@ READS = {
     "train.tab.run_log",
     "train.tab.run_points",
     "train.tab.show_started",
-    "retrieve.why.clicked",
-    "retrieve.why.explain_match",
-    "retrieve.why.refused",
 }
 """Handlers that a demo answers: they read what ships, or what the visitor sent."""
 
@@ -118,15 +119,14 @@ READS = {
 
 
 @pytest.fixture(scope="module")
-def demo(checkpoints: Path) -> Iterator[tuple[gr.Blocks, str]]:
+def demo(app_paths: AppPaths) -> Iterator[tuple[gr.Blocks, str]]:
     """The app as a public demo, and its address."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mode, "DEMO", True)
         patch.setattr(mode, "TRAINING", False)
         patch.setattr(limits, "CALLS", limits.RateLimiter(page="1000 per second"))
-        app = load_app()
-        page = app.build(checkpoints)
-        yield page, app.launch(page, checkpoints, "127.0.0.1", free_port())
+        page = app.build(app_paths.checkpoints)
+        yield page, app.launch(page, app_paths.checkpoints, "127.0.0.1", free_port())
         page.close()
 
 
@@ -136,6 +136,7 @@ def client(demo: tuple[gr.Blocks, str]) -> Client:
 
 
 def name_of(callback: Callable[..., Any]) -> str:
+    callback = getattr(callback, "func", callback)  # of a partial
     return f"{callback.__module__.removeprefix('vkd.ui.')}.{callback.__qualname__}"
 
 
@@ -171,13 +172,13 @@ def test_every_handler_was_thought_about(demo: tuple[gr.Blocks, str]) -> None:
 
 @pytest.mark.parametrize("name", sorted(CHANGES))
 def test_what_changes_something_refuses_whoever_asks(
-    demo: tuple[gr.Blocks, str], checkpoints: Path, name: str
+    demo: tuple[gr.Blocks, str], app_paths: AppPaths, name: str
 ) -> None:
     page, address = demo
-    before = sorted(checkpoints.rglob("*"))
+    before = sorted(app_paths.checkpoints.rglob("*"))
     for number in handlers(page)[name]:
         assert "This is a public demo" in raw(address, number, harmless(page.fns[number]))
-    assert sorted(checkpoints.rglob("*")) == before
+    assert sorted(app_paths.checkpoints.rglob("*")) == before
 
 
 def test_a_path_of_the_server_is_no_upload(demo: tuple[gr.Blocks, str]) -> None:
@@ -200,27 +201,26 @@ def test_a_visitor_pushes_with_their_own_login_only(
 
 
 def test_settings_from_outside_do_not_tell_what_lies_on_the_server(
-    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    app_paths: AppPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config.json").write_text("{}")
     settings = PRESETS["street-tiny-student"].settings(teacher=tmp_path)
-    paths = AppPaths.of(checkpoints)
     monkeypatch.setattr(mode, "DEMO", False)
-    assert presets.fitting_teacher(paths, settings).teacher == tmp_path  # type: ignore[attr-defined]
+    assert presets.fitting_teacher(app_paths, settings).teacher == tmp_path  # type: ignore[attr-defined]
     monkeypatch.setattr(mode, "DEMO", True)
     for teacher in (tmp_path, tmp_path / "nowhere"):
-        fitted = presets.fitting_teacher(paths, settings.changed(teacher=teacher))
-        assert fitted.teacher.parent == checkpoints  # type: ignore[attr-defined]
+        fitted = presets.fitting_teacher(app_paths, settings.changed(teacher=teacher))
+        assert fitted.teacher.parent == app_paths.checkpoints  # type: ignore[attr-defined]
 
 
-def test_a_demo_answers_what_it_is_there_for(client: Client, checkpoints: Path) -> None:
-    shipped = sorted((checkpoints / "street-queries").glob("*.jpg"))
-    _, data = ask(client, picture(shipped[0]))
+def test_a_demo_answers_what_it_is_there_for(client: Client, app_paths: AppPaths) -> None:
+    shipped = sorted(app_paths.queries.glob("*.jpg"))
+    _, data = search(client, image_value(shipped[0]))
     assert len(data["student"]["hits"]) >= 5
     assert client.predict(api_name="/train_runs") == []
     assert client.predict(api_name="/evaluate_list") == []
     page, _ = client.predict(
-        picture(shipped[0]), [], "top identity", "gradcam", "tiny-teacher", "tiny-student",
+        image_value(shipped[0]), [], "top identity", "gradcam", "tiny-teacher", "tiny-student",
         api_name="/explain",
     )  # fmt: skip
     assert "<figure" in page
@@ -255,7 +255,7 @@ HIDDEN = (
 )  # fmt: skip
 
 
-def test_nothing_offers_what_a_demo_does_not_do(demo: tuple[gr.Blocks, str], checkpoints: Path) -> None:
+def test_nothing_offers_what_a_demo_does_not_do(demo: tuple[gr.Blocks, str], app_paths: AppPaths) -> None:
     shown = seen(demo[0])
     paths = {field.label for field in form.fields() if field.kind == "folder"} - {"Teacher"}  # a picker, too
     for label in (*HIDDEN, *paths):
@@ -264,20 +264,20 @@ def test_nothing_offers_what_a_demo_does_not_do(demo: tuple[gr.Blocks, str], che
     assert any("it evaluates nothing new" in text and visible for text, visible in shown.items())
 
 
-def test_a_space_can_be_duplicated(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_space_can_be_duplicated(app_paths: AppPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mode, "DEMO", True)
-    assert "Duplicate this Space" not in seen(load_app().build(checkpoints))
+    assert "Duplicate this Space" not in seen(app.build(app_paths.checkpoints))
     monkeypatch.setenv("SPACE_ID", "user/vkd")
-    assert seen(load_app().build(checkpoints))["Duplicate this Space"]
+    assert seen(app.build(app_paths.checkpoints))["Duplicate this Space"]
 
 
 # ---- limits
 
 
-def test_a_query_has_a_limit(client: Client, checkpoints: Path) -> None:
-    files = sorted((checkpoints / "street-queries").glob("*.jpg"))[:1] * (limits.MAX_IMAGES + 1)
-    with pytest.raises(AppError, match=f"more than the {limits.MAX_IMAGES} a query may have"):
-        ask(client, picture(*files))
+def test_a_query_has_a_limit(client: Client, app_paths: AppPaths) -> None:
+    files = sorted(app_paths.queries.glob("*.jpg"))[:1] * (limits.MAX_IMAGES + 1)
+    with pytest.raises(AppError, match=f"at most {limits.MAX_IMAGES} images"):
+        search(client, image_value(*files))
 
 
 def upload(address: str, megabytes: float, **headers: str) -> int:
@@ -302,46 +302,43 @@ def test_uploads_have_a_size_and_a_rate(demo: tuple[gr.Blocks, str], monkeypatch
 
 
 def test_a_visitor_who_asks_too_often_waits(
-    demo: tuple[gr.Blocks, str], checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+    demo: tuple[gr.Blocks, str], app_paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = limits.RateLimiter(page="2 per hour", everybody="100 per second")
     monkeypatch.setattr(limits, "CALLS", limit)
-    query = picture(sorted((checkpoints / "street-queries").glob("*.jpg"))[0])
+    query = image_value(sorted(app_paths.queries.glob("*.jpg"))[0])
     busy, other = Client(demo[1], verbose=False), Client(demo[1], verbose=False)
     for _ in range(2):
-        ask(busy, query)
+        search(busy, query)
     with pytest.raises(AppError, match=r"Too many requests: wait \d+ s"):
-        ask(busy, query)
-    ask(other, query)  # somebody else is not kept waiting
+        search(busy, query)
+    search(other, query)  # somebody else is not kept waiting
 
 
-def test_every_way_to_the_networks_is_limited(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_rate_limited(
+    app_paths: AppPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The page's own callbacks included: their refusal stands where the answer would be."""
-    from vkd.ui.explain import tab as explain
-    from vkd.ui.retrieve import tab as retrieve
-    from vkd.ui.retrieve import why
 
-    def shut() -> None:
+    def full() -> None:
         raise gr.Error("Too many requests: wait 9 s, then try again.")
 
-    monkeypatch.setattr(limits, "check_rate", shut)
-    paths = AppPaths.of(checkpoints)
-    file = checkpoints / "one.png"
-    Image.new("RGB", (32, 64)).save(file)
-    choices = ("street-gallery", "tiny-teacher", "tiny-student", 5, [], False, "1 in 100")
-    looks = ("top identity", "gradcam", "tiny-teacher", "tiny-student", "last", "")
-    for refused in (
-        lambda: retrieve.search(paths, [file], *choices),
-        lambda: retrieve.save_table(paths, [file], *choices),
-        lambda: explain.explain(paths, [file], [], *looks),
-        lambda: explain.save_heat(paths, [file], [], *looks),
-        lambda: why.explain_match(paths, [file], "street-gallery", 0, "tiny-teacher", "tiny-student"),
+    monkeypatch.setattr(limits, "check_rate", full)
+    images = [str(write_noise(tmp_path / "one.png"))]
+    searched = (app_paths, images, "street-gallery", "tiny-teacher", "tiny-student", 5, [], False, "1 %")
+    explained = (
+        app_paths, images, [], "top identity", "gradcam", "tiny-teacher", "tiny-student", "last", "",
+    )  # fmt: skip
+    for call, values in (
+        (retrieve.search, searched),
+        (retrieve.save_csv, searched),
+        (explain.explain, explained),
+        (explain.save_png, explained),
+        (explanation.explain_match, (*searched[:3], 0, "tiny-teacher", "tiny-student")),
     ):
-        with pytest.raises(gr.Error, match="Too many requests"):
-            refused()
-    assert "Too many requests" in retrieve.search_now(paths, [file], *choices)[0]
-    assert "Too many requests" in next(explain.explain_now(paths, [file], [], *looks))[0]
-    file.unlink()
+        assert "Too many requests" in error_of(call, *values)
+    for tab, values in ((retrieve.TAB, searched), (explain.TAB, explained)):
+        assert "Too many requests" in next(tab.answer_now(*values))[0]
 
 
 # ---- a Space that may train

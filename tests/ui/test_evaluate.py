@@ -16,9 +16,9 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from tests.support.app import free_port
 from tests.support.four import as_four
 from tests.support.jobs import busy_device
-from tests.ui.test_app import free_port, load_app
 from vkd.evaluation.comparison import Comparison, NetworkInfo
 from vkd.jobs import evaluations
 from vkd.ui import mode, plots
@@ -38,7 +38,8 @@ def root(tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def client(root: Path) -> Iterator[Client]:
-    app = load_app()
+    from vkd.ui import app
+
     page = app.build(root)
     yield Client(app.launch(page, root, "127.0.0.1", free_port()), verbose=False)
     page.close()

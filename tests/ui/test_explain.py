@@ -1,4 +1,4 @@
-"""Explaining: every method, layers, targets, the share on the subject, and a picture to keep."""
+"""The Explain tab: methods, layers, targets, the share on the mask, steps, and a PNG."""
 
 import json
 from pathlib import Path
@@ -7,140 +7,158 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
 from PIL import Image
 
-from vkd.explain.dataset import METHODS
+from tests.support.app import error_of
+from tests.support.images import image_value, queries, write_noise
+from vkd.explain.gradcam import METHODS
 from vkd.ui import inputs
-from vkd.ui.explain import explained, tab
+from vkd.ui.explain import actions
+from vkd.ui.explain.actions import CHOSEN, SECOND, TOP
 from vkd.ui.state import AppPaths
 
+PAIR = ("tiny-teacher", "tiny-student")
 
-@pytest.fixture
-def paths(tiny_pair: tuple[Path, Path], tmp_path: Path) -> AppPaths:
-    """A pair and one query whose subject's mask is known: the upper half of the picture."""
+
+@pytest.fixture(scope="module")
+def paths(tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> AppPaths:
+    """A pair and one example whose mask is the upper half of the image."""
+    root = tmp_path_factory.mktemp("explain")
     for folder in tiny_pair:
-        (tmp_path / folder.name).symlink_to(folder)
-    shown = tmp_path / "street-queries"
-    (shown / "masks").mkdir(parents=True)
-    pixels = np.random.default_rng(0).integers(0, 255, (64, 32, 3), np.uint8)
-    Image.fromarray(pixels).save(shown / "a.png")
+        (root / folder.name).symlink_to(folder)
+    (root / "street-queries" / "masks").mkdir(parents=True)
+    write_noise(root / "street-queries" / "a.png")
     mask = np.zeros((64, 32), np.uint8)
     mask[:32] = 255
-    Image.fromarray(mask).save(shown / "masks" / "a.png")
-    (shown / "queries.json").write_text(
-        json.dumps([{"file": "a.png", "identity": 3, "camera": 1, "group": 0}]), encoding="utf-8"
-    )
-    return AppPaths.of(tmp_path)
+    Image.fromarray(mask).save(root / "street-queries" / "masks" / "a.png")
+    row = {"file": "a.png", "identity": 3, "camera": 1, "group": 0}
+    (root / "street-queries" / "queries.json").write_text(json.dumps([row]), encoding="utf-8")
+    return AppPaths.of(root)
 
 
-def ask(paths: AppPaths, target: str = "top identity", method: str = "gradcam", **choices: str) -> dict:
-    picture = [str(paths.queries / "a.png")]
-    return tab.explain(paths, picture, picture, target, method, "tiny-teacher", "tiny-student", **choices)[1]
+def images(paths: AppPaths) -> list[str]:
+    return [str(paths.queries / "a.png")]
+
+
+def explain(paths: AppPaths, target: str = TOP, method: str = "gradcam", **choices: str) -> dict[str, Any]:
+    return actions.explain(paths, images(paths), images(paths), target, method, *PAIR, **choices)[1]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_answers_for_both_networks(paths: AppPaths, method: str) -> None:
-    assert set(ask(paths, method=method)) == {"teacher", "student"}
+def test_methods(paths: AppPaths, method: str) -> None:
+    assert set(explain(paths, method=method)) == {"teacher", "student"}
 
 
-def test_the_share_on_the_subject_is_told_where_its_mask_is_known(paths: AppPaths) -> None:
-    data = ask(paths)["teacher"]
-    wanted = explained.Wanted("top identity", "gradcam", "tiny-teacher", "")
-    (found,) = explained.explain(paths, [str(paths.queries / "a.png")], None, wanted)
-    heat = found.answers[0].maps[0]
-    assert data["on_subject"] == pytest.approx(heat[:32].sum() / heat.sum(), abs=1e-3)
-    assert "of the heat on the subject" in explained.as_html(found)
-    (paths.queries / "masks" / "a.png").unlink()
-    assert ask(paths)["teacher"]["on_subject"] is None
+def test_share_on_mask(paths: AppPaths, tmp_path: Path) -> None:
+    request = actions.Request(TOP, "gradcam", "tiny-teacher", "")
+    (explained,) = actions.steps(paths, images(paths), None, request)
+    heat = explained.explanations[0].maps[0]
+    assert actions.as_data(explained)["teacher"]["on_subject"] == pytest.approx(
+        heat[:32].sum() / heat.sum(), abs=1e-3
+    )
+    assert "of the CAM mass on the person mask" in actions.as_html(explained)
+    other = [str(write_noise(tmp_path / "a.png", seed=1))]  # the same name, another image
+    assert inputs.read_query(paths, other).masks == (None,)
+    (explained,) = actions.steps(paths, other, None, request)
+    assert explained.explanations[0].on_mask is None
 
 
-def test_a_training_identity_can_be_chosen(paths: AppPaths) -> None:
-    data = ask(paths, "chosen identity", identity="5")["student"]
+def test_chosen_identity(paths: AppPaths) -> None:
+    data = explain(paths, CHOSEN, identity="5")["student"]
     assert data["meaning"] == "logit of training identity 5"
-    with pytest.raises(Exception, match="it knows 12, from 0 to 11"):
-        ask(paths, "chosen identity", identity="99")
+    for identity in ("99", "", "five"):
+        assert "12 training identities, from 0 to 11" in error_of(explain, paths, CHOSEN, identity=identity)
 
 
 @pytest.mark.parametrize("layer", ["last", "-2", "0"])
-def test_layers_are_numbers_from_either_end(paths: AppPaths, layer: str) -> None:
-    assert ask(paths, layer=layer)["teacher"]["value"] == ask(paths)["teacher"]["value"]
+def test_layers(paths: AppPaths, layer: str) -> None:
+    assert explain(paths, layer=layer)["teacher"]["value"] == explain(paths)["teacher"]["value"]
 
 
-def test_an_unknown_layer_is_refused_with_the_known_ones(paths: AppPaths) -> None:
-    with pytest.raises(Exception, match="There is no layer"):
-        ask(paths, layer="attic")
+@pytest.mark.parametrize(
+    ("choices", "value"), [({"layer": "attic"}, "attic"), ({"method": "palmistry"}, "palmistry")]
+)
+def test_unknown_layer_or_method(paths: AppPaths, choices: dict[str, str], value: str) -> None:
+    assert value in error_of(explain, paths, **choices)
 
 
-def test_the_heatmaps_are_kept_as_a_picture(paths: AppPaths) -> None:
-    picture = [str(paths.queries / "a.png")]
-    path = tab.save_heat(
-        paths, picture, picture, "second picture", "gradcam", "tiny-teacher", "tiny-student", "last", ""
-    )
+def test_save_png_wraps_captions(paths: AppPaths) -> None:
+    path = actions.save_png(paths, images(paths), images(paths), SECOND, "gradcam", *PAIR, "last", "")
     with Image.open(path) as sheet:
         assert sheet.format == "PNG"
         assert sheet.height > 3 * 256
+        edge = np.asarray(sheet.convert("L"))[:, -4:]
+    assert edge.min() == 255, "a caption is cut at the right edge"
 
 
-def test_masks_belong_to_known_pictures_only(paths: AppPaths, tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    assert inputs.read_query(paths, [str(tmp_path / "a.png")]).masks == (None,)
+def test_endpoint(app_client: Client, app_paths: AppPaths) -> None:
+    query = image_value(queries(app_paths.checkpoints)[0]["path"])
+    page, data = app_client.predict(query, [], TOP, "gradcam", *PAIR, api_name="/explain")
+    assert page.count("<figure>") == 2
+    for part in ("teacher", "student"):
+        assert data[part]["meaning"].startswith("logit of top-1 class")
+        assert f"<b>{data[part]['value']:.2f}</b>" in page
+    _, data = app_client.predict(query, query, SECOND, "gradcam", *PAIR, api_name="/explain")
+    assert data["teacher"]["value"] == pytest.approx(1, abs=1e-3)
+    with pytest.raises(AppError, match="second image"):
+        app_client.predict(query, [], SECOND, "gradcam", *PAIR, api_name="/explain")
 
 
-# ---- what the page shows
+# ---- the page
 
 
-def again(paths: AppPaths, before: str = "", **given: Any) -> list[tuple[Any, Any, Any]]:
-    """What `explain_again` shows, step by step."""
-    picture = [str(paths.queries / "a.png")]
-    pictures, second = given.pop("pictures", picture), given.pop("second", None)
-    choices = {
-        "target": "top identity", "method": "gradcam", "teacher": "tiny-teacher", "student": "tiny-student",
-        "layer": "last", "identity": "",
+def change(paths: AppPaths, before: str = "", **choices: Any) -> list[tuple[Any, Any, Any]]:
+    values = {
+        "images": images(paths), "second": None, "target": TOP, "method": "gradcam", "teacher": PAIR[0],
+        "student": PAIR[1], "layer": "last", "identity": "",
     }  # fmt: skip
-    return list(tab.explain_again(paths, before, pictures, second, *{**choices, **given}.values()))
+    return list(actions.TAB.answer_change(paths, before, *{**values, **choices}.values()))
 
 
-def test_the_teachers_maps_are_shown_while_the_students_are_made(paths: AppPaths) -> None:
-    (first, _, _), (last, data, _) = again(paths)
+def test_teacher_is_shown_while_the_student_is_computed(paths: AppPaths) -> None:
+    (first, _, _), (last, data, _) = change(paths)
     assert "teacher heatmap" in first
     assert "student heatmap" not in first
-    assert "Its heatmaps are being made" in first
+    assert "vkd-waiting" in first
     assert "student heatmap" in last
     assert set(data) == {"teacher", "student"}
 
 
-def test_a_change_that_is_told_twice_is_answered_once(paths: AppPaths) -> None:
-    *_, (_, _, asked) = again(paths)
-    assert again(paths, asked) == [(gr.skip(), gr.skip(), gr.skip())]
-    assert len(again(paths, asked, method="layercam")) == 2
+def test_change_is_answered_once(paths: AppPaths) -> None:
+    *_, (_, _, key) = change(paths)
+    assert change(paths, key) == [(gr.skip(), gr.skip(), gr.skip())]
+    assert len(change(paths, key, method="layercam")) == 2
 
 
 @pytest.mark.parametrize(
-    ("given", "todo"),
+    ("choices", "text"),
     [
-        ({"pictures": None}, "Where does it look?"),
-        ({"target": "second picture"}, "Which second picture?"),
-        ({"target": "chosen identity", "identity": " "}, "Which training identity?"),
-        ({"target": "chosen identity", "identity": "99"}, "it knows 12, from 0 to 11"),
-        ({"layer": "<b>attic"}, "There is no layer"),
+        ({"images": None}, "Class activation maps"),
+        ({"target": SECOND}, "Second image"),
+        ({"target": CHOSEN, "identity": " "}, "Identity ID"),
+        ({"target": CHOSEN, "identity": "99"}, "from 0 to 11"),
+        ({"layer": "<b>attic"}, "attic"),
     ],
+    ids=["image", "second", "identity", "unknown identity", "layer"],
 )
-def test_what_is_missing_or_wrong_stands_where_the_answer_would_be(
-    paths: AppPaths, given: dict[str, Any], todo: str
-) -> None:
-    ((page, data, _),) = again(paths, **given)
-    assert todo in page
+def test_missing_or_invalid_input(paths: AppPaths, choices: dict[str, Any], text: str) -> None:
+    ((page, data, _),) = change(paths, **choices)
+    assert text in page
     assert data is None
     assert "<b>" not in page
 
 
-def test_an_example_goes_where_a_picture_is_missing(paths: AppPaths) -> None:
-    files = [str(paths.queries / "a.png")]
-    show = tab.show_example
-    assert show(paths, "identity-3-camera-1", "top identity", None) == (files, gr.skip())
-    assert show(paths, "identity-3-camera-1", "second picture", None) == (files, gr.skip())
-    assert show(paths, "identity-3-camera-1", "second picture", [("x.png", None)]) == (gr.skip(), files)
+def test_example_goes_where_an_image_is_missing(paths: AppPaths) -> None:
+    update = inputs.show_images(images(paths))
+    for target, first, expected in (
+        (TOP, None, (update, gr.skip())),
+        (SECOND, None, (update, gr.skip())),
+        (SECOND, [("x.png", None)], (gr.skip(), update)),
+    ):
+        assert actions.show_example(paths, "identity-3-camera-1", target, first) == expected
 
 
-def test_an_app_without_networks_says_how_to_get_them(tmp_path: Path) -> None:
-    assert "Train a teacher and a student" in tab.welcome(AppPaths.of(tmp_path))
+def test_welcome_without_models(tmp_path: Path) -> None:
+    assert "No model yet" in actions.welcome(AppPaths.of(tmp_path))

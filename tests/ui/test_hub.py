@@ -13,8 +13,8 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
+from tests.support.app import free_port
 from tests.support.hub_server import Hub
-from tests.ui.test_app import free_port, load_app
 from vkd.models import checkpoint
 from vkd.ui import mode, state
 from vkd.ui.evaluate import request
@@ -61,7 +61,8 @@ def here(tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def opened(here: AppPaths) -> Iterator[Client]:
-    app = load_app()
+    from vkd.ui import app
+
     page = app.build(here.checkpoints)
     yield Client(app.launch(page, here.checkpoints, "127.0.0.1", free_port()), verbose=False)
     page.close()

@@ -53,6 +53,11 @@ class BackgroundJob:
         """Asks the work to end at its next progress call."""
         self._cancel.set()
 
+    @property
+    def cancelling(self) -> bool:
+        """True once `cancel` was called."""
+        return self._cancel.is_set()
+
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until the job has ended, at most `timeout` seconds; returns whether it has."""
         return self._ended.wait(timeout)

@@ -20,6 +20,7 @@ import gradio as gr
 from vkd.io.errors import VKDError
 from vkd.ui import components, errors, guard, inputs, limits, mode, theme
 from vkd.ui.evaluate import tab as evaluate
+from vkd.ui.explain import actions as explain_actions
 from vkd.ui.explain import tab as explain
 from vkd.ui.hub import tab as hub
 from vkd.ui.retrieve import tab as retrieve
@@ -103,7 +104,7 @@ def warm(paths: AppPaths) -> None:
     """Load what the tabs open with, while the first visitor is still looking at the page."""
     try:
         inputs.warm(paths)
-        explain.warm(paths)
+        explain_actions.warm(paths)
     except Exception:  # a damaged checkpoint is told to the person who asks for it
         errors.LOG.warning("The networks could not be loaded beforehand.", exc_info=True)
 

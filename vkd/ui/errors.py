@@ -2,11 +2,13 @@
 
 import functools
 import html
+import inspect
 import logging
 import re
 import tempfile
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar, cast
 
 import gradio as gr
 
@@ -32,19 +34,34 @@ def error(text: str, title: str) -> gr.Error:
     return gr.Error(text, title=title, print_exception=False)
 
 
+@contextmanager
+def _shown(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (gr.Error, GeneratorExit):
+        raise
+    except VKDError as wrong:
+        raise error(message(wrong), "Invalid input") from None
+    except Exception:
+        LOG.exception("%s failed", name)
+        raise error(INTERNAL_ERROR, "Internal error") from None
+
+
 def show_errors(callback: Callable[P, R]) -> Callable[P, R]:
-    """Shows library errors (VKDError) to the user; logs any other exception and shows a generic message."""
+    """Shows library errors (VKDError) to the user; logs any other exception and shows a generic message.
+
+    Wraps functions and generator functions.
+    """
+    name = getattr(callback, "__name__", "callback")
 
     @functools.wraps(callback)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
+        with _shown(name):
             return callback(*args, **kwargs)
-        except gr.Error:
-            raise
-        except VKDError as wrong:
-            raise error(message(wrong), "Invalid input") from None
-        except Exception:
-            LOG.exception("%s failed", getattr(callback, "__name__", "callback"))
-            raise error(INTERNAL_ERROR, "Internal error") from None
 
-    return wrapper
+    @functools.wraps(callback)
+    def generator(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
+        with _shown(name):
+            yield from cast("Iterator[Any]", callback(*args, **kwargs))
+
+    return cast("Callable[P, R]", generator) if inspect.isgeneratorfunction(callback) else wrapper

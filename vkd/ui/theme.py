@@ -31,7 +31,13 @@ def theme() -> Base:
         font=_SANS,
         font_mono=_MONO,
     ).set(
-        # White text on the primary button, and links, need 4.5:1.
+        # White text on the primary button, and links, need 4.5:1; what shows a state needs 3:1.
+        checkbox_background_color_selected="*primary_700",
+        checkbox_background_color_selected_dark="*primary_500",
+        checkbox_border_color_selected="*primary_700",
+        checkbox_border_color_selected_dark="*primary_500",
+        slider_color="*primary_700",
+        slider_color_dark="*primary_400",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",

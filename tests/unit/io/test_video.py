@@ -2,21 +2,10 @@
 
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
+from tests.support.images import write_clip
 from vkd.io.video import is_video, read_video
-
-
-def write_clip(path: Path, frames: int, size: tuple[int, int] = (48, 96)) -> Path:
-    """A clip whose frames grow brighter; `size` is (width, height)."""
-    code = {".avi": "MJPG", ".mp4": "mp4v"}[path.suffix]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), 10, size)
-    for place in range(frames):
-        writer.write(np.full((size[1], size[0], 3), round(255 * place / max(1, frames - 1)), np.uint8))
-    writer.release()
-    return path
 
 
 @pytest.mark.parametrize("name", ["walk.avi", "walk.mp4"])

@@ -1,17 +1,19 @@
-"""Heatmaps of one network as the page shows them: computed, laid over the pictures, named."""
+"""Heatmaps of one model as the page shows them: computed, laid over the images, rendered."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from PIL import Image
+from markupsafe import Markup
+from torch import Tensor
 
-from vkd.explain.dataset import heatmaps, overlay
+from vkd.explain import gradcam
+from vkd.explain.overlay import overlay
+from vkd.io.grids import resize_to_height
 from vkd.models.checkpoint import Checkpoint
-from vkd.ui import html, inputs
+from vkd.ui import html
 
-HEIGHT = 320  # pixels, of a picture in the page
+HEIGHT = 320  # pixels, of an image in the page
 
 
 class Maps(NamedTuple):
@@ -19,33 +21,66 @@ class Maps(NamedTuple):
 
     maps: np.ndarray
     value: float
-    index: int
+    class_index: int
+
+
+class View(NamedTuple):
+    """An image and its heatmap, as data URIs, with a caption."""
+
+    caption: str
+    image: str
+    overlay: str
+
+
+class Panel(NamedTuple):
+    """One model's heatmaps and the number that they explain; `others` are those of the second images."""
+
+    part: str
+    model: str
+    value: float
+    meaning: str
+    views: Sequence[View]
+    others: Sequence[View] = ()
+
+    @property
+    def height(self) -> int:
+        """Height of the images in pixels: the fewer, the larger."""
+        most = max(len(self.views), len(self.others))
+        return 200 if self.others else {1: 380, 2: 220}.get(most, 200 if most < 5 else 140)
 
 
 def compute(
-    net: Checkpoint,
-    pictures: Sequence[torch.Tensor],
-    target: torch.Tensor | np.ndarray | int | None,
+    model: Checkpoint,
+    images: Sequence[Tensor],
+    target: Tensor | np.ndarray | int | None,
     method: str,
     layer: str | int | None = None,
 ) -> Maps:
-    """Heatmaps of one subject's pictures; `target` as `vkd.explain.gradcam.heatmaps` takes it."""
-    heat = heatmaps(net.net, inputs.clip(net, pictures), target=target, method=method, layer=layer)
+    """Computes the heatmaps of one subject's images; `target` as in `vkd.explain.gradcam.heatmaps`."""
+    clip = model.prepare(images)[None].to(next(model.net.parameters()).device)
+    heat = gradcam.heatmaps(model.net, clip, target=target, method=method, layer=layer)
     return Maps(heat.maps[0], float(heat.values[0]), int(heat.classes[0]))
 
 
-def shown(picture: torch.Tensor) -> np.ndarray:
-    """uint8 (3, H, W) → (h, w, 3) at the height at which it is shown."""
-    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
-    width = max(1, min(4 * HEIGHT, round(image.width * HEIGHT / image.height)))
-    return np.asarray(image.resize((width, HEIGHT), Image.Resampling.BICUBIC))
+def displayed(image: Tensor) -> np.ndarray:
+    """Converts uint8 (3, H, W) to (h, w, 3) at the height at which it is shown."""
+    return np.asarray(resize_to_height(image.permute(1, 2, 0).contiguous().numpy(), HEIGHT, max_aspect=4))
 
 
-def views(pictures: Sequence[torch.Tensor], maps: np.ndarray, name: str) -> list[html.View]:
-    """Each picture beside the same with its heat laid over it."""
-    alone = len(pictures) == 1 and name != "view"
-    named = [name] if alone else [f"{name} {n + 1}" for n in range(len(pictures))]
+def views(images: Sequence[Tensor], maps: np.ndarray, name: str) -> list[View]:
+    """Returns each image and its overlay; captions are numbered where there are several."""
+    captions = [name] if len(images) == 1 else [f"{name} {n + 1}" for n in range(len(images))]
     return [
-        html.View(caption, html.array_uri(picture), html.array_uri(overlay(picture, heat)))
-        for caption, picture, heat in zip(named, map(shown, pictures), maps, strict=True)
+        View(caption, html.array_uri(image), html.array_uri(overlay(image, heat)))
+        for caption, image, heat in zip(captions, map(displayed, images), maps, strict=True)
     ]
+
+
+def render(
+    panels: Sequence[Panel], *, slider: bool = False, pending: Sequence[tuple[str, str]] = ()
+) -> Markup:
+    """Renders teacher and student side by side; with `slider` also one over the other.
+
+    `pending` are parts and models whose heatmaps are still being computed.
+    """
+    return html.render("heatmaps.html.j2", panels=panels, slider=slider, pending=pending)

@@ -1,240 +1,127 @@
-"""The Retrieve tab: pictures in, ranked matches of teacher and student out."""
+"""The Retrieve tab: query images in, ranked matches of teacher and student out. Layout and wiring."""
 
-import io
-import time
 from typing import Any, NamedTuple
 
 import gradio as gr
 
-from vkd.retrieval import results
-from vkd.ui import components, html, limits, mode
-from vkd.ui import inputs as ui_inputs
-from vkd.ui import state as ui_state
-from vkd.ui.errors import show_errors
+from vkd.ui import components, inputs, query_tab, state
+from vkd.ui.query_tab import QUIET, Save
+from vkd.ui.retrieve import actions, distribution, explanation
 from vkd.ui.retrieve import build as gallery_form
-from vkd.ui.retrieve import likeness, why
-from vkd.ui.retrieve import search as retrieve_search
-from vkd.ui.retrieve.search import Wanted
 from vkd.ui.state import AppPaths
 
-EMPTY = html.empty_state(
-    "Who is this?",
-    "Upload a picture of a person, several pictures or a short video of the same person, or click an "
-    "example. The best matches of the teacher and of the student appear here, side by side.",
+SAVES = (
+    Save("Save as CSV", actions.save_csv, "search_table"),
+    Save("Save as PNG", actions.save_png, "search_picture"),
 )
-
-NO_GALLERY = html.empty_state(
-    "There is no gallery yet",
-    "A gallery is what is searched. Build one of your own pictures: open 'Build a gallery' in the form, give "
-    "a folder or a zip, and press Build.",
-)
-
-
-@limits.rate_limited
-@mode.on_gpu
-@show_errors
-def search(
-    paths: AppPaths,
-    pictures: list[Any] | None,
-    gallery: str,
-    teacher: str | None,
-    student: str | None,
-    top_k: float,
-    cameras: list[str] | None,
-    rerank: bool,
-    strangers: str = likeness.DEFAULT,
-) -> tuple[str, dict[str, Any]]:
-    """Rank a gallery against the pictures of one subject, once with the teacher and once with the student.
-
-    One picture is an image query, several, or a short video clip, are views of one tracklet. Names are plain
-    text: `gallery`, `teacher` and `student` are folder names, `cameras` are numbers as text (empty: all),
-    `strangers` is the share of different people that the threshold lets pass. Answers with the page's HTML
-    and with the ranked lists as JSON: rank (null for junk), item, similarity (cosine), strangers (share of
-    the gallery's pairs of different people that are at least this alike), identity, camera, name, verdict.
-    """
-    started = time.perf_counter()
-    wanted = Wanted(gallery, teacher, student, top_k, cameras, rerank, strangers or likeness.DEFAULT)
-    answer = retrieve_search.rank(paths, pictures, wanted)
-    data = retrieve_search.as_data(answer)
-    return retrieve_search.as_html(answer, gallery, time.perf_counter() - started), data
-
-
-@components.downloads(like=search)
-def save_table(paths: AppPaths, pictures: list[Any] | None, *choices: Any) -> tuple[bytes, str]:
-    """The ranked lists of `search`, with the same arguments, as a CSV file."""
-    answer = retrieve_search.rank(paths, pictures, Wanted(*choices))
-    text = results.table({one.network: one.hits for one in answer.found})
-    return text.encode("utf-8-sig"), "vkd-matches.csv"
-
-
-@components.downloads(like=search)
-def save_picture(paths: AppPaths, pictures: list[Any] | None, *choices: Any) -> tuple[bytes, str]:
-    """The ranked lists of `search`, with the same arguments, as a PNG picture."""
-    answer, file = retrieve_search.rank(paths, pictures, Wanted(*choices)), io.BytesIO()
-    shown = {f"{one.part.capitalize()} {one.network}": one.hits for one in answer.found}
-    sheet = results.picture(
-        retrieve_search.headline(answer.query), retrieve_search.views_of(answer.query), shown
-    )
-    sheet.save(file, "PNG")
-    return file.getvalue(), "vkd-matches.png"
-
-
-# --- what the page shows ------------------------------------------------------------------------------------
-
-
-def welcome(paths: AppPaths) -> str:
-    """What to do first."""
-    if not ui_state.gallery_folders(paths):
-        return NO_GALLERY if ui_state.checkpoints(paths) else html.NO_MODEL
-    return EMPTY
-
-
-def search_now(paths: AppPaths, pictures: list[Any] | None, *choices: Any) -> tuple[str, Any, str]:
-    """`search` for the page: what went wrong stands where the answer would be."""
-    asked = ui_inputs.question(pictures, choices)
-    try:
-        return (*search(paths, pictures, *choices), asked)
-    except gr.Error as wrong:
-        return html.error_box("Search failed", wrong.message), None, asked
-
-
-def search_again(paths: AppPaths, before: str, pictures: list[Any] | None, *choices: Any) -> Any:
-    """Search after a change of pictures or choices, once for each change."""
-    if (asked := ui_inputs.question(pictures, choices)) == before:
-        return gr.skip(), gr.skip(), gr.skip()
-    return search_now(paths, pictures, *choices) if pictures else (welcome(paths), None, asked)
-
-
-def look_again(
-    paths: AppPaths,
-    pictures: list[Any] | None,
-    gallery: str | None,
-    teacher: str | None,
-    student: str | None,
-    cameras: list[str] | None,
-) -> list[Any]:
-    """The choices there are now: galleries, checkpoints, the gallery's cameras; and what to do first while
-    nothing was asked."""
-    names = [folder.name for folder in ui_state.gallery_folders(paths)]
-    chosen = gallery if gallery in names else next(iter(names), None)
-    return [
-        gr.update(choices=names, value=chosen),
-        *components.refresh_models(paths, teacher, student),
-        _cameras(paths, chosen or "", cameras),
-        gr.skip() if pictures else welcome(paths),
-    ]
-
-
-def follow(
-    paths: AppPaths, gallery: str | None, teacher: str | None, student: str | None, cameras: list[str] | None
-) -> list[Any]:
-    """Networks and cameras that fit the gallery just chosen."""
-    folders = {folder.name: folder for folder in ui_state.gallery_folders(paths)}
-    known = ui_state.load_gallery(folders[gallery]).networks if gallery in folders else []
-    networks = []
-    for stage, name in (("teacher", teacher), ("student", student)):
-        fitting = [other for other in ui_state.checkpoints(paths, stage) if other in known]
-        networks.append(gr.skip() if name in known or not known else (fitting or [""])[0])
-    return [*networks, _cameras(paths, gallery or "", cameras)]
-
-
-def _cameras(paths: AppPaths, gallery: str, chosen: list[str] | None) -> Any:
-    known = ui_state.gallery_cameras(paths, gallery)
-    kept = [camera for camera in chosen or [] if camera in known]
-    return gr.update(choices=known, value=kept, visible=bool(known))
 
 
 class Form(NamedTuple):
-    """The left side: what is asked, in the order of `search`'s arguments."""
+    """The left side; the first eight are the arguments of `actions.search`."""
 
-    pictures: gr.Gallery
-    shelf: gr.Dropdown
+    images: gr.Gallery
+    gallery: gr.Dropdown
     teacher: gr.Dropdown
     student: gr.Dropdown
     top_k: gr.Slider
     cameras: gr.Dropdown
     rerank: gr.Checkbox
-    strangers: gr.Radio
+    fpr: gr.Radio
     button: gr.Button
-    chosen: gr.HTML
-    maker: gallery_form.Maker
+    example: gr.HTML
+    built: gallery_form.Built
 
 
 def build(paths: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
     """Builds layout and wiring of the tab; `opened` are the events of its coming into view."""
-    state, before = gr.State(paths), gr.State("")
+    paths_state = gr.State(paths)
     with gr.Row(elem_classes="vkd-page"):
         with gr.Column(elem_classes="vkd-form", scale=0):
-            form = _form(paths, state, opened)
-        inputs = [state, *form[:8]]
-        with gr.Column(elem_classes="vkd-results"):
-            with gr.Row(elem_classes="vkd-keep"):
-                components.save_button("Save as CSV", save_table, inputs, api_name="search_table")
-                components.save_button("Save as PNG", save_picture, inputs, api_name="search_picture")
-            answer = gr.HTML(
-                welcome(paths), label="Matches", js_on_load=why.CLICKS, elem_classes="vkd-matches"
-            )
-            reasons = why.component()
-            with gr.Accordion("The same as data (JSON)", open=False, elem_classes="vkd-json"):
-                data = gr.JSON(label="Ranked lists")
-    components.endpoint(search, inputs, [answer, data], api_name="search", **components.SHARED)
-    _wire(form, inputs, [answer, data, before], opened)
-    why.wire(answer, reasons, inputs[:5], **components.SHARED)
+            form = _form(paths, paths_state, opened)
+        values = [paths_state, *form[:8]]
+        results = query_tab.results(
+            values,
+            SAVES,
+            value=actions.welcome(paths),
+            label="Matches",
+            css_class="vkd-matches",
+            script=explanation.CLICKS,
+        )
+    components.endpoint(
+        actions.search, values, [results.answer, results.data], api_name="search", **components.SHARED
+    )
+    components.endpoint(inputs.example_images, [paths_state, form.example], [form.images], api_name="example")
+    explanation.wire(results.answer, explanation.component(), values[:5])
+    _wire(form, values, results, opened)
 
 
-def _form(paths: AppPaths, state: gr.State, opened: list[Any]) -> Form:
-    names = [folder.name for folder in ui_state.gallery_folders(paths)]
-    teacher, student = ui_state.default_pair(paths)
-    known = ui_state.gallery_cameras(paths, names[0]) if names else []
+def _form(paths: AppPaths, paths_state: gr.State, opened: list[Any]) -> Form:
+    galleries = [folder.name for folder in state.gallery_folders(paths)]
+    pair = state.default_pair(paths)
+    camera_names = state.gallery_cameras(paths, galleries[0]) if galleries else []
     with gr.Column(elem_classes="vkd-ask"):
-        pictures = ui_inputs.picture_input("Pictures or a clip")
-        button = gr.Button("Find matches", variant="primary")
-        chosen = ui_inputs.example_buttons(paths)
+        images = inputs.image_input("Query images or video (crops of one person)")
+        button = gr.Button("Search", variant="primary")
+        example = inputs.example_buttons(paths, images)
     with gr.Column(elem_classes="vkd-options"):
         with gr.Group():
-            top_k = gr.Slider(1, 50, value=10, step=1, label="Matches to show (top k)")
-            strangers = gr.Radio(
-                [(rate.removeprefix("1 in "), rate) for rate in likeness.RATES],
-                value=likeness.DEFAULT,
-                label="Threshold: strangers that pass, 1 in",
+            top_k = gr.Slider(1, 50, value=10, step=1, label="Top-k")
+            fpr = gr.Radio(
+                list(distribution.FPRS), value=distribution.DEFAULT, label="Decision threshold at FPR"
             )
             cameras = gr.Dropdown(
-                known, label="Only these cameras (none chosen: all)", multiselect=True,
-                allow_custom_value=True, visible=bool(known),
-            )  # fmt: skip
-            rerank = gr.Checkbox(label="Re-rank by k-reciprocal neighbours")
-        with gr.Accordion("Networks and gallery", open=False):
-            shelf = gr.Dropdown(
-                names, value=names[0] if names else None, label="Gallery", allow_custom_value=True
+                camera_names,
+                label="Cameras (default: all)",
+                multiselect=True,
+                allow_custom_value=True,
+                visible=bool(camera_names),
             )
-            first = components.model_dropdown(paths, "teacher", teacher)
-            second = components.model_dropdown(paths, "student", student)
-        maker = gallery_form.layout(state, first, second, opened)
-    return Form(pictures, shelf, first, second, top_k, cameras, rerank, strangers, button, chosen, maker)
+            rerank = gr.Checkbox(label="k-reciprocal re-ranking")
+        with gr.Accordion("Models and gallery", open=False):
+            gallery = gr.Dropdown(
+                galleries, value=next(iter(galleries), None), label="Gallery", allow_custom_value=True
+            )
+            teacher = components.model_dropdown(paths, "teacher", pair[0])
+            student = components.model_dropdown(paths, "student", pair[1])
+        built = gallery_form.layout(paths_state, teacher, student, opened)
+    return Form(images, gallery, teacher, student, top_k, cameras, rerank, fpr, button, example, built)
 
 
-def _wire(form: Form, inputs: list[Any], outputs: list[Any], opened: list[Any]) -> None:
-    """What is asked is answered at once; `inputs` start with the paths, `outputs` end with the question."""
-    hidden: dict[str, Any] = {"api_visibility": "private"}
-    quiet: dict[str, Any] = {**hidden, "show_progress": "hidden"}
-    state, (answer, _, before) = inputs[0], outputs
-    once_more = [state, before, *inputs[1:]]
-    form.button.click(search_now, inputs, outputs, **components.SHARED, **hidden)
-    gr.on(
-        [form.pictures.change, form.top_k.release, form.cameras.input, form.rerank.change,
-         form.strangers.change, form.teacher.change, form.student.change],
-        search_again, once_more, outputs, trigger_mode="always_last", **components.SHARED, **hidden,
-    )  # fmt: skip
-    form.chosen.submit(
-        ui_inputs.example_pictures, [state, form.chosen], form.pictures, api_name="example",
-        show_progress="hidden",
-    ).success(search_again, once_more, outputs, **components.SHARED, **hidden)  # fmt: skip
-    choices = [form.shelf, form.teacher, form.student, form.cameras]
-    form.shelf.change(follow, [state, *choices], choices[1:], **quiet).success(
-        search_again, once_more, outputs, **components.SHARED, **hidden
+def _wire(form: Form, values: list[Any], results: query_tab.Results, opened: list[Any]) -> None:
+    paths_state, shared = values[0], {**components.SHARED, **query_tab.HIDDEN}
+    changed = [paths_state, results.key, *values[1:]]
+    example = form.example.submit(
+        actions.show_example,
+        [paths_state, form.example],
+        form.images,
+        **QUIET,
     )
-    again = (look_again, [state, form.pictures, *choices], [*choices, answer])
-    gr.on(opened, *again, **quiet)
-    form.maker.built.success(gallery_form.built_name, form.maker.data, form.shelf, **quiet).success(
-        *again, **quiet
+    query_tab.wire(
+        actions.TAB,
+        values,
+        results,
+        button=form.button,
+        changes=[
+            form.images.change,
+            form.top_k.release,
+            form.cameras.input,
+            form.rerank.change,
+            form.fpr.change,
+            form.teacher.change,
+            form.student.change,
+        ],
+        example=example,
+    )
+    choices = [form.gallery, form.teacher, form.student, form.cameras]
+    form.gallery.change(actions.follow_gallery, [paths_state, *choices], choices[1:], **QUIET).success(
+        actions.TAB.answer_change, changed, list(results), **shared
+    )
+    refresh: dict[str, Any] = {
+        "fn": actions.refresh,
+        "inputs": [paths_state, form.images, *choices],
+        "outputs": [*choices, results.answer],
+    }
+    gr.on(opened, **refresh, **QUIET)
+    form.built.event.success(gallery_form.built_name, form.built.data, form.gallery, **QUIET).success(
+        **refresh, **QUIET
     )
