@@ -29,13 +29,13 @@ def distribution_at(pairs: PairScores, fpr: str) -> Distribution | None:
     """Returns the distribution, None for a gallery without identities. Raises VKDError for an unknown FPR."""
     if fpr not in FPRS:
         raise VKDError(f"'{fpr}' is not a false-positive rate of the list: choose one of {', '.join(FPRS)}.")
-    return Distribution(pairs, fpr, pairs.threshold(FPRS[fpr])) if pairs.false.sum() else None
+    return Distribution(pairs, fpr, pairs.threshold(FPRS[fpr])) if pairs.impostor.sum() else None
 
 
 def false_positive_rate(distribution: Distribution, similarity: float) -> float:
     """Returns the share of the impostor pairs that are at least this similar."""
     start = int(np.clip(np.floor((similarity + 1) * (BINS / 2)), 0, BINS - 1))
-    impostor = distribution.pairs.false
+    impostor = distribution.pairs.impostor
     return float(impostor[start:].sum() / impostor.sum())
 
 
@@ -45,7 +45,7 @@ def fpr_text(distribution: Distribution | None, similarity: float) -> str:
         return ""
     share = false_positive_rate(distribution, similarity)
     if share == 0:
-        return f"FPR < {_scientific(1 / int(distribution.pairs.false.sum()))}"
+        return f"FPR < {_scientific(1 / int(distribution.pairs.impostor.sum()))}"
     return f"FPR {100 * share:.2g} %" if 0.001 <= share < 0.995 else f"FPR {_scientific(share)}"
 
 
@@ -64,8 +64,8 @@ def as_data(distribution: Distribution | None) -> dict[str, float | str] | None:
     return {
         "fpr": distribution.fpr,
         "similarity": round(threshold.similarity, 4),
-        "measured_fpr": round(threshold.false_rate, 6),
-        "measured_tpr": round(threshold.true_rate, 4),
+        "measured_fpr": round(threshold.fpr, 6),
+        "measured_tpr": round(threshold.tpr, 4),
     }
 
 
@@ -97,7 +97,7 @@ def figure(distribution: Distribution | None, hits: Sequence[Hit]) -> Markup:
         right=right,
         threshold=distribution.threshold,
         fpr=distribution.fpr,
-        has_genuine=bool(distribution.pairs.true.sum()),
+        has_genuine=bool(distribution.pairs.genuine.sum()),
     )
 
 
