@@ -41,9 +41,10 @@ def missing(what: str) -> None:
 @pytest.fixture(scope="package")  # a page that stays open would draw beside all later tests
 def browser():
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
     except ImportError:
         missing("Playwright is not installed")
+    expect.set_options(timeout=30_000)
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         missing("No chromium was found on PATH")

@@ -82,7 +82,6 @@ READS = {
     "retrieve.actions.save_csv",
     "retrieve.actions.save_png",
     "retrieve.actions.search",
-    "retrieve.actions.show_example",
     "retrieve.build.built_name",
     "retrieve.explanation._clicked",
     "retrieve.explanation._failed",

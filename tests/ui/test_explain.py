@@ -151,11 +151,11 @@ def test_missing_or_invalid_input(paths: AppPaths, choices: dict[str, Any], text
 
 
 def test_example_goes_where_an_image_is_missing(paths: AppPaths) -> None:
-    update = inputs.show_images(images(paths))
+    files = images(paths)
     for target, first, expected in (
-        (TOP, None, (update, gr.skip())),
-        (SECOND, None, (update, gr.skip())),
-        (SECOND, [("x.png", None)], (gr.skip(), update)),
+        (TOP, None, (files, gr.skip())),
+        (SECOND, None, (files, gr.skip())),
+        (SECOND, [("x.png", None)], (gr.skip(), files)),
     ):
         assert actions.show_example(paths, "identity-3-camera-1", target, first) == expected
 

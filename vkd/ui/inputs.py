@@ -159,12 +159,15 @@ def example_of(paths: AppPaths, value: Sequence[Any] | None) -> str:
 
 
 # The button of the example whose images are in the form is pressed; `watch` follows uploads and Clear.
+# An enlarged image of the query before is closed: Gradio's gallery would enlarge the new one.
 _EXAMPLES_SCRIPT = """
 const press = (name) => element.querySelectorAll('button[data-example]').forEach((button) =>
   button.setAttribute('aria-pressed', String(button.dataset.example === name)));
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-example]');
   if (!button) return;
+  element.closest('.vkd-form')?.querySelectorAll('.vkd-pictures .preview button[aria-label="Close"]')
+    .forEach((close) => close.click());
   props.value = button.dataset.example;
   press(props.value);
   trigger('submit');
@@ -198,11 +201,6 @@ def example_buttons(paths: AppPaths, images: gr.Gallery, *, limit: int = 8) -> g
         functools.partial(example_of, paths), images, chosen, api_visibility="private", show_progress="hidden"
     )
     return chosen
-
-
-def show_images(files: list[str]) -> Any:
-    """Returns the update that puts images into an input, none of them enlarged."""
-    return gr.update(value=files, selected_index=None)
 
 
 def image_input(label: str, *, height: int = 160) -> gr.Gallery:

@@ -289,8 +289,8 @@ def refresh(paths: AppPaths, images: list[Any] | None, teacher: str | None, stud
 @show_errors
 def show_example(paths: AppPaths, example: str, target: str, images: list[Any] | None) -> tuple[Any, Any]:
     """Puts an example where an image is missing: into the second field where that is what is asked for."""
-    update = inputs.show_images(inputs.example_images(paths, example))
-    return (gr.skip(), update) if target == SECOND and images else (update, gr.skip())
+    files = inputs.example_images(paths, example)
+    return (gr.skip(), files) if target == SECOND and images else (files, gr.skip())
 
 
 def show_target_inputs(target: str) -> tuple[Any, Any]:

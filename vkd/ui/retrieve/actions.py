@@ -317,9 +317,3 @@ def _camera_update(paths: AppPaths, gallery: str, chosen: list[str] | None) -> A
     cameras = state.gallery_cameras(paths, gallery)
     kept = [camera for camera in chosen or [] if camera in cameras]
     return gr.update(choices=cameras, value=kept, visible=bool(cameras))
-
-
-@show_errors
-def show_example(paths: AppPaths, example: str) -> Any:
-    """Puts the images of a bundled query into the form."""
-    return inputs.show_images(inputs.example_images(paths, example))

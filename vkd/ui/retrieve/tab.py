@@ -50,7 +50,6 @@ def build(paths: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
     components.endpoint(
         actions.search, values, [results.answer, results.data], api_name="search", **components.SHARED
     )
-    components.endpoint(inputs.example_images, [paths_state, form.example], [form.images], api_name="example")
     explanation.wire(results.answer, explanation.component(), values[:5])
     _wire(form, values, results, opened)
 
@@ -91,10 +90,11 @@ def _wire(form: Form, values: list[Any], results: query_tab.Results, opened: lis
     paths_state, shared = values[0], {**components.SHARED, **query_tab.HIDDEN}
     changed = [paths_state, results.key, *values[1:]]
     example = form.example.submit(
-        actions.show_example,
+        inputs.example_images,
         [paths_state, form.example],
         form.images,
-        **QUIET,
+        api_name="example",
+        show_progress="hidden",
     )
     query_tab.wire(
         actions.TAB,
