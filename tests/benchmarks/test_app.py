@@ -87,7 +87,7 @@ def seconds_to_use(address: str, began: float) -> tuple[str, float]:
             ready = time.perf_counter() - launched  # the visitor's browser is open already
             page = browser.new_page()
             page.goto(address)
-            page.get_by_role("button", name="Find matches").wait_for()
+            page.get_by_role("button", name="Search", exact=True).wait_for()
             spent = time.perf_counter() - began - ready
             browser.close()
             return "process start to a page that can be used (browser)", spent
@@ -129,7 +129,7 @@ class Visitor:
         return [{"image": handle_file(path), "caption": None}]
 
     def search(self, _: int = 0) -> None:
-        given = ("street-gallery", *self.networks, 10, [], False, "1 in 100")
+        given = ("street-gallery", *self.networks, 10, [], False, "1 %")
         self.client.predict(self.picture(), *given, api_name="/search")
 
     def explain(self, _: int = 0) -> None:

@@ -149,9 +149,10 @@ def _layer(net: ReIDNet, layer: str | int | None) -> nn.Module:
                 return root.get_submodule(layer.removeprefix("backbone."))
             except AttributeError:
                 continue
+    named = ", ".join(name for name in names if not name.isdecimal())
     raise VKDError(
-        f"There is no layer {layer!r} in {net.backbone_name}: choose 0 to {len(names) - 1}, or one of "
-        f"{', '.join(names)}."
+        f"There is no layer {str(layer)[:80]!r} in {net.backbone_name}: choose a stage from 0 to "
+        f"{len(names) - 1}{f', or one of {named}' if named else ''}."
     )
 
 

@@ -1,1 +1,1 @@
-"""The app's tabs, one file each: layout and wiring only; what they show is computed by the library."""
+"""The Gradio app. A tab's `tab.py` is layout and wiring, its `actions.py` calls the library."""

@@ -1,7 +1,4 @@
-"""Opens the app: python app.py [--host HOST] [--port PORT] [--checkpoints FOLDER] [--gallery FOLDER] [--mcp]
-
-Without arguments it opens what ships, for this machine only.
-"""
+"""The app: builds the page of all tabs, and serves it (`vkd app`, `python app.py`)."""
 
 import os
 
@@ -27,7 +24,7 @@ from vkd.ui.retrieve import tab as retrieve
 from vkd.ui.state import AppPaths
 from vkd.ui.train import tab as train
 
-ROOT = Path(__file__).resolve().parents[2]
+_BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints"
 ON_SPACE = os.environ.get("SYSTEM") == "spaces"
 
 
@@ -48,7 +45,7 @@ def build(checkpoints: Path, gallery: Path | None = None) -> gr.Blocks:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on `host`."""
+    """Returns whether only this machine can reach a server that listens on `host`."""
     if host == "localhost":
         return True
     try:
@@ -58,15 +55,16 @@ def is_loopback(host: str) -> bool:
 
 
 def credentials() -> tuple[str, str] | None:
-    """Name and password from VKD_AUTH=name:password (an argument would be seen in the list of processes)."""
+    """Reads name and password from VKD_AUTH=name:password; None without."""
+    # An argument would be visible in the list of processes.
     name, colon, password = os.environ.get("VKD_AUTH", "").partition(":")
     return (name, password) if name and colon and password else None
 
 
 def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None, mcp: bool = False) -> str:
-    """Serve the page and return its address; with `mcp` its endpoints are tools for programs, too.
+    """Serves the page and returns its address; with `mcp` its endpoints are also MCP tools.
 
-    Raises ValueError for an open door without a lock, and where `mcp` lacks its package.
+    Raises VKDError for a host that others can reach without a password, and where MCP's package is missing.
     """
     if mcp and importlib.util.find_spec("mcp") is None:
         raise VKDError("--mcp needs one more package: pip install 'gradio[mcp]', or install vkd[mcp].")
@@ -97,33 +95,41 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None, mcp:
 
 
 WARM_SECONDS = 4.0
-"""Between opening and loading the networks: the first visitor's page comes before what it will ask for."""
+"""Delay before the models are loaded: the first visitor's page comes first."""
+
+
+def default_checkpoints() -> Path:
+    """Returns the checkpoints of the repository, or outside a clone the folder `checkpoints`."""
+    return _BUNDLED if _BUNDLED.is_dir() else Path("checkpoints")
 
 
 def warm(paths: AppPaths) -> None:
-    """Load what the tabs open with, while the first visitor is still looking at the page."""
+    """Loads what the tabs open with, before the first visitor needs it."""
     try:
         inputs.warm(paths)
         explain_actions.warm(paths)
-    except Exception:  # a damaged checkpoint is told to the person who asks for it
-        errors.LOG.warning("The networks could not be loaded beforehand.", exc_info=True)
+    except Exception:  # a damaged checkpoint is reported to the person who uses it
+        errors.LOG.warning("The models could not be loaded in advance.", exc_info=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Open the app and keep it open until Ctrl-C."""
+    """Parses the arguments, opens the app and keeps it open until Ctrl-C."""
     parser = argparse.ArgumentParser(
-        prog="vkd app", description="VKD in the browser: retrieve and explain with a teacher and its student."
+        prog="vkd app", description="Opens VKD in the browser: retrieve, explain, train, evaluate."
     )
     parser.add_argument("--host", default="0.0.0.0" if ON_SPACE else "127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, help="port to listen on (the first free one from 7860)")
     parser.add_argument(
-        "--checkpoints", type=Path, default=ROOT / "checkpoints", help="folder of checkpoint folders"
+        "--checkpoints",
+        type=Path,
+        default=default_checkpoints(),
+        help="folder of checkpoints (the bundled ones, else ./checkpoints)",
     )
-    parser.add_argument("--gallery", type=Path, help="gallery folder to open with (the shipped one)")
-    parser.add_argument(
-        "--mcp", action="store_true", help="offer the endpoints to programs that speak MCP, too"
-    )
+    parser.add_argument("--gallery", type=Path, help="gallery folder to open with (the bundled one)")
+    parser.add_argument("--mcp", action="store_true", help="also serve the endpoints as MCP tools")
     chosen = parser.parse_args(arguments)
+    if chosen.checkpoints == default_checkpoints():
+        chosen.checkpoints.mkdir(exist_ok=True)
     for folder in filter(None, (chosen.checkpoints, chosen.gallery)):
         if not folder.is_dir():
             parser.error(f"there is no folder {folder}")
@@ -135,10 +141,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"VKD is open at {address}", flush=True)
-    paths = AppPaths.of(chosen.checkpoints, chosen.gallery)
-    later = threading.Timer(WARM_SECONDS, warm, (paths,))
-    later.daemon = True
-    later.start()
+    timer = threading.Timer(WARM_SECONDS, warm, (AppPaths.of(chosen.checkpoints, chosen.gallery),))
+    timer.daemon = True
+    timer.start()
     page.block_thread()
 
 

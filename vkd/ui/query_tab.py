@@ -77,7 +77,7 @@ def results(
     """Adds the save row, the answer and the JSON accordion; `script` is the answer's `js_on_load`."""
     key = gr.State("")
     with gr.Column(elem_classes="vkd-results"):
-        with gr.Row(elem_classes="vkd-keep"):
+        with gr.Row(elem_classes="vkd-save"):
             for save in saves:
                 components.save_button(save.label, save.write, inputs, api_name=save.api_name)
         answer = gr.HTML(value, label=label, js_on_load=script, elem_classes=css_class)
