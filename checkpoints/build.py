@@ -35,7 +35,7 @@ from vkd.models import checkpoint
 from vkd.models.inference import EmbedConfig
 from vkd.retrieval import storage
 from vkd.retrieval.gallery import Gallery
-from vkd.synthetic.generate import write_street
+from vkd.synthetic.generate import generate_street
 from vkd.training import settings as settings_io
 from vkd.training.presets import PRESETS
 from vkd.training.settings import Settings
@@ -86,7 +86,7 @@ def generate_streets(data: Path, workers: int) -> None:
     """Writes the streets that are missing."""
     for name, values in STREETS.items():
         if not (data / name / "street.json").is_file():
-            write_street(data / name, **values, frames=FRAMES, workers=workers, progress=bar(name))
+            generate_street(data / name, **values, frames=FRAMES, workers=workers, progress=progress_bar())
 
 
 def train_all(data: Path, runs_dir: Path) -> int:

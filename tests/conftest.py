@@ -30,10 +30,10 @@ def golden() -> Path:
 @pytest.fixture(scope="session")
 def small_street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A MARS-layout street of 12 training and 8 test identities seen by 3 cameras, pictures of 64 × 32."""
-    from vkd.synthetic.generate import write_street
+    from vkd.synthetic.generate import generate_street
 
     root = tmp_path_factory.mktemp("data") / "street"
-    return write_street(
+    return generate_street(
         root, train_identities=12, test_identities=8, group=4, cameras=3, frames=8, size=(64, 32), seed=7
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import pydantic
 
-from vkd.cli.options import argument, bar, flag, parse, refuse
+from vkd.cli.options import argument, flag, parse, progress_bar, refuse
 from vkd.training.settings import Choice
 
 
@@ -48,10 +48,10 @@ def street(argv: Sequence[str]) -> int:
     if flags.layout != "mars" and (flags.distractors or flags.junk):
         refuse("vkd street", "--layout: only mars has distractors and junk")
     from vkd.data import datasets
-    from vkd.synthetic.generate import write_street
+    from vkd.synthetic.generate import generate_street
 
     values = flags.model_dump()
-    root = write_street(values.pop("root"), **values, progress=bar("identities"))
+    root = generate_street(values.pop("root"), **values, progress=progress_bar())
     layout = flags.layout if flags.layout != "mars" else "street"
     print(f"{root}\n{datasets.summary_table(datasets.read_dataset(layout, root, check=False))}")
     return 0

@@ -1,4 +1,4 @@
-"""What the people of the synthetic street look like, and the groups that look alike.
+"""Appearance of the people of the synthetic street, and groups of look-alikes.
 
 A group shares clothes; its members differ in details that only some views show: a logo on the chest, a
 backpack on the back, a bag or a stripe on one side, hair, sleeves, shoes.
@@ -41,8 +41,8 @@ BRIGHT: tuple[Colour, ...] = (
 
 
 @dataclass(frozen=True)
-class Look:
-    """A person's body, clothes and details. Colours are sRGB in 0..1, lengths metres."""
+class Appearance:
+    """Body, clothes and details of a person. Colours are sRGB in 0..1, lengths metres."""
 
     height: float = 1.72
     girth: float = 1.0
@@ -85,7 +85,7 @@ def _pick(rng: np.random.Generator, table: tuple[tuple[Colour, float], ...]) -> 
 
 
 def _near(rng: np.random.Generator, colour: Colour, spread: float) -> Colour:
-    """A shade of the same colour."""
+    """Returns a random shade of a colour."""
     tint = np.clip(
         np.array(colour) * (1 + spread * rng.normal()) + 0.4 * spread * rng.normal(size=3), 0.03, 0.96
     )
@@ -96,8 +96,8 @@ def _cloth(rng: np.random.Generator) -> Colour:
     return _near(rng, _pick(rng, CLOTH), 0.07)
 
 
-def _clothes(rng: np.random.Generator) -> Look:
-    """The clothes that a group shares."""
+def _clothes(rng: np.random.Generator) -> Appearance:
+    """Samples the clothes that a group shares."""
     female = rng.random() < 0.5
     top = str(rng.choice(["shirt", "jacket", "open", "coat", "dress"], p=[0.5, 0.18, 0.14, 0.1, 0.08]))
     if top == "dress" and not female:
@@ -109,7 +109,7 @@ def _clothes(rng: np.random.Generator) -> Look:
     if np.abs(np.subtract(first, second)).sum() < 0.5:
         second = (0.9, 0.89, 0.86) if sum(first) < 1.5 else (0.1, 0.11, 0.16)
     pattern = int(rng.choice(8, p=[0.46, 0.12, 0.05, 0.07, 0.1, 0.05, 0.07, 0.08]))
-    return Look(
+    return Appearance(
         height=float(rng.normal(1.64 if female else 1.75, 0.05)),
         girth=float(np.clip(rng.normal(0.95 if female else 1.05, 0.1), 0.8, 1.4)),
         hair=str(
@@ -138,19 +138,23 @@ def _clothes(rng: np.random.Generator) -> Look:
     )
 
 
-def _details(rng: np.random.Generator, look: Look, difficulty: float) -> tuple[Look, tuple[int, ...]]:
-    """A member of the group, and a key of the details that tell it from the others."""
-    keep = 0.35 + 0.5 * difficulty  # how often a detail that every view shows is the group's own
+def _details(
+    rng: np.random.Generator, person: Appearance, difficulty: float
+) -> tuple[Appearance, tuple[int, ...]]:
+    """Samples a member of the group, and the key of the details that differ from the other members."""
+    keep = 0.35 + 0.5 * difficulty  # probability that a detail visible in every view is the group's
     bright = [BRIGHT[i] for i in rng.permutation(len(BRIGHT))]
     logo = int(rng.integers(1, 2**25)) | 0b00100_01110 << 10 if rng.random() < 0.6 else 0
     pack = rng.random() < 0.5
     bag = int(rng.choice([-1, 0, 1], p=[0.3, 0.4, 0.3]))
     stripe = (
-        int(rng.choice([-1, 0, 1], p=[0.2, 0.6, 0.2])) if look.bottom in ("trousers", "slim", "shorts") else 0
+        int(rng.choice([-1, 0, 1], p=[0.2, 0.6, 0.2]))
+        if person.bottom in ("trousers", "slim", "shorts")
+        else 0
     )
     hat = str(rng.choice(["cap", "beanie", "hood"])) if rng.random() < 0.22 else ""
     member = replace(
-        look,
+        person,
         logo=logo,
         logo_colour=bright[0],
         logo_size=float(rng.uniform(0.07, 0.15)),
@@ -163,35 +167,35 @@ def _details(rng: np.random.Generator, look: Look, difficulty: float) -> tuple[L
         stripe_colour=bright[3],
         hat=hat,
         hat_colour=_cloth(rng),
-        scarf=_cloth(rng) if look.top in ("coat", "jacket") and rng.random() < 0.3 else None,
+        scarf=_cloth(rng) if person.top in ("coat", "jacket") and rng.random() < 0.3 else None,
         weave=int(rng.integers(2**16)),
     )
     shade = 0.12 * (1 - difficulty) + 0.02
     member = replace(
         member,
-        height=float(look.height + rng.normal(0, 0.03)),
-        girth=float(np.clip(look.girth + rng.normal(0, 0.05), 0.8, 1.4)),
-        top_colours=(_near(rng, look.top_colours[0], shade), _near(rng, look.top_colours[1], shade)),
-        bottom_colours=(_near(rng, look.bottom_colours[0], shade), look.bottom_colours[1]),
-        shoe=look.shoe if rng.random() < keep else _cloth(rng),
-        hair_colour=look.hair_colour if rng.random() < keep else _near(rng, _pick(rng, HAIR), 0.1),
-        sleeve=look.sleeve
-        if look.sleeve == 1 or rng.random() < keep
+        height=float(person.height + rng.normal(0, 0.03)),
+        girth=float(np.clip(person.girth + rng.normal(0, 0.05), 0.8, 1.4)),
+        top_colours=(_near(rng, person.top_colours[0], shade), _near(rng, person.top_colours[1], shade)),
+        bottom_colours=(_near(rng, person.bottom_colours[0], shade), person.bottom_colours[1]),
+        shoe=person.shoe if rng.random() < keep else _cloth(rng),
+        hair_colour=person.hair_colour if rng.random() < keep else _near(rng, _pick(rng, HAIR), 0.1),
+        sleeve=person.sleeve
+        if person.sleeve == 1 or rng.random() < keep
         else float(rng.choice([0.0, 0.42, 1.0])),
-        skin=look.skin if rng.random() < keep + 0.1 else _pick(rng, SKIN_TONES),
+        skin=person.skin if rng.random() < keep + 0.1 else _pick(rng, SKIN_TONES),
     )
     return member, (logo, int(pack), bag, stripe)
 
 
-def look_alikes(rng: np.random.Generator, size: int, difficulty: float = 0.5) -> list[Look]:
-    """`size` people in the same clothes, no two alike in detail; some dress otherwise below difficulty 1."""
+def lookalike_group(rng: np.random.Generator, size: int, difficulty: float = 0.5) -> list[Appearance]:
+    """Samples `size` people in the same clothes with distinct details; some differ below difficulty 1."""
     shared, members, keys = _clothes(rng), [], set[tuple[int, ...]]()
     for _ in range(200 * size):
         own = _clothes(rng) if rng.random() < 0.5 * (1 - difficulty) ** 2 else shared
-        look, key = _details(rng, own, difficulty)
+        person, key = _details(rng, own, difficulty)
         if key not in keys:
             keys.add(key)
-            members.append(look)
+            members.append(person)
         if len(members) == size:
             break
     return members

@@ -1,4 +1,4 @@
-"""What is behind the people of the synthetic street: ground, walls, shops, hedges, parked cars, railings."""
+"""Background of the synthetic street: ground, walls, shops, hedges, parked cars, railings."""
 
 import math
 from collections.abc import Callable
@@ -11,21 +11,21 @@ from vkd.synthetic.camera import Camera
 from vkd.synthetic.geometry import Array
 from vkd.synthetic.texture import grain
 
-LENGTH, ABOVE, BELOW = 16.0, 3.4, 1.0  # metres of scenery along the street, above and below the feet
+LENGTH, ABOVE, BELOW = 16.0, 3.4, 1.0  # extent along the street, above and below the feet, in metres
 
 
 @lru_cache(128)
-def scenery(camera: Camera, scale: int) -> Image.Image:
-    """The whole background of a camera, `scale` pixels a metre, LENGTH × (ABOVE + BELOW) metres, sRGB."""
+def render_background(camera: Camera, scale: int) -> Image.Image:
+    """Renders a camera's background, LENGTH × (ABOVE + BELOW) metres at `scale` pixels per metre, sRGB."""
     rng = np.random.default_rng([camera.scene, 1])
     wide, high = int(LENGTH * scale), int((ABOVE + BELOW) * scale)
     x = np.broadcast_to(np.arange(wide, dtype=np.float32) / scale, (high, wide))
     z = np.broadcast_to((ABOVE - np.arange(high, dtype=np.float32) / scale)[:, None], (high, wide))
     tilt = max(math.sin(camera.elevation), 0.06)
     edge = min(rng.uniform(1.5, 8) * tilt, 2.4)  # where the ground meets the wall
-    picture = np.where((z < edge)[..., None], _ground(rng, x, z / tilt), _walls(rng, x, z - edge))
-    image = Image.fromarray((np.clip(picture, 0, 1) * 255).astype(np.uint8))
-    _furniture(rng, ImageDraw.Draw(image), scale, edge, tilt)
+    pixels = np.where((z < edge)[..., None], _ground(rng, x, z / tilt), _walls(rng, x, z - edge))
+    image = Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+    _draw_objects(rng, ImageDraw.Draw(image), scale, edge, tilt)
     image = image.filter(ImageFilter.GaussianBlur(scale * rng.uniform(0.004, 0.02)))
     lit = np.asarray(image, np.float32) * (1 + 0.05 * grain(x, z, 40) + 0.04 * grain(z, x, scale))[..., None]
     return Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
@@ -38,7 +38,7 @@ def _tone(rng: np.random.Generator, *choices: tuple[float, float, float]) -> Arr
 
 
 def _ground(rng: np.random.Generator, x: Array, y: Array) -> Array:
-    """Asphalt, slabs, bricks or grass, with bands along the street."""
+    """Renders asphalt, slabs, bricks or grass, with bands along the street."""
     base = _tone(
         rng, (0.42, 0.42, 0.43), (0.55, 0.53, 0.50), (0.62, 0.60, 0.56), (0.5, 0.42, 0.37), (0.33, 0.33, 0.35)
     )
@@ -66,7 +66,7 @@ def _ground(rng: np.random.Generator, x: Array, y: Array) -> Array:
 
 
 def _walls(rng: np.random.Generator, x: Array, z: Array) -> Array:
-    """Fronts side by side: brick, plaster, shop windows, shutters, hedges, a view into the distance."""
+    """Renders facades side by side: brick, plaster, shop windows, shutters, hedges, distant views."""
     colour = np.zeros((*x.shape, 3), np.float32)
     left = 0.0
     while left < LENGTH:
@@ -74,12 +74,12 @@ def _walls(rng: np.random.Generator, x: Array, z: Array) -> Array:
         columns = slice(*np.searchsorted(x[0], (left, left + wide)))
         u, v = x[:, columns] - left, z[:, columns]
         if u.size:
-            colour[:, columns] = _front(rng, u, v, wide)
+            colour[:, columns] = _facade(rng, u, v, wide)
         left += wide
     return colour
 
 
-def _front(rng: np.random.Generator, u: Array, v: Array, wide: float) -> Array:
+def _facade(rng: np.random.Generator, u: Array, v: Array, wide: float) -> Array:
     base = _tone(rng, (0.58, 0.36, 0.28), (0.78, 0.74, 0.66), (0.62, 0.63, 0.65), (0.42, 0.43, 0.46),
                  (0.72, 0.6, 0.45), (0.36, 0.42, 0.5), (0.85, 0.84, 0.82), (0.25, 0.24, 0.25))  # fmt: skip
     wall = np.broadcast_to(base, (*u.shape, 3)) * (1 + 0.06 * grain(u + base[0] * 99, v, 50))[..., None]
@@ -107,46 +107,46 @@ def _front(rng: np.random.Generator, u: Array, v: Array, wide: float) -> Array:
         rng, (0.14, 0.16, 0.19), (0.3, 0.34, 0.38), (0.75, 0.68, 0.52), (0.1, 0.1, 0.12), (0.55, 0.6, 0.66)
     )
     glass = glow * (1 + 0.25 * grain(u + glow[0] * 70, v * 0.7, 45) + 0.2 * np.sin(u * 2.1 + v))[..., None]
-    paint = _tone(
+    surface_colours = _tone(
         rng, (0.7, 0.15, 0.13), (0.15, 0.3, 0.6), (0.9, 0.88, 0.8), (0.1, 0.4, 0.25), (0.12, 0.12, 0.12)
     )
     sign = ((v > lintel + 0.05) & (v < lintel + 0.5))[..., None] & (kind == "shop")
-    return np.where(inside[..., None], glass, np.where(sign, paint, wall))
+    return np.where(inside[..., None], glass, np.where(sign, surface_colours, wall))
 
 
 Box = Callable[..., None]
-"""Paints a box: its left edge x and foot z, width and height in metres, fill, radius of its corners."""
+"""Draws a box: its left edge x and foot z, width and height in metres, fill, radius of its corners."""
 
 
-def _furniture(
+def _draw_objects(
     rng: np.random.Generator, draw: ImageDraw.ImageDraw, scale: int, edge: float, tilt: float
 ) -> None:
-    """Cars, poles, bins, doors, posters, drawn from far to near."""
+    """Draws cars, poles, bins, doors and posters from far to near."""
 
     def box(x: float, z: float, wide: float, high: float, fill: Array, round_: float = 0.0) -> None:
         r = (x * scale, (ABOVE - z - high) * scale, (x + wide) * scale, (ABOVE - z) * scale)
         draw.rounded_rectangle(r, round_ * scale, fill=tuple(int(255 * v) for v in np.clip(fill, 0, 1)))
 
     for _ in range(rng.integers(2, 7)):
-        _on_the_wall(rng, box, edge)
+        _wall_object(rng, box, edge)
     for depth in sorted(rng.uniform(0.4, max(edge / tilt, 0.6), rng.integers(4, 11)), reverse=True):
         z, x, kind = depth * tilt, rng.uniform(0, LENGTH), rng.integers(4)
         (_car, _pole, _bin, _railing)[kind](rng, box, x, z)
 
 
-def _on_the_wall(rng: np.random.Generator, box: Box, edge: float) -> None:
-    """A door or a poster."""
+def _wall_object(rng: np.random.Generator, box: Box, edge: float) -> None:
+    """Draws a door or a poster."""
     fill = rng.uniform(0.08, 0.9, 3) * rng.uniform(0.5, 1)
     if rng.random() < 0.5:
         tone = np.full(3, fill[0] * 0.5) + fill * 0.2
         box(rng.uniform(0, LENGTH), edge, rng.uniform(0.8, 1.2), 2.05, tone)
     else:
-        place = rng.uniform(0, LENGTH), edge + rng.uniform(0.7, 1.3)
-        box(*place, rng.uniform(0.3, 0.8), rng.uniform(0.4, 1), fill)
+        corner = rng.uniform(0, LENGTH), edge + rng.uniform(0.7, 1.3)
+        box(*corner, rng.uniform(0.3, 0.8), rng.uniform(0.4, 1), fill)
 
 
 def _car(rng: np.random.Generator, box: Box, x: float, z: float) -> None:
-    """Parked, side on."""
+    """Draws a parked car from the side."""
     fill = _tone(
         rng, (0.1, 0.1, 0.11), (0.7, 0.71, 0.72), (0.88, 0.88, 0.88), (0.5, 0.1, 0.1), (0.15, 0.25, 0.45)
     )

@@ -1,6 +1,6 @@
-"""The cameras of the synthetic street: where they stand, under which light, and what the sensor makes of it.
+"""Cameras of the synthetic street: pose, light and sensor model.
 
-Scene coordinates: x to the right of the picture, y away from the camera, z up, metres.
+Scene coordinates: x to the right of the image, y away from the camera, z up, metres.
 """
 
 import math
@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 
 from vkd.synthetic.geometry import Array
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Camera:
     saturation: float
     haze: float
     noise: float  # deviation in grey levels
-    blur: float  # Gaussian radius in pixels of a 128-pixel-high picture
+    blur: float  # Gaussian radius in pixels of a 128-pixel-high image
     detail: float  # share of the resolution that survives
     quality: int  # JPEG
     scene: int  # seed of the background
 
     def axes(self) -> Array:
-        """Scene to camera: rows right, up, forward."""
+        """Returns the rotation from scene to camera: rows right, up, forward."""
         s, c = math.sin(self.elevation), math.cos(self.elevation)
         return np.array([[1, 0, 0], [0, s, c], [0, c, -s]], np.float32)
 
@@ -53,7 +53,7 @@ class Camera:
 
 
 def camera_ring(count: int, seed: int, difficulty: float = 0.5, ring: int = 0) -> list[Camera]:
-    """`count` cameras around the street, the more different the higher `difficulty` (0..1) is.
+    """Samples `count` cameras around the street, more different at higher `difficulty` (0..1).
 
     The `ring`s of one seed share no camera.
     """
@@ -87,7 +87,7 @@ def camera_ring(count: int, seed: int, difficulty: float = 0.5, ring: int = 0) -
 
 
 class Sensor(NamedTuple):
-    """What differs from frame to frame on the way from light to file."""
+    """Sensor parameters that vary from frame to frame."""
 
     exposure: float = 1.0
     blur: float = 0.0
@@ -95,8 +95,8 @@ class Sensor(NamedTuple):
 
 
 @lru_cache(128)
-def _curve(gamma: float) -> NDArray[np.float32]:
-    """Grey levels (4096,) of linear light 0..1.5, with a soft shoulder."""
+def _tone_curve(gamma: float) -> NDArray[np.float32]:
+    """Returns grey levels (4096,) of linear light 0..1.5, with a soft shoulder."""
     light = np.linspace(0, 1.5, 4096)
     return (
         255
@@ -104,15 +104,15 @@ def _curve(gamma: float) -> NDArray[np.float32]:
     ).astype(np.float32)
 
 
-def develop(light: Array, camera: Camera, sensor: Sensor) -> Picture:
-    """Linear light (H, W, 3), 1 = white in full light, to the picture (H, W, 3) that the camera delivers."""
+def apply_sensor(light: Array, camera: Camera, sensor: Sensor) -> ImageArray:
+    """Converts linear light (H, W, 3), 1 = white in full light, to the camera's image (H, W, 3)."""
     high, wide = light.shape[:2]
     warm = np.array((1 + camera.warmth, 1.0, 1 - camera.warmth), np.float32)
     gain = camera.exposure * sensor.exposure * np.array(camera.cast, np.float32) * warm
     light = light * gain + np.float32(camera.haze)
     grey = light @ np.array((0.3, 0.59, 0.11), np.float32)
     light = grey[..., None] + np.float32(camera.saturation) * (light - grey[..., None])
-    level = _curve(camera.gamma)[np.clip(light * np.float32(4095 / 1.5), 0, 4095).astype(np.int16)]
+    level = _tone_curve(camera.gamma)[np.clip(light * np.float32(4095 / 1.5), 0, 4095).astype(np.int16)]
     image = Image.fromarray((level + 0.5).astype(np.uint8))
     radius = math.hypot(camera.blur, sensor.blur) * high / 128
     if radius > 0.15:
@@ -128,7 +128,7 @@ def develop(light: Array, camera: Camera, sensor: Sensor) -> Picture:
 
 @lru_cache(1)
 def _noise() -> Array:
-    """Sensor noise (512, 512, 3) to cut pictures' noise from: mostly grey, some colour."""
+    """Returns sensor noise (512, 512, 3) to crop from: mostly grey, some colour."""
     rng = np.random.default_rng(20200705)
     noise = rng.standard_normal((512, 512, 1), np.float32) + 0.5 * rng.standard_normal(
         (512, 512, 3), np.float32

@@ -1,42 +1,42 @@
-"""The synthetic street: people walk past several cameras, and the pictures land on disk as a benchmark would.
+"""Generator of the synthetic street: people walk past several cameras, written as a benchmark would be.
 
 Everything is drawn from seeds: the same arguments give the same bytes, with any number of processes.
 """
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from vkd.io.errors import VKDError
 from vkd.io.files import replace_dir, staging_dir
-from vkd.synthetic.appearance import Look, look_alikes
-from vkd.synthetic.camera import Camera, Picture, camera_ring
+from vkd.io.grids import Cell, Row, grid
+from vkd.io.progress import Progress, silent, track
+from vkd.synthetic.appearance import Appearance, lookalike_group
+from vkd.synthetic.camera import Camera, camera_ring
 from vkd.synthetic.layouts import LAYOUTS, Track
-from vkd.synthetic.motion import Moment, walk
+from vkd.synthetic.motion import sample_walk
 from vkd.synthetic.render import render
 
-__all__ = ["LAYOUTS", "Moment", "contact_sheet", "render", "write_street"]
 
+class PersonTracks(NamedTuple):
+    """All tracklets of one person: the unit of work of a process."""
 
-class Walker(NamedTuple):
-    """All tracklets of one person: what one process draws at a time."""
-
-    look: Look
+    appearance: Appearance
     tracks: tuple[Track, ...]
     seed: tuple[int, ...]
     rings: tuple[int, ...]
-    """For each camera the ring that it is taken from."""
+    """Index of the ring of each camera."""
 
 
-class Plan(NamedTuple):
-    """What every process needs to know."""
+class RenderSettings(NamedTuple):
+    """Settings that all processes share."""
 
     rings: tuple[tuple[Camera, ...], ...]
     size: tuple[int, int]
@@ -44,11 +44,7 @@ class Plan(NamedTuple):
     masks: bool
 
 
-def _unchanged(items: Iterable[Any]) -> Iterable[Any]:
-    return items
-
-
-def write_street(
+def generate_street(
     root: str | Path,
     *,
     layout: str = "mars",
@@ -65,37 +61,45 @@ def write_street(
     distractors: int = 0,
     junk: int = 0,
     masks: bool = True,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = _unchanged,
     workers: int | None = None,
+    progress: Progress = silent,
 ) -> Path:
-    """Draw a street and write it below `root`, in the layout of a benchmark; returns `root`.
+    """Generates a synthetic dataset below `root`; returns `root`, which appears only when it is complete.
 
-    `group` people share their clothes. `size` is (height, width) in pixels; `difficulty` 0..1 makes
-    members of a group more alike, cameras more different and boxes worse. Training and test identities
-    are different people of different groups. Every test identity gives one query tracklet per camera
-    (Duke: one in all, as there). MARS takes `distractors` (identity 0) and `junk` (identity -1) tracklets
-    more. `masks` writes `masks/<path>.png`, 255 on the subject. `workers` processes share the work
-    (default: this one does it all); the bytes do not depend on it. `progress` wraps the list of people.
-    With `rings` above 1 a training identity's first camera is the first of one of that many rings, drawn
-    for it, and so on; test identities meet a ring of their own, which no training picture shows. The folder
-    appears under its name only when it is complete.
+    Args:
+        layout: key of LAYOUTS, the benchmark whose files are written.
+        train_identities: people to train on; they share no group with the test identities.
+        test_identities: people to test on, with one query tracklet per camera (duke: one in all).
+        group: number of people who share their clothes.
+        cameras: number of cameras in a ring around the street.
+        rings: above 1, each camera of a training identity comes from one of that many rings, drawn for it,
+            and test identities meet another ring, which no training image shows.
+        frames: images of a tracklet.
+        tracklets_per_camera: tracklets of each identity in each camera.
+        size: height and width in pixels.
+        seed: seed of everything.
+        difficulty: 0..1; more makes a group more alike, cameras more different and boxes worse.
+        distractors: additional tracklets of identity 0 (mars only).
+        junk: additional tracklets of identity -1 (mars only).
+        masks: whether to write `masks/<path>.png`, 255 on the subject.
+        workers: processes; the bytes do not depend on it.
+        progress: called after each person.
 
-    Raises ValueError for arguments out of range and for a root that holds something.
+    Raises VKDError for arguments out of range and for a root that is not empty.
     """
-    arguments = {k: v for k, v in locals().items() if k not in ("root", "progress", "workers")}
+    arguments = {k: v for k, v in locals().items() if k not in ("root", "workers", "progress")}
     root = Path(root)
     _check(root, arguments, workers)
-    count = rings if rings == 1 else rings + 1  # the last is the test identities' own
-    made = tuple(tuple(camera_ring(cameras, seed, difficulty, ring)) for ring in range(count))
-    plan = Plan(made, (size[0], size[1]), difficulty, masks)
-    walkers = _walkers(arguments)
+    count = rings if rings == 1 else rings + 1  # the last is that of the test identities
+    all_rings = tuple(tuple(camera_ring(cameras, seed, difficulty, ring)) for ring in range(count))
+    settings = RenderSettings(all_rings, (size[0], size[1]), difficulty, masks)
+    people = _sample_people(arguments)
     root.parent.mkdir(parents=True, exist_ok=True)
-    with staging_dir(root) as unfinished:
-        _draw_all(unfinished, plan, walkers, progress, workers or 1)
-        tracks = [track for walker in walkers for track in walker.tracks]
-        LAYOUTS[layout].tables(unfinished, tracks)
-        _describe(unfinished, arguments, plan, walkers)
-        replace_dir(unfinished, root)
+    with staging_dir(root) as folder:
+        _render_all(folder, settings, people, progress, workers or 1)
+        LAYOUTS[layout].tables(folder, [track for each in people for track in each.tracks])
+        _describe(folder, arguments, settings, people)
+        replace_dir(folder, root)
     return root
 
 
@@ -122,100 +126,96 @@ def _check(root: Path, a: dict[str, Any], workers: int | None) -> None:
         raise VKDError(f"{root} is not empty: choose another folder or delete it first.")
 
 
-def _walkers(a: dict[str, Any]) -> list[Walker]:
-    """Everybody on the street with the tracklets to draw: junk, distractors, training, test identities."""
-    layout, seed, walkers = LAYOUTS[a["layout"]], a["seed"], []
-    own = (a["rings"] if a["rings"] > 1 else 0,) * a["cameras"]  # the ring of those who are not trained with
-    per_camera = range(1, a["tracklets_per_camera"] + 1)
-
-    def tracks(part: str, identity: int, where: Iterable[tuple[int, int]]) -> tuple[Track, ...]:
-        made = []
-        for order, (camera, number) in enumerate(where):
-            query = part == "test" and identity > 0 and layout.query(identity, camera, number, a["cameras"])
-            names = tuple(
-                layout.name(part, identity, camera, number, f, order, query) for f in range(a["frames"])
-            )
-            made.append(Track(part, identity, camera, number, names, query))
-        return tuple(made)
-
+def _sample_people(a: dict[str, Any]) -> list[PersonTracks]:
+    """Samples everybody with their tracklets: junk, distractors, training and test identities."""
+    seed, people = a["seed"], []
+    last_ring = (a["rings"] if a["rings"] > 1 else 0,) * a["cameras"]
     for identity, count in ((-1, a["junk"]), (0, a["distractors"])):
         for k in range(count):
-            look = look_alikes(np.random.default_rng([seed, 3, identity + 1, k]), 1, 0.0)[0]
-            where = [(k % a["cameras"], k // a["cameras"] + 1)]
-            walkers.append(Walker(look, tracks("test", identity, where), (seed, 4, identity + 1, k), own))
-    first = 1
+            person = lookalike_group(np.random.default_rng([seed, 3, identity + 1, k]), 1, 0.0)[0]
+            tracks = _tracks(a, "test", identity, [(k % a["cameras"], k // a["cameras"] + 1)])
+            people.append(PersonTracks(person, tracks, (seed, 4, identity + 1, k), last_ring))
+    per_camera = range(1, a["tracklets_per_camera"] + 1)
+    cameras = [(camera, number) for camera in range(a["cameras"]) for number in per_camera]
+    identity = 1
     for part, count in (("train", a["train_identities"]), ("test", a["test_identities"])):
-        people: list[Look] = []
+        group: list[Appearance] = []
         for k in range(count):
             if k % a["group"] == 0:
                 rng = np.random.default_rng([seed, 1, part == "test", k // a["group"]])
-                people += look_alikes(rng, a["group"], a["difficulty"])
-            where = [(camera, number) for camera in range(a["cameras"]) for number in per_camera]
-            rings = own
+                group = lookalike_group(rng, a["group"], a["difficulty"])
+            rings = last_ring
             if part == "train" and a["rings"] > 1:
                 drawn = np.random.default_rng([seed, 5, k]).integers(a["rings"], size=a["cameras"])
                 rings = tuple(int(ring) for ring in drawn)
-            walkers.append(Walker(people[k], tracks(part, first + k, where), (seed, 2, first + k), rings))
-        first += count
-    return walkers
+            tracks = _tracks(a, part, identity, cameras)
+            people.append(PersonTracks(group[k % a["group"]], tracks, (seed, 2, identity), rings))
+            identity += 1
+    return people
 
 
-def _draw_all(
-    root: Path,
-    plan: Plan,
-    walkers: list[Walker],
-    progress: Callable[[Iterable[Any]], Iterable[Any]],
-    workers: int,
+def _tracks(
+    a: dict[str, Any], part: str, identity: int, cameras: Iterable[tuple[int, int]]
+) -> tuple[Track, ...]:
+    """Names the frames of an identity's tracklets; `cameras` holds camera and number of each."""
+    layout, tracks = LAYOUTS[a["layout"]], []
+    for order, (camera, number) in enumerate(cameras):
+        query = part == "test" and identity > 0 and layout.query(identity, camera, number, a["cameras"])
+        names = [layout.name(part, identity, camera, number, f, order, query) for f in range(a["frames"])]
+        tracks.append(Track(part, identity, camera, number, tuple(names), query))
+    return tuple(tracks)
+
+
+def _render_all(
+    root: Path, settings: RenderSettings, people: list[PersonTracks], progress: Progress, workers: int
 ) -> None:
-    folders = {(root / name).parent for walker in walkers for track in walker.tracks for name in track.frames}
-    for folder in folders:
+    for folder in {(root / name).parent for each in people for one in each.tracks for name in one.frames}:
         folder.mkdir(parents=True, exist_ok=True)
-        if plan.masks:
+        if settings.masks:
             (root / "masks" / folder.relative_to(root)).mkdir(parents=True, exist_ok=True)
     if workers == 1:
-        for walker in progress(walkers):
-            draw(root, plan, walker)
+        for person in track(people, progress, "Rendering"):
+            render_person(root, settings, person)
         return
     # spawn: the caller may have threads (torch), which a fork would not survive
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        waiting = [pool.submit(draw, root, plan, walker) for walker in walkers]
-        for done in progress(waiting):
-            done.result()
+        futures = [pool.submit(render_person, root, settings, person) for person in people]
+        try:
+            for future in track(futures, progress, "Rendering"):
+                future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def draw(root: Path, plan: Plan, walker: Walker) -> None:
-    """Draw and write all frames of one person."""
-    for track in walker.tracks:
-        rng = np.random.default_rng([*walker.seed, track.camera, track.number])
-        camera = plan.rings[walker.rings[track.camera]][track.camera]
-        for name, moment in zip(
-            track.frames, walk(rng, camera, len(track.frames), plan.difficulty), strict=True
-        ):
-            picture, mask = render(walker.look, camera, moment, plan.size)
-            Image.fromarray(picture).save(root / name, quality=camera.quality)
-            if plan.masks:
+def render_person(root: Path, settings: RenderSettings, person: PersonTracks) -> None:
+    """Renders and writes all frames of one person."""
+    for one in person.tracks:
+        rng = np.random.default_rng([*person.seed, one.camera, one.number])
+        camera = settings.rings[person.rings[one.camera]][one.camera]
+        states = sample_walk(rng, camera, len(one.frames), settings.difficulty)
+        for name, state in zip(one.frames, states, strict=True):
+            image, mask = render(person.appearance, camera, state, settings.size)
+            Image.fromarray(image).save(root / name, quality=camera.quality)
+            if settings.masks:
                 Image.fromarray(mask.astype(np.uint8) * 255).save((root / "masks" / name).with_suffix(".png"))
 
 
-def _describe(root: Path, arguments: dict[str, Any], plan: Plan, walkers: list[Walker]) -> None:
-    """`street.json`: every argument, the cameras by ring (`views`), each identity's group, rings and look."""
-    known = [walker for walker in walkers if walker.tracks[0].identity > 0]
+def _describe(
+    root: Path, arguments: dict[str, Any], settings: RenderSettings, people: list[PersonTracks]
+) -> None:
+    """Writes `street.json`: all arguments, the cameras by ring (`views`), each identity's appearance."""
     counts = {"train": 0, "test": 0}
-    people = {}
-    for walker in known:
-        part, identity = walker.tracks[0].part, walker.tracks[0].identity
-        people[str(identity)] = {
-            "part": part,
-            "group": counts[part] // arguments["group"],
-            "rings": walker.rings,
-            **asdict(walker.look),
-        }
-        counts[part] += 1
-    text = {
-        **arguments,
-        "views": [[asdict(camera) for camera in ring] for ring in plan.rings],
-        "people": people,
-    }
+    identities = {}
+    for person in people:
+        part, identity = person.tracks[0].part, person.tracks[0].identity
+        if identity > 0:
+            group = counts[part] // arguments["group"]
+            identities[str(identity)] = {
+                "part": part, "group": group, "rings": person.rings, **asdict(person.appearance),
+            }  # fmt: skip
+            counts[part] += 1
+    views = [[asdict(camera) for camera in ring] for ring in settings.rings]
+    text = {**arguments, "views": views, "people": identities}
     (root / "street.json").write_text(json.dumps(text, indent=1) + "\n")
 
 
@@ -226,19 +226,16 @@ def contact_sheet(
     size: tuple[int, int] = (128, 64),
     seed: int = 0,
     difficulty: float = 0.5,
-) -> Picture:
-    """One look-alike group as a labelled picture: a row for each identity, a column for each camera."""
-    people = look_alikes(np.random.default_rng([seed, 1, True, 0]), group, difficulty)
-    eyes = camera_ring(cameras, seed, difficulty)
-    high, wide, edge, gap = size[0], size[1], 16, 2
-    sheet = Image.new("RGB", (edge + cameras * (wide + gap), edge + group * (high + gap)), "white")
-    label = ImageDraw.Draw(sheet)
-    for row, look in enumerate(people):
-        label.text((3, edge + row * (high + gap) + high // 2 - 6), chr(65 + row), "black")
-        for column, camera in enumerate(eyes):
-            rng = np.random.default_rng([seed, 5, row, column])
-            picture, _ = render(look, camera, walk(rng, camera, 1, difficulty)[0], size)
-            sheet.paste(Image.fromarray(picture), (edge + column * (wide + gap), edge + row * (high + gap)))
-            if row == 0:
-                label.text((edge + column * (wide + gap) + wide // 2 - 12, 2), f"cam {column + 1}", "black")
-    return np.asarray(sheet)
+) -> Image.Image:
+    """Renders one look-alike group as a captioned grid: a row per identity, a column per camera."""
+    people = lookalike_group(np.random.default_rng([seed, 1, True, 0]), group, difficulty)
+    ring = camera_ring(cameras, seed, difficulty)
+    rows = []
+    for number, person in enumerate(people):
+        cells = []
+        for column, camera in enumerate(ring):
+            rng = np.random.default_rng([seed, 5, number, column])
+            image, _ = render(person, camera, sample_walk(rng, camera, 1, difficulty)[0], size)
+            cells.append(Cell(image, f"camera {column + 1}"))
+        rows.append(Row(cells, f"identity {number + 1}"))
+    return grid(rows, height=size[0], min_width=0)

@@ -1,12 +1,12 @@
-"""The solids of the synthetic street, rounded cones, and the rays that are cast at them.
+"""Ray casting of rounded cones, the solids of the synthetic street.
 
-One solid serves for everything: the convex hull of two spheres (a rounded cone; a capsule when the radii are
-equal, an ellipsoid when the ends coincide), stretched along its own three axes. A ray meets it analytically:
-with ends 0 and L·w and radii ra and rb, the hull is
+Every part of a body is one kind of solid: the convex hull of two spheres (a rounded cone; a capsule when the
+radii are equal, an ellipsoid when the ends coincide), stretched along its own three axes. The intersection is
+analytic: with ends 0 and L·w and radii ra and rb, the hull is
 {p : min over s in [0, 1] of |p - s·L·w|² - (ra + s·(rb - ra))² <= 0}, whose side is quadratic in p.
 
 Person coordinates: x to the person's right, y to the front, z up, metres, ground at z = 0.
-Camera coordinates: x right, y up on the picture, z away from the camera, origin at the point looked at.
+Camera coordinates: x right, y up in the image, z away from the camera, origin at the focus point.
 """
 
 import math
@@ -29,14 +29,14 @@ class Solids(NamedTuple):
     scale: Array  # (n, 3) stretch of the solid along its own x, y and axis
     slot: NDArray[np.intp]  # (n, 2) material before and after `cut`
     cut: Array  # (n,) share of the axis where the material changes
-    role: NDArray[np.intp]  # (n,) what is drawn on it (people.py)
+    role: NDArray[np.intp]  # (n,) body part, for details (texture.py)
     base: Array  # (n,) height added to the axis coordinate, so that patterns run on from solid to solid
 
 
 class Hits(NamedTuple):
     """m visible surface points."""
 
-    pixel: NDArray[np.intp]  # (m,) flat index into the picture
+    pixel: NDArray[np.intp]  # (m,) flat index into the image
     solid: Index  # (m,)
     point: Array  # (3, m) camera coordinates, metres
     normal: Array  # (3, m) unit, camera coordinates
@@ -44,8 +44,8 @@ class Hits(NamedTuple):
     along: Array  # (m,) share of the axis, 0..1
 
 
-class Frame(NamedTuple):
-    """A picture's geometry: `scale` pixels a metre, (`x`, `y`) the pixel that looks at the origin.
+class Viewport(NamedTuple):
+    """Projection of an image: `scale` pixels per metre, (`x`, `y`) the pixel of the origin.
 
     `distance` is the camera's to the origin in metres; without one the rays are parallel (the sun's).
     """
@@ -58,24 +58,24 @@ class Frame(NamedTuple):
     distance: float = math.inf
 
 
-class Placed(NamedTuple):
+class CameraSolids(NamedTuple):
     """n solids in camera coordinates."""
 
     axes: Array  # (n, 3, 3) own axes in rows
     start: Array  # (n, 3)
     length: Array  # (n,)
-    box: Array  # (n, 4) rectangle on the picture: left, bottom, right, top, metres at the origin's distance
+    box: Array  # (n, 4) bounding box in the image: left, bottom, right, top, metres at the origin's distance
 
 
 def cross(a: Array, b: Array) -> Array:
-    """Cross product of rows (n, 3); NumPy's own is slow on few rows."""
+    """Returns the cross products of rows (n, 3); NumPy's own is slow on few rows."""
     x, y, z = a.T
     u, v, w = b.T
     return np.stack((y * w - z * v, z * u - x * w, x * v - y * u), 1)
 
 
-def place(solids: Solids, rotation: Array, shift: Array, distance: float = math.inf) -> Placed:
-    """Solids moved into camera coordinates by p -> rotation·p + shift; `distance` as in Frame."""
+def to_camera(solids: Solids, rotation: Array, shift: Array, distance: float = math.inf) -> CameraSolids:
+    """Moves solids to camera coordinates by p -> rotation·p + shift; `distance` as in Viewport."""
     axis = solids.end - solids.start
     length = np.sqrt((axis * axis).sum(1, keepdims=True))
     w = axis / length
@@ -93,15 +93,15 @@ def place(solids: Solids, rotation: Array, shift: Array, distance: float = math.
         near, far = distance / (distance + low[:, 2:]), distance / (distance + high[:, 2:])
         box[:, :2] = np.minimum(low[:, :2] * near, low[:, :2] * far)
         box[:, 2:] = np.maximum(high[:, :2] * near, high[:, :2] * far)
-    return Placed(axes.astype(np.float32), start, length[:, 0], box)
+    return CameraSolids(axes.astype(np.float32), start, length[:, 0], box)
 
 
-def _pairs(box: Array, frame: Frame) -> tuple[Index, Index, Index, Index]:
-    """Every (solid, pixel) whose rectangle covers the pixel: pairs by solid; solid, column, row of each."""
-    left = np.clip(np.floor(box[:, 0] * frame.scale + frame.x), 0, frame.width).astype(np.intp)
-    right = np.clip(np.ceil(box[:, 2] * frame.scale + frame.x), 0, frame.width).astype(np.intp)
-    top = np.clip(np.floor(frame.y - box[:, 3] * frame.scale), 0, frame.height).astype(np.intp)
-    bottom = np.clip(np.ceil(frame.y - box[:, 1] * frame.scale), 0, frame.height).astype(np.intp)
+def _pairs(box: Array, viewport: Viewport) -> tuple[Index, Index, Index, Index]:
+    """Lists (solid, pixel) with the pixel in the solid's box: pairs per solid; solid, column, row of each."""
+    left = np.clip(np.floor(box[:, 0] * viewport.scale + viewport.x), 0, viewport.width).astype(np.intp)
+    right = np.clip(np.ceil(box[:, 2] * viewport.scale + viewport.x), 0, viewport.width).astype(np.intp)
+    top = np.clip(np.floor(viewport.y - box[:, 3] * viewport.scale), 0, viewport.height).astype(np.intp)
+    bottom = np.clip(np.ceil(viewport.y - box[:, 1] * viewport.scale), 0, viewport.height).astype(np.intp)
     wide = np.maximum(right - left, 0)
     count = wide * np.maximum(bottom - top, 0)
     whole = np.stack((np.arange(len(box)), np.cumsum(count) - count, wide, left, top)).astype(np.int32)
@@ -111,12 +111,12 @@ def _pairs(box: Array, frame: Frame) -> tuple[Index, Index, Index, Index]:
     return count, solid, offset - down * span + first, down + above
 
 
-def cast(solids: Solids, placed: Placed, frame: Frame) -> Hits:
-    """One ray through the middle of every pixel of `frame`: the first surface each one meets."""
-    axes, start, length, box = placed
-    count, solid, column, row = _pairs(box, frame)
-    x = (column.astype(np.float32) + np.float32(0.5 - frame.x)) * np.float32(1 / frame.scale)
-    y = (np.float32(frame.y - 0.5) - row.astype(np.float32)) * np.float32(1 / frame.scale)
+def cast(solids: Solids, posed: CameraSolids, viewport: Viewport) -> Hits:
+    """Casts a ray through the middle of every pixel; returns the first surface that each one meets."""
+    axes, start, length, box = posed
+    count, solid, column, row = _pairs(box, viewport)
+    x = (column.astype(np.float32) + np.float32(0.5 - viewport.x)) * np.float32(1 / viewport.scale)
+    y = (np.float32(viewport.y - 0.5) - row.astype(np.float32)) * np.float32(1 / viewport.scale)
     # in a solid's own stretched space it is a plain rounded cone from the origin along its third axis
     into = axes / solids.scale[:, :, None]
     zero = -np.einsum("nij,nj->ni", into, start)
@@ -125,18 +125,18 @@ def cast(solids: Solids, placed: Placed, frame: Frame) -> Hits:
     taper = 1 / np.maximum(span * span - (rb - ra) ** 2, 1e-9)
     cones = np.stack((span, taper, ra * (rb - ra), ra * ra, rb * rb))
     table = np.concatenate((into.transpose(2, 1, 0).reshape(9, -1), zero.T, cones))
-    seen, t, s = _meet(table, count, x, y, np.float32(1 / frame.distance))
+    seen, t, s = _intersect_pairs(table, count, x, y, np.float32(1 / viewport.distance))
     # nearest of several: depth in the high bits, pair in the low bits, so one minimum settles both
     key = ((t + np.float32(64)) * np.float32(2**22)).astype(np.int64) << 24
     key |= np.arange(len(seen))
-    nearest = np.full(frame.height * frame.width, _NOTHING)
-    np.minimum.at(nearest, row[seen] * frame.width + column[seen], key)
+    nearest = np.full(viewport.height * viewport.width, _NOTHING)
+    np.minimum.at(nearest, row[seen] * viewport.width + column[seen], key)
     pixel = np.flatnonzero(nearest != _NOTHING)
     first = nearest[pixel] & (2**24 - 1)
     winner, t, s = seen[first], t[first], s[first]
     x, y, part = x[winner], y[winner], solid[winner]
     rows = np.take(table[:13], part, axis=1)
-    stretch = 1 + t * np.float32(1 / frame.distance)
+    stretch = 1 + t * np.float32(1 / viewport.distance)
     point = np.stack((x * stretch, y * stretch, t))
     own = rows[0:3] * point[0] + rows[3:6] * point[1] + rows[6:9] * t + rows[9:12]
     gradient = own.copy()
@@ -150,25 +150,27 @@ _NOTHING = np.iinfo(np.int64).max
 _BLOCK = 8192  # pairs at a time: what stays in a core's own cache
 
 
-def _meet(table: Array, count: Index, x: Array, y: Array, near: np.float32) -> tuple[Index, Array, Array]:
-    """The (solid, pixel) pairs that meet: their numbers, depths, and shares of the axis."""
+def _intersect_pairs(
+    table: Array, count: Index, x: Array, y: Array, near: np.float32
+) -> tuple[Index, Array, Array]:
+    """Returns the intersecting (solid, pixel) pairs: indices, depths, shares of the axis."""
     last = np.cumsum(count)
     block = last // _BLOCK
-    found = []
+    parts = []
     for each in range(int(block[-1]) + 1):
         solids = np.flatnonzero(block == each)
         if len(solids):
             low, high = last[solids[0]] - count[solids[0]], last[solids[-1]]
             rows = np.repeat(table[:, solids[0] : solids[-1] + 1], count[solids], axis=1)
-            depth, along = _enter(rows, x[low:high], y[low:high], near)
+            depth, along = _intersect(rows, x[low:high], y[low:high], near)
             seen = np.flatnonzero(depth < 1e3)
-            found.append((seen + low, depth[seen], along[seen]))
-    seen, depth, along = (np.concatenate(parts) for parts in zip(*found, strict=True))
+            parts.append((seen + low, depth[seen], along[seen]))
+    seen, depth, along = (np.concatenate(part) for part in zip(*parts, strict=True))
     return seen, depth, along
 
 
-def _enter(rows: Array, x: Array, y: Array, near: np.float32) -> tuple[Array, Array]:
-    """Where rays o + t·d enter rounded cones: t (inf for a miss) and the share of the axis touched."""
+def _intersect(rows: Array, x: Array, y: Array, near: np.float32) -> tuple[Array, Array]:
+    """Intersects rays o + t·d with rounded cones: t (inf for a miss) and the share of the axis."""
     d = rows[0:3] * x
     d += rows[3:6] * y
     o = d + rows[9:12]

@@ -1,4 +1,4 @@
-"""How the benchmarks name pictures, choose queries and list tracklets, for writing data in their layouts."""
+"""File layouts of the benchmarks: image names, queries and tracklet lists, for writing."""
 
 import shutil
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Track(NamedTuple):
-    """A tracklet to be drawn."""
+    """A tracklet to be rendered."""
 
     part: str  # train, test
     identity: int  # -1 junk, 0 distractor
@@ -20,7 +20,7 @@ class Track(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a benchmark names pictures, chooses queries and lists tracklets."""
+    """A benchmark's image names, its queries and its tracklet lists."""
 
     name: Callable[[str, int, int, int, int, int, bool], str]
     query: Callable[[int, int, int, int], bool]
@@ -30,12 +30,12 @@ class Layout(NamedTuple):
 def _mars_name(
     part: str, identity: int, camera: int, number: int, frame: int, _order: int, _query: bool
 ) -> str:
-    who = "00-1" if identity < 0 else f"{identity:04d}"
-    return f"bbox_{part}/{who}/{who}C{camera + 1}T{number:04d}F{frame + 1:03d}.jpg"
+    label = "00-1" if identity < 0 else f"{identity:04d}"
+    return f"bbox_{part}/{label}/{label}C{camera + 1}T{number:04d}F{frame + 1:03d}.jpg"
 
 
 def _mars_tables(root: Path, tracks: list[Track]) -> None:
-    """Name lists, and rows of (first, last, identity, camera), counted from 1 and inclusive."""
+    """Writes name lists, and rows of (first, last, identity, camera), 1-based and inclusive."""
     info = root / "info"
     info.mkdir()
     for part in ("train", "test"):
@@ -64,29 +64,29 @@ def _duke_name(
     part: str, identity: int, camera: int, number: int, frame: int, order: int, query: bool
 ) -> str:
     folder = part if part == "train" else "query" if query else "gallery"
-    when = 1000 * order + 12 * frame + 50
-    file = f"{identity:04d}_C{camera + 1}_F{frame + 1:04d}_X{when:05d}.jpg"
+    time = 1000 * order + 12 * frame + 50
+    file = f"{identity:04d}_C{camera + 1}_F{frame + 1:04d}_X{time:05d}.jpg"
     return f"{folder}/{identity:04d}/{order + 1:04d}/{file}"
 
 
 def _veri_name(
     part: str, identity: int, camera: int, number: int, frame: int, order: int, _query: bool
 ) -> str:
-    when = 10000 * number + 600 * order + 5 * frame
-    return f"image_{part}/{identity:04d}_c{camera + 1:03d}_{when:08d}_{frame}.jpg"
+    time = 10000 * number + 600 * order + 5 * frame
+    return f"image_{part}/{identity:04d}_c{camera + 1:03d}_{time:08d}_{frame}.jpg"
 
 
 def _veri_tables(root: Path, tracks: list[Track]) -> None:
-    """Name lists, the track list, and the query pictures (copies of test pictures)."""
+    """Writes name lists, the track list, and the query images (copies of test images)."""
     (root / "image_query").mkdir()
     queries = []
     for track in tracks:
         if track.query:
             queries.append(Path(track.frames[0]).name)
-            for below in (root, root / "masks"):
-                for source in below.glob(f"image_test/{Path(queries[-1]).stem}.*"):
-                    (below / "image_query").mkdir(exist_ok=True)
-                    shutil.copyfile(source, below / "image_query" / source.name)
+            for folder in (root, root / "masks"):
+                for source in folder.glob(f"image_test/{Path(queries[-1]).stem}.*"):
+                    (folder / "image_query").mkdir(exist_ok=True)
+                    shutil.copyfile(source, folder / "image_query" / source.name)
     for part in ("train", "test"):
         names = [Path(frame).name for track in tracks if track.part == part for frame in track.frames]
         (root / f"name_{part}.txt").write_text("".join(f"{name}\n" for name in names))

@@ -1,4 +1,4 @@
-"""One frame of the synthetic street: a person with a look, before a camera, at one moment of a walk."""
+"""Renderer of the synthetic street: one person in one frame of one camera."""
 
 import math
 from functools import lru_cache
@@ -8,138 +8,144 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from vkd.synthetic.appearance import Look, look_alikes
-from vkd.synthetic.background import ABOVE, scenery
-from vkd.synthetic.body import Gait, figure
-from vkd.synthetic.camera import Camera, Picture, develop
-from vkd.synthetic.geometry import Array, Frame, Hits, Placed, Solids, cast, place
-from vkd.synthetic.motion import CROWD, Moment, Occluder, Passer
-from vkd.synthetic.texture import grain, paint
+from vkd.synthetic.appearance import Appearance, lookalike_group
+from vkd.synthetic.background import ABOVE, render_background
+from vkd.synthetic.body import Gait, build_figure
+from vkd.synthetic.camera import Camera, ImageArray, apply_sensor
+from vkd.synthetic.geometry import Array, CameraSolids, Hits, Solids, Viewport, cast, to_camera
+from vkd.synthetic.motion import CROWD_SIZE, Bystander, FrameState, Occluder
+from vkd.synthetic.texture import grain, surface_colours
 
-FOCUS = 0.9  # the height that cameras look at, metres
-FINER = 2  # rays a pixel, each way
-DIFFUSE = np.float32(0.62)  # light on the scenery, as a share of full light
+FOCUS = 0.9  # height of the cameras' focus point, metres
+SUPERSAMPLING = 2  # rays per pixel and axis
+DIFFUSE = np.float32(0.62)  # light on the background, as a share of full light
 _LINEAR = (np.linspace(0, 1, 256) ** 2.2).astype(np.float32)
 
 
-class View(NamedTuple):
-    """A figure in front of a camera."""
+class PosedFigure(NamedTuple):
+    """A person in camera coordinates."""
 
     solids: Solids
-    placed: Placed
+    posed: CameraSolids
     rotation: Array  # person to camera
     shift: Array
-    frame: Frame
+    viewport: Viewport
 
 
-class Shadow(NamedTuple):
-    """The figure as the sun sees it."""
+class ShadowMap(NamedTuple):
+    """Depth of the person as seen from the sun."""
 
-    depth: Array  # (h * w,), inf beside the figure
+    depth: Array  # (h * w,), inf beside the person
     turn: Array  # camera to sun
-    frame: Frame
+    viewport: Viewport
 
 
 def render(
-    look: Look,
+    person: Appearance,
     camera: Camera,
-    moment: Moment,
+    state: FrameState,
     size: tuple[int, int] = (128, 64),
     *,
     subject: bool = True,
     sensor: bool = True,
-) -> tuple[Picture, NDArray[np.bool_]]:
-    """One frame: picture (H, W, 3) uint8 and subject mask (H, W), true where the person covers half a pixel.
+) -> tuple[ImageArray, NDArray[np.bool_]]:
+    """Renders a frame: image (H, W, 3) uint8, and subject mask (H, W), True if half a pixel is covered.
 
     `subject=False` leaves out the person (not the shadow), `sensor=False` the camera's colours, blur, noise.
     """
-    view = _face(look, camera, moment, size)
-    power = camera.sun * moment.light
+    view = _pose_figure(person, camera, state, size)
+    power = camera.sun * state.light
     shadow = _shadow(view, camera) if power else None
-    light = _backdrop(camera, moment, view.frame)
-    _darken_ground(light, camera, view.frame, shadow, power)
-    layer = _layer(look, camera, view, shadow, power)
+    light = _background(camera, state, view.viewport)
+    _darken_ground(light, camera, view.viewport, shadow, power)
+    layer = _render_figure(person, camera, view, shadow, power)
     if subject:
         light *= 1 - layer[..., 3:]
         light += layer[..., :3]
     mask = layer[..., 3] >= 0.5
-    if moment.occluder:
-        front = np.asarray(_in_front(camera, moment.occluder, view.frame))
+    if state.occluder:
+        front = np.asarray(_render_occluder(camera, state.occluder, view.viewport))
         cover = front[..., 3:] * np.float32(1 / 255)
         light += cover * (_LINEAR[front[..., :3]] * DIFFUSE - light)
         mask &= cover[..., 0] < 0.5
     if sensor:
-        return develop(light, camera, moment.sensor), mask
+        return apply_sensor(light, camera, state.sensor), mask
     return (255 * np.clip(light, 0, 1) ** (1 / 2.2)).astype(np.uint8), mask
 
 
-def _face(look: Look, camera: Camera, moment: Moment, size: tuple[int, int]) -> View:
-    """Where the figure stands and where the detector's box lies around it."""
-    turn = math.pi + camera.azimuth + moment.yaw
+def _pose_figure(person: Appearance, camera: Camera, state: FrameState, size: tuple[int, int]) -> PosedFigure:
+    """Places the person in front of the camera and the detector's box around it."""
+    turn = math.pi + camera.azimuth + state.yaw
     c, s = math.cos(turn), math.sin(turn)
     axes = camera.axes()
     rotation = axes @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float32)
     shift = axes @ np.array([0, 0, -FOCUS], np.float32)
-    solids = figure(look, moment.gait)
-    placed = place(solids, rotation, shift, camera.distance)
-    left, bottom = placed.box[:, :2].min(0).tolist()
-    right, top = placed.box[:, 2:].max(0).tolist()
+    solids = build_figure(person, state.gait)
+    posed = to_camera(solids, rotation, shift, camera.distance)
+    left, bottom = posed.box[:, :2].min(0).tolist()
+    right, top = posed.box[:, 2:].max(0).tolist()
     high, wide = size
-    scale = high * moment.zoom / (top - bottom)
-    x = wide * (0.5 + moment.shift[0]) - (left + right) / 2 * scale
-    y = high * (0.5 + moment.shift[1]) + (top + bottom) / 2 * scale
-    return View(solids, placed, rotation, shift, Frame(high, wide, scale, x, y, camera.distance))
+    scale = high * state.zoom / (top - bottom)
+    x = wide * (0.5 + state.shift[0]) - (left + right) / 2 * scale
+    y = high * (0.5 + state.shift[1]) + (top + bottom) / 2 * scale
+    return PosedFigure(solids, posed, rotation, shift, Viewport(high, wide, scale, x, y, camera.distance))
 
 
-def _layer(look: Look, camera: Camera, view: View, shadow: Shadow | None, power: float) -> Array:
-    """The figure alone: light times coverage, and coverage (H, W, 4)."""
-    high, wide = view.frame.height, view.frame.width
-    scale, x, y = (v * FINER for v in view.frame[2:5])
-    hits = cast(view.solids, view.placed, Frame(high * FINER, wide * FINER, scale, x, y, view.frame.distance))
-    colour, folds = paint(look, view.solids, hits)
-    shade = _shade(hits, colour, folds, camera, _lit(hits.point, shadow), power)
-    row, column = np.divmod(hits.pixel, wide * FINER)
-    coarse = row // FINER * wide + column // FINER
+def _render_figure(
+    person: Appearance, camera: Camera, view: PosedFigure, shadow: ShadowMap | None, power: float
+) -> Array:
+    """Renders the person alone: light times coverage, and coverage (H, W, 4)."""
+    high, wide = view.viewport.height, view.viewport.width
+    scale, x, y = (v * SUPERSAMPLING for v in view.viewport[2:5])
+    hits = cast(
+        view.solids,
+        view.posed,
+        Viewport(high * SUPERSAMPLING, wide * SUPERSAMPLING, scale, x, y, view.viewport.distance),
+    )
+    colour, folds = surface_colours(person, view.solids, hits)
+    shade = _reflect(hits, colour, folds, camera, _sunlight(hits.point, shadow), power)
+    row, column = np.divmod(hits.pixel, wide * SUPERSAMPLING)
+    coarse = row // SUPERSAMPLING * wide + column // SUPERSAMPLING
     channels = [np.bincount(coarse, weight, high * wide) for weight in (*shade.T, None)]
-    return (np.stack(channels, 1) / FINER**2).astype(np.float32).reshape(high, wide, 4)
+    return (np.stack(channels, 1) / SUPERSAMPLING**2).astype(np.float32).reshape(high, wide, 4)
 
 
-def _shadow(view: View, camera: Camera) -> Shadow:
+def _shadow(view: PosedFigure, camera: Camera) -> ShadowMap:
     towards = camera.axes() @ camera.to_sun()
     right = np.cross(towards, (0.0, 1.0, 0.001))
     right /= np.linalg.norm(right)
     turn = np.stack((right, np.cross(towards, right), -towards)).astype(np.float32)
-    placed = place(view.solids, turn @ view.rotation, turn @ view.shift)
-    left, bottom = placed.box[:, :2].min(0).tolist()
-    wide, high = (placed.box[:, 2:].max(0) - (left, bottom)).tolist()
+    posed = to_camera(view.solids, turn @ view.rotation, turn @ view.shift)
+    left, bottom = posed.box[:, :2].min(0).tolist()
+    wide, high = (posed.box[:, 2:].max(0) - (left, bottom)).tolist()
     scale = 48.0
-    frame = Frame(
+    viewport = Viewport(
         int(high * scale) + 3, int(wide * scale) + 3, scale, 1 - left * scale, 1 + (high + bottom) * scale
     )
-    hits = cast(view.solids, placed, frame)
-    depth = np.full(frame.height * frame.width, np.inf, np.float32)
+    hits = cast(view.solids, posed, viewport)
+    depth = np.full(viewport.height * viewport.width, np.inf, np.float32)
     depth[hits.pixel] = hits.point[2]
-    return Shadow(depth, turn, frame)
+    return ShadowMap(depth, turn, viewport)
 
 
-def _lit(point: Array, shadow: Shadow | None) -> Array:
-    """Share of the sun (m,) that reaches points (3, m) in camera coordinates."""
+def _sunlight(point: Array, shadow: ShadowMap | None) -> Array:
+    """Returns the share of the sun (m,) that reaches points (3, m) in camera coordinates."""
     if shadow is None:  # overcast: no sun to keep out
         return np.ones(point.shape[1], np.float32)
-    depth, turn, frame = shadow
+    depth, turn, viewport = shadow
     x, y, z = turn @ point
-    column, row = x * frame.scale + frame.x, frame.y - y * frame.scale
+    column, row = x * viewport.scale + viewport.x, viewport.y - y * viewport.scale
     z -= np.float32(0.03)
     light = np.zeros(len(x), np.float32)
     for dx, dy in ((-0.8, -0.3), (0.3, -0.8), (-0.3, 0.8), (0.8, 0.3)):
-        i = np.minimum(np.maximum((column + dx).astype(np.int32), 0), frame.width - 1)
-        j = np.minimum(np.maximum((row + dy).astype(np.int32), 0), frame.height - 1)
-        light += depth[j * frame.width + i] > z
+        i = np.minimum(np.maximum((column + dx).astype(np.int32), 0), viewport.width - 1)
+        j = np.minimum(np.maximum((row + dy).astype(np.int32), 0), viewport.height - 1)
+        light += depth[j * viewport.width + i] > z
     return light / 4
 
 
-def _shade(hits: Hits, colour: Array, folds: Array, camera: Camera, sun: Array, power: float) -> Array:
-    """Linear light (m, 3) that leaves surface points for the camera."""
+def _reflect(hits: Hits, colour: Array, folds: Array, camera: Camera, sun: Array, power: float) -> Array:
+    """Returns the linear light (m, 3) from surface points to the camera."""
     axes = camera.axes()
     up = axes[:, 2] @ hits.normal
     straight = np.maximum((axes @ camera.to_sun()) @ hits.normal, 0) * sun
@@ -150,39 +156,40 @@ def _shade(hits: Hits, colour: Array, folds: Array, camera: Camera, sun: Array, 
     return colour * (light * (1 + 0.17 * folds))[:, None] + glance[:, None]
 
 
-def _backdrop(camera: Camera, moment: Moment, frame: Frame) -> Array:
-    """What is behind the person, linear light (H, W, 3)."""
-    coarse = 64 * frame.height // 128
-    whole = scenery(camera, coarse)
-    feet = frame.y + FOCUS * math.cos(camera.elevation) * frame.scale
-    k = coarse / frame.scale  # scenery pixels a picture pixel
-    wide, high = frame.width * k * moment.aspect, frame.height * k
-    left = min(max(moment.place * coarse - frame.x * k, 0), whole.width - wide)
+def _background(camera: Camera, state: FrameState, viewport: Viewport) -> Array:
+    """Renders background and bystanders, linear light (H, W, 3)."""
+    coarse = 64 * viewport.height // 128
+    whole = render_background(camera, coarse)
+    feet = viewport.y + FOCUS * math.cos(camera.elevation) * viewport.scale
+    k = coarse / viewport.scale  # background pixels per image pixel
+    wide, high = viewport.width * k * state.aspect, viewport.height * k
+    left = min(max(state.position * coarse - viewport.x * k, 0), whole.width - wide)
     top = min(max(ABOVE * coarse - feet * k, 0), whole.height - high)
     crop = whole.resize(
-        (frame.width, frame.height), Image.Resampling.BILINEAR, (left, top, left + wide, top + high)
+        (viewport.width, viewport.height), Image.Resampling.BILINEAR, (left, top, left + wide, top + high)
     )
-    for passer in sorted(moment.passers, key=lambda passer: -passer.behind):
-        _stand(crop, camera, passer, frame)
+    for bystander in sorted(state.bystanders, key=lambda bystander: -bystander.behind):
+        _paste_bystander(crop, camera, bystander, viewport)
     return _LINEAR[np.asarray(crop)] * DIFFUSE
 
 
-def _darken_ground(light: Array, camera: Camera, frame: Frame, shadow: Shadow | None, power: float) -> None:
-    """The person's shadow, and the soft dark around the feet where little sky is seen (in place)."""
-    first = min(max(int(frame.y), 0), frame.height - 1)
-    point, off = _on_ground(camera, frame, first)
-    dim = (1 - 0.75 * power * (1 - _lit(point, shadow))) * (1 - 0.5 * np.exp(-((off / 0.28) ** 2)))
-    light[first:] *= dim.reshape(frame.height - first, frame.width, 1)
+def _darken_ground(
+    light: Array, camera: Camera, viewport: Viewport, shadow: ShadowMap | None, power: float
+) -> None:
+    """Adds the person's shadow, and ambient occlusion around the feet (in place)."""
+    first = min(max(int(viewport.y), 0), viewport.height - 1)
+    point, off = _on_ground(camera, viewport, first)
+    dim = (1 - 0.75 * power * (1 - _sunlight(point, shadow))) * (1 - 0.5 * np.exp(-((off / 0.28) ** 2)))
+    light[first:] *= dim.reshape(viewport.height - first, viewport.width, 1)
 
 
-def _on_ground(camera: Camera, frame: Frame, first: int) -> tuple[Array, Array]:
-    """Where the rays of picture rows from `first` down meet the ground: camera coordinates (3, n), and
-    metres (n,) from the person's feet."""
-    x = (np.arange(frame.width, dtype=np.float32) + 0.5 - frame.x) / frame.scale
-    y = (frame.y - np.arange(first, frame.height, dtype=np.float32) - 0.5) / frame.scale
+def _on_ground(camera: Camera, viewport: Viewport, first: int) -> tuple[Array, Array]:
+    """Projects image rows from `first` on to the ground: camera coordinates (3, n), metres from the feet."""
+    x = (np.arange(viewport.width, dtype=np.float32) + 0.5 - viewport.x) / viewport.scale
+    y = (viewport.y - np.arange(first, viewport.height, dtype=np.float32) - 0.5) / viewport.scale
     s, c = math.sin(camera.elevation), math.cos(camera.elevation)
-    t = np.clip((FOCUS + y * c) / np.maximum(s - y * c / frame.distance, 0.02), -4, 9)
-    k = 1 + t / frame.distance
+    t = np.clip((FOCUS + y * c) / np.maximum(s - y * c / viewport.distance, 0.02), -4, 9)
+    k = 1 + t / viewport.distance
     point = np.empty((3, len(y), len(x)), np.float32)
     point[0], point[1], point[2] = x * k[:, None], (y * k)[:, None], t[:, None]
     point = point.reshape(3, -1)
@@ -191,53 +198,58 @@ def _on_ground(camera: Camera, frame: Frame, first: int) -> tuple[Array, Array]:
 
 
 class Sprite(NamedTuple):
-    """A passer-by, cut out: RGBA, and the frame it was drawn in."""
+    """A rendered bystander: RGBA image and its projection."""
 
-    picture: Image.Image
-    frame: Frame
+    image: Image.Image
+    viewport: Viewport
 
 
 @lru_cache(128)
-def _crowd(camera: Camera, high: int) -> tuple[Sprite, ...]:
-    """CROWD strangers as this camera sees them."""
+def _bystander_sprites(camera: Camera, high: int) -> tuple[Sprite, ...]:
+    """Renders the CROWD_SIZE bystanders of a camera."""
     rng = np.random.default_rng([camera.scene, 2])
     sprites = []
-    for _ in range(CROWD):
-        look = look_alikes(rng, 1, 0.0)[0]
+    for _ in range(CROWD_SIZE):
+        person = lookalike_group(rng, 1, 0.0)[0]
         gait = Gait(float(rng.uniform(0, 7)), float(rng.uniform(0.2, 0.4)))
-        moment = Moment(gait, float(rng.uniform(0, 2 * math.pi)), 0.98)
-        view = _face(look, camera, moment, (high, high * 5 // 8))
-        layer = _layer(look, camera, view, _shadow(view, camera), camera.sun)
+        state = FrameState(gait, float(rng.uniform(0, 2 * math.pi)), 0.98)
+        view = _pose_figure(person, camera, state, (high, high * 5 // 8))
+        layer = _render_figure(person, camera, view, _shadow(view, camera), camera.sun)
         plain = layer[..., :3] / np.maximum(layer[..., 3:], 0.05) / DIFFUSE
         rgba = np.dstack((np.clip(plain, 0, 1) ** (1 / 2.2), layer[..., 3]))
-        sprites.append(Sprite(Image.fromarray((rgba * 255 + 0.5).astype(np.uint8)), view.frame))
+        sprites.append(Sprite(Image.fromarray((rgba * 255 + 0.5).astype(np.uint8)), view.viewport))
     return tuple(sprites)
 
 
-def _stand(onto: Image.Image, camera: Camera, passer: Passer, frame: Frame) -> None:
-    """Put a stranger into the picture (RGB or RGBA), feet on the ground."""
-    sprite = _crowd(camera, frame.height)[passer.who]
-    near = camera.distance / (camera.distance + passer.behind)
-    k = frame.scale / sprite.frame.scale * near
-    size = (max(1, round(sprite.picture.width * k)), max(1, round(sprite.picture.height * k)))
-    small = sprite.picture.resize(size, Image.Resampling.BILINEAR)
+def _paste_bystander(onto: Image.Image, camera: Camera, bystander: Bystander, viewport: Viewport) -> None:
+    """Pastes a bystander into an image (RGB or RGBA), feet on the ground."""
+    sprite = _bystander_sprites(camera, viewport.height)[bystander.index]
+    near = camera.distance / (camera.distance + bystander.behind)
+    k = viewport.scale / sprite.viewport.scale * near
+    size = (max(1, round(sprite.image.width * k)), max(1, round(sprite.image.height * k)))
+    small = sprite.image.resize(size, Image.Resampling.BILINEAR)
     c, s = math.cos(camera.elevation), math.sin(camera.elevation)
-    feet = frame.y + (FOCUS * c - passer.behind * s * near) * frame.scale
-    x = frame.x + passer.aside * frame.scale * near - sprite.frame.x * k
-    y = feet - (sprite.frame.y + FOCUS * c * sprite.frame.scale) * k
+    feet = viewport.y + (FOCUS * c - bystander.behind * s * near) * viewport.scale
+    x = viewport.x + bystander.right * viewport.scale * near - sprite.viewport.x * k
+    y = feet - (sprite.viewport.y + FOCUS * c * sprite.viewport.scale) * k
     onto.paste(small, (round(x), round(y)), small)
 
 
-def _in_front(camera: Camera, occluder: Occluder, frame: Frame) -> Image.Image:
-    """What stands between camera and person: RGBA (H, W)."""
-    high, wide = frame.height, frame.width
+def _render_occluder(camera: Camera, occluder: Occluder, viewport: Viewport) -> Image.Image:
+    """Renders the occluder, RGBA (H, W)."""
+    high, wide = viewport.height, viewport.width
     layer = Image.new("RGBA", (wide, high))
     draw = ImageDraw.Draw(layer)
     x, size = occluder.x * wide, occluder.size
-    tone = np.random.default_rng(occluder.who).uniform(25, 190) * np.array((1, 0.98, 0.94))
+    tone = np.random.default_rng(occluder.seed).uniform(25, 190) * np.array((1, 0.98, 0.94))
     fill, shade = (tuple(int(v) for v in tone * k) for k in (1.0, 0.7))
     if occluder.kind == "person":
-        _stand(layer, camera, Passer(occluder.who % CROWD, (x - frame.x) / frame.scale, -1.2), frame)
+        _paste_bystander(
+            layer,
+            camera,
+            Bystander(occluder.seed % CROWD_SIZE, (x - viewport.x) / viewport.scale, -1.2),
+            viewport,
+        )
     elif occluder.kind == "pole":
         half = wide * size * 0.16
         draw.rectangle((x - half, 0, x + half, high), fill=fill)
@@ -249,7 +261,7 @@ def _in_front(camera: Camera, occluder: Occluder, frame: Frame) -> Image.Image:
     else:  # leaves that hang in from the side
         v, u = np.mgrid[0:high, 0:wide].astype(np.float32) / high
         edge = np.abs(u - (x > wide / 2) * wide / high) / (0.32 * size)
-        alpha = 6 * (1 - edge + 0.35 * grain(u + occluder.who % 83, v, 100))
+        alpha = 6 * (1 - edge + 0.35 * grain(u + occluder.seed % 83, v, 100))
         green = np.array((60, 84, 42)) * np.clip(1 + 0.4 * grain(v, u, 260), 0.3, 2)[..., None]
         return Image.fromarray(np.dstack((green, alpha * 255)).clip(0, 255).astype(np.uint8))
     return layer

@@ -12,7 +12,7 @@ from vkd.io.errors import VKDError
 from vkd.jobs import evaluations
 from vkd.jobs.evaluations import EvaluationRequest
 from vkd.metrics import tables
-from vkd.synthetic.generate import write_street
+from vkd.synthetic import generate
 from vkd.ui import dataset, limits, plots, state
 from vkd.ui.errors import show_errors
 from vkd.ui.evaluate import films, results
@@ -73,7 +73,9 @@ def write_small_street(paths: AppPaths, progress: gr.Progress = _PROGRESS) -> st
     limits.refuse("it writes nothing")
     root = data_folder(paths) / "street-small"
     if not (root / "street.json").is_file():
-        write_street(root, **SMALL_STREET, progress=functools.partial(progress.tqdm, desc="Drawing people"))
+        generate.generate_street(
+            root, **SMALL_STREET, progress=lambda done, total, what: progress((done, total), desc=what)
+        )
     return _shown(root)
 
 

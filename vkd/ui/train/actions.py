@@ -1,6 +1,5 @@
 """What the Train tab does: read a data set; start, resume, stop, delete a run. A public demo does nothing."""
 
-import functools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import gradio as gr
 from vkd.io.errors import VKDError
 from vkd.jobs import runs
 from vkd.models import checkpoint
-from vkd.synthetic.generate import write_street
+from vkd.synthetic import generate
 from vkd.ui import dataset, limits
 from vkd.ui.errors import show_errors
 from vkd.ui.state import AppPaths
@@ -45,7 +44,11 @@ def render_street(paths: AppPaths, root: str, progress: gr.Progress = _PROGRESS)
     folder = Path(root).expanduser()
     if not root.strip() or folder.exists():
         raise VKDError(f"'{root}' exists already, or is no folder: name one that does not exist yet.")
-    return str(write_street(folder, progress=functools.partial(progress.tqdm, desc="Rendering the street")))
+    return str(
+        generate.generate_street(
+            folder, progress=lambda done, total, what: progress((done, total), desc=what)
+        )
+    )
 
 
 @show_errors
