@@ -1,8 +1,8 @@
-"""Puts the app on a Hugging Face Space: python spaces/deploy.py user/name [--dry-run] [--stage FOLDER] …
+"""Deploys the app to a Hugging Face Space: python spaces/deploy.py user/name [--dry-run] [--stage FOLDER] …
 
-What a Space needs is laid out in a clean folder of its own: the package, app.py, the demo that ships, the
-card and the requirements. Nothing else leaves: no tests, no runs of one's own, and never this folder, whose
-name would hide the package `spaces` from Gradio.
+What a Space needs is staged in a clean folder: the package, app.py, the demo pair, card and requirements.
+Nothing else is uploaded: no tests, no runs of one's own, and never this folder, whose name would hide the
+package `spaces` from Gradio.
 """
 
 import argparse
@@ -19,13 +19,14 @@ from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-PACKAGE = (".py", ".css", ".js")
+UPLOADED = ("app.py", "LICENSE", "vkd", "checkpoints")
+NOT_UPLOADED = ("checkpoints/build.py", "checkpoints/README.md.j2")
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 INDEX = "--extra-index-url"
 
 
 class File(NamedTuple):
-    """One file of the Space."""
+    """A file of the Space, and its bytes."""
 
     path: str
     size: int
@@ -34,30 +35,26 @@ class File(NamedTuple):
 # ---- what the Space holds
 
 
-def shipped(root: Path) -> list[Path]:
-    """Files below `root` that a Space gets: code, licence, and what git has under checkpoints/.
+def uploaded_files(root: Path) -> list[Path]:
+    """Lists the files below `root` that a Space gets, of those that git tracks.
 
-    Raises FileNotFoundError where git cannot tell what ships.
+    Raises FileNotFoundError where git cannot tell, or no weights are among them.
     """
-    code = [path for path in sorted((root / "vkd").rglob("*")) if path.suffix in PACKAGE]
-    asked = ["git", "-C", str(root), "ls-files", "-z", "--", "checkpoints"]
+    command = ["git", "-C", str(root), "ls-files", "-z", "--", *UPLOADED]
     try:
-        listed = subprocess.run(asked, capture_output=True, check=True).stdout.decode().split("\0")
+        listed = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
     except (OSError, subprocess.CalledProcessError):
-        raise FileNotFoundError(
-            f"Git cannot say what ships under {root / 'checkpoints'}: deploy from a clone of the repository."
-        ) from None
-    demo = [root / path for path in listed if path]
-    files = [root / "app.py", root / "LICENSE", *code, *filter(Path.is_file, demo)]
-    if not any(path.suffix == ".safetensors" for path in files):
+        raise FileNotFoundError(f"Git cannot list the files of {root}: deploy from a clone.") from None
+    paths = [root / name for name in listed if name and name not in NOT_UPLOADED]
+    if not any(path.suffix == ".safetensors" for path in paths):
         raise FileNotFoundError(
             f"There are no weights under {root / 'checkpoints'}: the demo pair is missing."
         )
-    return files
+    return [path for path in paths if path.is_file()]
 
 
 def requirements(hardware: str | None) -> str:
-    """The Space's requirements.txt: what the app needs, and what only a Space does.
+    """Returns the Space's requirements.txt: what the app needs, and what only a Space does.
 
     On CPU hardware (the default) torch comes as its CPU builds; a GPU needs those of the usual index.
     """
@@ -73,7 +70,7 @@ def requirements(hardware: str | None) -> str:
 
 
 def card(hardware: str | None, models: Sequence[str]) -> str:
-    """The Space's README.md: our card for this Gradio, this hardware and these models."""
+    """Returns the Space's README.md for this Gradio, this hardware and these models."""
     text = (HERE / "README.md").read_text(encoding="utf-8")
     version = importlib.metadata.version("gradio")
     said = re.search(r"^sdk_version: (.*)$", text, re.MULTILINE)
@@ -94,11 +91,11 @@ def card(hardware: str | None, models: Sequence[str]) -> str:
 def stage(
     folder: Path, *, hardware: str | None = None, models: Sequence[str] = (), root: Path = ROOT
 ) -> None:
-    """Lay the Space out in `folder`, which must be empty or new."""
+    """Copies all that the Space holds into `folder`, which must be empty or new."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not an empty folder: name one that is empty or does not exist yet.")
     texts = {"README.md": card(hardware, models), "requirements.txt": requirements(hardware)}
-    for path in shipped(root):
+    for path in uploaded_files(root):
         target = folder / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
@@ -107,7 +104,7 @@ def stage(
 
 
 def listing(folder: Path) -> list[File]:
-    """Every file that would be sent."""
+    """Lists every file that would be sent."""
     return [
         File(path.relative_to(folder).as_posix(), path.stat().st_size)
         for path in sorted(folder.rglob("*"))
@@ -116,7 +113,7 @@ def listing(folder: Path) -> list[File]:
 
 
 def table(files: Sequence[File]) -> str:
-    """The files with their sizes; many alike in one folder as one line."""
+    """Formats files and sizes; the images of a folder make one line."""
     groups: dict[str, list[int]] = {}
     for file in files:
         path = Path(file.path)
@@ -144,37 +141,34 @@ def send(
     token: str | None = None,
     endpoint: str | None = None,
 ) -> str:
-    """Create the Space where there is none and make it hold what `folder` does, in one commit. → its address.
+    """Makes the Space if it is missing and uploads `folder`; returns its address.
 
-    Files that are there already are not sent again; those that are no longer ours are removed. Raises
-    what `refusals.told` makes of the client's errors: sentences without a token.
+    Unchanged files are not sent again; files that are no longer ours are removed. Raises VKDError.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars
 
     sys.path.insert(0, str(ROOT))  # run as a script, the package need not be installed
-    from vkd.hub import client
+    from vkd.hub.client import translate_errors
 
-    endpoint = endpoint or os.environ.get("HF_ENDPOINT") or None
-    api = HfApi(endpoint=endpoint, token=token)
+    api = HfApi(endpoint=endpoint or os.environ.get("HF_ENDPOINT") or None, token=token)
     disable_progress_bars()
-    with client.told(repo, token=token):
-        made = api.create_repo(
+    with translate_errors(repo, token=token):
+        url = api.create_repo(
             repo, repo_type="space", space_sdk="gradio", private=private, exist_ok=True,
             space_hardware=hardware,  # type: ignore[arg-type]
         )  # fmt: skip
         if hardware:
             api.request_space_hardware(repo, hardware)  # type: ignore[arg-type]
-        ours = {file.path for file in listing(folder)}
-        there = set(api.list_repo_files(repo, repo_type="space")) - {".gitattributes"}
-        operations = [CommitOperationAdd(path, folder / path) for path in sorted(ours)]
-        operations += [CommitOperationDelete(path) for path in sorted(there - ours)]
-        api.create_commit(repo, operations, repo_type="space", commit_message="VKD: app and demo")
-    return str(made)
+        api.upload_folder(
+            repo_id=repo, folder_path=folder, repo_type="space", delete_patterns="*",
+            commit_message="VKD: app and demo",
+        )  # fmt: skip
+    return str(url)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Stage, show, send."""
+    """Stages, shows and sends."""
     parser = argparse.ArgumentParser(description="Put the app with its demo pair on a Hugging Face Space.")
     parser.add_argument("repo", metavar="user/name", help="the Space; it is made where there is none")
     parser.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")

@@ -97,7 +97,7 @@ def hub(hub_server: "Hub", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "
     ):
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setattr(_cache_assets, "HF_ASSETS_CACHE", str(home / "assets"))
-    monkeypatch.setattr("vkd.hub.listings.WAITS", (0.01, 0.01))
+    monkeypatch.setattr("vkd.hub.client.WAITS", (0.01, 0.01))
     for name, value in {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(home)}.items():
         monkeypatch.setenv(name, value)  # for a command in a process of its own
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE"):

@@ -133,7 +133,7 @@ def test_a_run_is_looked_at_then_pushed(tab: Page, served: Hub) -> None:
     expect(push).to_be_enabled(timeout=60_000)
     box(tab, "Token").fill("hf_thisTokenIsWrong")
     push.click()
-    expect(tab.get_by_role("alert")).to_contain_text("does not know this token", timeout=60_000)
+    expect(tab.get_by_role("alert")).to_contain_text("does not accept this token", timeout=60_000)
     assert box(tab, "Token").get_attribute("type") == "password"
 
     box(tab, "Token").fill(served.token)

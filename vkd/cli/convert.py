@@ -56,7 +56,7 @@ def import_(argv: Sequence[str]) -> int:
         return _list(zoo.survey(flags.folder, flags.only, flags.name))
     assert flags.out is not None
     if flags.push is not None:
-        from vkd.hub.listings import check_repo
+        from vkd.hub.client import check_repo
 
         check_repo(f"{flags.push}/network")
     if zoo.single(flags.folder):
@@ -79,18 +79,18 @@ def _send(flags: ImportFlags, folders: "Sequence[tuple[str, Path]]") -> dict[str
     out: dict[str, str] = {}
     if flags.push is None:
         return out
-    from vkd.hub import pull
+    from vkd.hub.client import AccessDeniedError, UnreachableError
+    from vkd.hub.push import PushRequest, push
 
     for name, folder in folders:
         try:
             with quiet_client():
-                url = pull.push(
-                    folder, f"{flags.push}/{name}", private=not flags.public, endpoint=flags.endpoint
-                )
+                repo = f"{flags.push}/{name}"
+                url = push(PushRequest(folder, repo, private=not flags.public, endpoint=flags.endpoint))
             out[name] = f"uploaded to {url}"
         except (ValueError, OSError) as error:
             out[name] = f"not uploaded because {' '.join(str(error).split())}"
-            if isinstance(error, ConnectionError | PermissionError):  # it would be so with the others too
+            if isinstance(error, AccessDeniedError | UnreachableError):  # it would be so with the others too
                 out |= {other: f"not uploaded, as {name} was not" for other, _ in folders if other not in out}
                 break
     return out

@@ -12,7 +12,7 @@ from vkd.cli.options import argument, flag, parse, progress_bar, refuse
 from vkd.io.files import write_text
 
 if TYPE_CHECKING:
-    from vkd.hub.pull import Plan
+    from vkd.hub.push import Plan
 
 ENDPOINT = "Address of another Hub; none: HF_ENDPOINT or huggingface.co. Your token goes there."
 _TOKENS = "A private repository needs `hf auth login` or HF_TOKEN."
@@ -33,9 +33,10 @@ def pull(argv: Sequence[str]) -> int:
     from vkd.hub import pull as hub_pull
 
     with quiet_client():
-        pulled = hub_pull.pull(progress=progress_bar("B"), **flags.model_dump())
+        request = hub_pull.PullRequest(**flags.model_dump(exclude={"root"}))
+        pulled = hub_pull.pull(request, flags.root, progress=progress_bar("B"))
     for each in pulled:
-        how = ", already up to date" if each.there else ""
+        how = ", already up to date" if each.unchanged else ""
         how += ", from the cache: the Hub is not reachable" if each.offline else ""
         print(f"{each.folder}: {each.repo} at {each.commit[:8]}{how}")
     return 0
@@ -56,21 +57,15 @@ class PushFlags(pydantic.BaseModel):
 def push(argv: Sequence[str]) -> int:
     about = "Upload a checkpoint and its card. It needs `hf auth login` or HF_TOKEN."
     (flags,) = parse("vkd hub push", about, argv, [PushFlags])
-    from vkd.hub import pull as hub_pull
+    from vkd.hub import push as hub_push
 
+    options = flags.model_dump(exclude={"public", "dry_run"})
+    request = hub_push.PushRequest(private=not flags.public, **options)
     if flags.dry_run:
-        _show(hub_pull.plan(flags.folder, flags.repo, teacher=flags.teacher), "Would upload")
+        _show(hub_push.preview(request), "Would upload")
         return 0
-    options = flags.model_dump(exclude={"folder", "repo", "public", "dry_run"})
     with quiet_client():
-        url = hub_pull.push(
-            flags.folder,
-            flags.repo,
-            private=not flags.public,
-            preview=_show,
-            progress=progress_bar("B"),
-            **options,
-        )
+        url = hub_push.push(request, on_plan=_show, progress=progress_bar("B"))
     print(url)
     return 0
 
@@ -84,9 +79,9 @@ class CardFlags(pydantic.BaseModel):
 
 def card(argv: Sequence[str]) -> int:
     (flags,) = parse("vkd hub card", "Show the model card that a push would upload.", argv, [CardFlags])
-    from vkd.hub import pull as hub_pull
+    from vkd.hub import push as hub_push
 
-    text = hub_pull.card_of(flags.folder, flags.repo, teacher=flags.teacher)
+    text = hub_push.card_text(flags.folder, flags.repo, teacher=flags.teacher)
     if flags.out is None:
         print(text.rstrip())
         return 0
@@ -117,8 +112,8 @@ def _show(plan: "Plan", verb: str = "Uploading") -> None:
     print(f"{verb} to {plan.repo}:")
     for each in plan.files:
         print(f"  {each.size:>12,}  {each.path}")
-    if plan.left:
-        print(f"Not uploaded: {', '.join(plan.left)}")
+    if plan.kept_local:
+        print(f"Not uploaded: {', '.join(plan.kept_local)}")
     sys.stdout.flush()
 
 

@@ -1,113 +1,244 @@
-"""The model card of a checkpoint: metadata that the Hub reads, and a text for people.
+"""Model card of a checkpoint: metadata that the Hub reads, and a text from `model_card.md.j2`.
 
-What the folder does not say the card says is not known. Names and sentences from outside are made plain
-before they come near YAML or Markdown.
+What the folder does not say, the card calls unknown. Names from outside are made plain before they come near
+YAML or Markdown.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vkd.hub.card_text import scores_of, sections, source_of, title_of, word
-from vkd.hub.dataset_terms import Source
-from vkd.hub.files import staying, travelling
-from vkd.hub.summary import Facts, facts
+from vkd.data.tracklets import PROTOCOLS
+from vkd.hub.client import check_repo
+from vkd.hub.dataset_terms import PAPER, TERMS, UNKNOWN, DatasetTerms
+from vkd.hub.files import public_settings
+from vkd.hub.summary import Summary, last_part
 from vkd.io.errors import VKDError
+from vkd.metrics import tables
 from vkd.metrics.ranking import METRICS
+from vkd.models.backbones import BACKBONES
 from vkd.models.config import Config
+from vkd.training.presets import PUBLISHED
+from vkd.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
-__all__ = ["card", "metadata", "staying", "travelling"]
-
+TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 TASK = "image-feature-extraction"
-"""The nearest task that the Hub knows: pictures in, embeddings out."""
+"""The nearest task that the Hub knows: images in, embeddings out."""
+
+_STAGE_TEXTS = {
+    "teacher": "It is a **teacher**: it is trained on several views of a tracklet at a time.",
+    "student": "It is a **student**: it is trained to give from few views what its teacher gives from many.",
+    "imported": "It was **imported** from another program's files.",
+}
+_HIDDEN_SETTINGS = ("stage", "root", "teacher", "start", "device", "workers", "tensorboard", "preset")
 
 
-def card(
-    folder: str | Path,
-    repo: str | None = None,
-    *,
-    teacher: str | None = None,
-    pictures: Iterable[str] = (),
+def model_card(
+    summary: Summary, repo: str | None = None, *, teacher: str | None = None, images: Iterable[str] = ()
 ) -> str:
-    """README.md of the checkpoint in `folder`: front matter and text.
+    """Returns README.md of a checkpoint: front matter and text.
 
-    `repo` is where it goes, `teacher` the repository of a student's teacher, both user/name; `pictures` are
-    the names of those that travel along (`travelling`). Raises FileNotFoundError or ValueError for a folder
-    that is no checkpoint, ValueError for a name that is no repository's and for a teacher's teacher.
+    `repo` is where it goes, `teacher` the repository of a student's teacher, both user/name; `images` are the
+    names of the images that are uploaded with it. Raises VKDError for names that are no repositories and for
+    a teacher's teacher.
     """
-    found = facts(folder)
+    from huggingface_hub import ModelCard
+
     for name in filter(None, (repo, teacher)):
-        _check_repo(name)
-    if teacher and found.config.stage == "teacher":
-        raise VKDError(f"{folder} is a teacher and has no teacher of its own: leave '{teacher}' out.")
-    data = metadata(found, repo, teacher).to_yaml()
-    text = "\n\n".join(part.strip() for part in sections(found, repo, teacher, set(pictures)))
-    return f"---\n{data}\n---\n\n{text}\n"
+        check_repo(name)
+    if teacher and summary.config.stage == "teacher":
+        raise VKDError(f"{summary.folder} is a teacher and has no teacher itself: leave '{teacher}' out.")
+    context = _context(summary, repo, teacher) | {"images": [*images]}
+    data = metadata(summary, repo, teacher)
+    return f"{ModelCard.from_template(data, str(TEMPLATE), None, **context)}\n"
 
 
-def _check_repo(name: str) -> None:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+def metadata(summary: Summary, repo: str | None = None, teacher: str | None = None) -> "ModelCardData":
+    """Returns the front matter. No `datasets`: none of ours is on the Hub under its authors' name."""
+    from huggingface_hub import ModelCardData
 
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise VKDError(f"'{name}' is no name of a repository on the Hub: {error}") from None
-
-
-def metadata(found: Facts, repo: str | None = None, teacher: str | None = None) -> "ModelCardData":
-    """The front matter. No `datasets`: none of ours is a data set of the Hub under its authors' name."""
-    from huggingface_hub import ModelCardData  # not at the top: the page must open without it
-
-    config, source = found.config, source_of(found.config)
-    more: dict[str, Any] = {}
-    if source.licence == "other":
-        more["license_name"] = "data-set-terms"
+    config, terms = summary.config, terms_of(summary.config)
+    optional: dict[str, Any] = {}
+    if terms.licence == "other":
+        optional["license_name"] = "data-set-terms"
         if repo:
-            more["license_link"] = f"https://huggingface.co/{repo}#data-and-licences"
+            optional["license_link"] = f"https://huggingface.co/{repo}#data-and-licences"
     if teacher:
         # The Hub knows finetune, adapter, merge and quantized. A student begins with the weights of a
         # trained network and is trained on.
-        more |= {"base_model": teacher, "base_model_relation": "finetune"}
+        optional |= {"base_model": teacher, "base_model_relation": "finetune"}
     stage = [] if config.stage == "imported" else [config.stage]
-    tags = ["re-identification", *source.tags, "image-retrieval", "knowledge-distillation", *stage]
+    tags = ["re-identification", *terms.tags, "image-retrieval", "knowledge-distillation", *stage]
     return ModelCardData(
         library_name="vkd",
         pipeline_tag=TASK,
-        license=source.licence,
-        tags=[*tags, word(config.backbone)],
-        model_name=title_of(found, repo),
-        eval_results=list(_results(config, source)) or None,
-        **more,
+        license=terms.licence,
+        tags=[*tags, plain_name(config.backbone)],
+        model_name=_title(summary, repo),
+        eval_results=list(_eval_results(config, terms)) or None,
+        **optional,
     )
 
 
-def _results(config: Config, source: Source) -> Iterator[Any]:
-    """One result for each protocol and metric, in percent. The protocol is the data set's configuration: by
-    that the Hub keeps results apart.
+def _eval_results(config: Config, terms: DatasetTerms) -> Iterator[Any]:
+    """Yields a result for each protocol and metric. The protocol is the dataset's configuration,
+    by which the Hub keeps results apart.
     """
     from huggingface_hub import EvalResult
 
-    for protocol, metrics in scores_of(config).items():
+    for protocol, metrics in known_scores(config).items():
         arguments: dict[str, Any] = {"protocol": protocol}
-        if source.queries_in_gallery is not None and config.stage != "imported":
-            arguments["queries_in_gallery"] = source.queries_in_gallery
+        if terms.queries_in_gallery is not None and config.stage != "imported":
+            arguments["queries_in_gallery"] = terms.queries_in_gallery
         for key, value in metrics.items():
-            convention = key.removeprefix("map_") if key.startswith("map_") else None
+            interpolation = key.removeprefix("map_") if key.startswith("map_") else None
             yield EvalResult(
                 task_type=TASK,
                 task_name="Re-identification",
-                dataset_type=source.kind,
-                dataset_name=source.title,
+                dataset_type=terms.kind,
+                dataset_name=terms.title,
                 dataset_config=protocol,
                 dataset_split="test",
                 dataset_args=arguments,
                 metric_type=METRICS[key].hub_type or METRICS[key].title,
                 metric_name=f"{protocol.upper()} {METRICS[key].title}" + ", %" * METRICS[key].percent,
                 metric_value=round(100 * value, 2) if METRICS[key].percent else value,
-                metric_args={"ap": convention} if convention else None,
+                metric_args={"ap": interpolation} if interpolation else None,
                 verified=False,
             )
+
+
+def known_scores(config: Config) -> dict[str, dict[str, float]]:
+    """Returns protocol → metric → fraction, of those that are known and in range.
+
+    A plain `map` is left out where its interpolations stand beside it.
+    """
+    scores: dict[str, dict[str, float]] = {}
+    for protocol in PROTOCOLS:
+        row = config.scores.get(protocol, {})
+        row = {
+            key: row[key]
+            for key, metric in METRICS.items()
+            if metric.listed and key in row and (0 <= row[key] <= 1 or not metric.percent)
+        }
+        if "map_trapezoid" in row or "map_standard" in row:
+            row.pop("map", None)
+        if row:
+            scores[protocol] = row
+    return scores
+
+
+def terms_of(config: Config) -> DatasetTerms:
+    return TERMS.get(config.dataset, UNKNOWN)
+
+
+def plain_name(text: str) -> str:
+    """Returns a name for YAML, code spans and tables: letters, digits and a few signs, 80 at most."""
+    return re.sub(r"[^\w .+:-]", "_", last_part(text))[:80].strip()
+
+
+def _title(summary: Summary, repo: str | None) -> str:
+    return (repo or "").rpartition("/")[2] or plain_name(summary.folder.resolve().name) or "checkpoint"
+
+
+def _context(summary: Summary, repo: str | None, teacher: str | None) -> dict[str, Any]:
+    """Returns the values that the template shows."""
+    config, terms, settings = summary.config, terms_of(summary.config), summary.settings
+    row, scores = BACKBONES[config.backbone], known_scores(config)
+    published, table = _score_table(summary)
+    last = summary.weights.get("model.safetensors") if len(summary.weights) > 1 else None
+    sources = ["config", *(["settings"] if settings else []), *(["events"] if summary.events else [])]
+    return {
+        "title": _title(summary, repo), "repo": repo, "paper": PAPER, "version": __version__,
+        "label": row.label, "width": row.width, "stage_text": _STAGE_TEXTS[config.stage],
+        "config": config, "terms": terms, "best": config, "last": last,
+        "protocols": ", ".join(f"{name.upper()}: {PROTOCOLS[name].title}" for name in scores),
+        "plain_map": any("map" in each for each in scores.values()),
+        "queries_in_gallery": terms.queries_in_gallery and config.stage != "imported",
+        "published": published, "table": table.strip(),
+        "teacher_text": _teacher_text(summary, teacher), "training_text": _training_text(summary),
+        "settings": [] if settings is None else _settings_rows(summary),
+        "unknown_dataset": plain_name(config.dataset) if terms is UNKNOWN else "",
+        "imagenet": getattr(settings, "pretrained", False) and row.weights is not None,
+        "sources": ", ".join(sources),
+    }  # fmt: skip
+
+
+def _score_table(summary: Summary) -> tuple[bool, str]:
+    """Returns whether scores were published, and a table: weights, teacher, published."""
+    config = summary.config
+    rows = {
+        name: known_scores(each)
+        for name, each in zip(("this model", "its last weights"), summary.weights.values(), strict=False)
+    }
+    if summary.teacher:
+        rows["its teacher"] = known_scores(summary.teacher.config)
+    stages = ("teacher", "student") if config.stage == "imported" else (config.stage,)
+    published = {
+        f"published {stage}": {
+            protocol: {"map_trapezoid": metrics["map"], "top1": metrics["top1"]}
+            for protocol, metrics in PUBLISHED.get((config.dataset, config.backbone, stage), {}).items()
+        }
+        for stage in stages
+    }
+    rows |= {name: scores for name, scores in published.items() if scores}
+    return any(published.values()), tables.markdown(rows) if any(rows.values()) else ""
+
+
+def _teacher_text(summary: Summary, teacher: str | None) -> str:
+    config, settings = summary.config, summary.settings
+    link = f"[{teacher}](https://huggingface.co/{teacher})" if teacher else ""
+    if config.stage == "teacher":
+        return "None: this model is a teacher itself."
+    if config.stage == "imported":
+        return f"Its publisher names {link}." if link else "Whether it had a teacher is not recorded."
+    name = link or (f"`{plain_name(config.parent)}`" if config.parent else "a model of unknown name")
+    text = [f"Its teacher is {name}."]
+    if settings is not None and not any(getattr(settings, f"{loss}_weight", 1) for loss in ("kd", "dp")):
+        text.append("It is a **control**: nothing was distilled into it (the weights of KD and DP are 0).")
+    if start := getattr(settings, "start", None):
+        text.append(
+            f"It was initialised from another model, `{plain_name(str(start))}` (cross-distillation)."
+        )
+    return " ".join(text)
+
+
+def _training_text(summary: Summary) -> str:
+    """Returns epochs, steps, speed and preset in sentences."""
+    config, settings = summary.config, summary.settings
+    if settings is None:
+        epochs = f" Its config counts {config.epoch} epochs." if config.epoch else ""
+        return f"How it was trained is not recorded: the folder holds no settings.{epochs}"
+    epochs, started = summary.by_epoch("epoch"), summary.started()
+    parts = [f"{max(epochs)} epochs"] if epochs else []
+    for key, text in (("steps", "{} steps each"), ("processes", "{} processes")):
+        if epochs and isinstance(started.get(key), int) and started[key] > 1:
+            parts.append(text.format(started[key]))
+    speeds = [each.get("images_per_second") for each in epochs.values()]
+    speeds = [speed for speed in speeds if isinstance(speed, int | float) and 0 < speed < 1e9]
+    if speeds:
+        parts.append(f"{sum(speeds) / len(speeds):.0f} images per second")
+    preset = f"Preset `{plain_name(settings.preset)}`." if settings.preset else ""
+    return " ".join(filter(None, [f"{', '.join(parts)}." if parts else "", preset])) or "Settings:"
+
+
+def _settings_rows(summary: Summary) -> list[tuple[str, str, str]]:
+    assert summary.settings is not None
+    fields = type(summary.settings).model_fields
+    return [
+        (name, _setting(value), (fields[name].description or "").replace("|", "\\|"))
+        for name, value in public_settings(summary.settings).items()
+        if name not in _HIDDEN_SETTINGS
+    ]
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_setting, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value in (None, "") else plain_name(str(value))

@@ -1,80 +1,132 @@
-"""What the Hub's client complains of, as one sentence for a person, without a token."""
+"""Client of the Hugging Face Hub: checks addresses and names, retries calls, translates errors."""
 
 import errno
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
-_SECRETS = re.compile(r"hf_[A-Za-z0-9_]+|(?i:bearer)\s+[^\s'\"]+|(?<=://)[^/\s@]+@")
-_LONGEST = 300
+from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.files import slug
+from vkd.io.redact import redact
+from vkd.version import __version__
 
-Progress = Callable[[int, int, str], None]
-"""Bytes done, bytes in all, file."""
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+HUB = "https://huggingface.co"
+WAITS = (1.0, 3.0)  # seconds before another try where the Hub is unreachable
+PATIENCE = 20.0  # … but not after this many: some calls of the client have waited by themselves
+TIMEOUT = 10.0
+_REVISION = re.compile(r"(?!.*(?:\.\.|//))[A-Za-z0-9_](?:[A-Za-z0-9_./-]{0,198}[A-Za-z0-9_-])?")
+_NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_NO_TOKEN = "The Hub needs an access token: log in (hf auth login), set HF_TOKEN, or enter a token."
+
+T = TypeVar("T")
 
 
-def redact(text: str, token: str | bool | None = None) -> str:
-    """`text` without tokens: those that look like one, what follows Bearer, and `token` itself."""
-    if isinstance(token, str) and token:
-        text = text.replace(token, "hf_…")
-    return _SECRETS.sub("hf_…", text)
+class AccessDeniedError(VKDError, PermissionError):
+    """The Hub wants another token, or one with more rights."""
 
 
-def describe(error: BaseException) -> str:
-    """Any error of the client as one sentence without a token."""
-    return str(refusal(error))
+class UnreachableError(VKDError, ConnectionError):
+    """The Hub does not answer, or answers with an error of its own."""
+
+
+def connect(endpoint: str | None, token: str | bool | None) -> "HfApi":
+    """Makes the Hub's client. Raises VKDError for an endpoint that is not a plain address."""
+    # The client takes half a second to import, and most of this package never needs it.
+    from huggingface_hub import HfApi
+
+    if endpoint is not None:
+        parts = urlsplit(endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+            raise VKDError(
+                f"'{redact(endpoint)}' is not the address of a Hub: use https://host, without password."
+            )
+        endpoint = endpoint.rstrip("/")
+    token = token or None if token is not False else False
+    return HfApi(endpoint=endpoint, token=token, library_name="vkd", library_version=__version__)
+
+
+def check_token(api: "HfApi") -> None:
+    """Raises AccessDeniedError where no token is given and nobody is logged in."""
+    from huggingface_hub import get_token
+
+    if api.token is False or not (api.token or get_token()):
+        raise AccessDeniedError(_NO_TOKEN)
+
+
+def cache_dir(api: "HfApi") -> Path:
+    """Returns the client's cache; one of its own for each other Hub, since names of repositories repeat."""
+    from huggingface_hub import constants
+
+    path = Path(constants.HF_HUB_CACHE)
+    return path if api.endpoint == HUB else path.with_name(f"{path.name}-{slug(api.endpoint)}")
+
+
+def check_repo(repo: str) -> str:
+    """Returns the name of a repository. Raises VKDError for one that is not user/name."""
+    from huggingface_hub.utils import validate_repo_id
+
+    with translate_errors(str(repo)):
+        validate_repo_id(repo)
+    if repo.count("/") != 1:
+        raise VKDError(f"'{repo}' is not a repository: use user/name.")
+    return repo
+
+
+def check_revision(revision: str | None) -> str | None:
+    """Returns the revision, None for an empty one. Raises VKDError for one that git would not take."""
+    if revision and not _REVISION.fullmatch(revision):
+        raise VKDError(f"'{revision}' is not a revision: use a branch, tag or commit.")
+    return revision or None
+
+
+def with_retries(call: Callable[[], T]) -> T:
+    """Calls; calls again after `WAITS` while the Hub is unreachable, within `PATIENCE` seconds."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    began = time.monotonic()
+    for wait in WAITS:
+        try:
+            return call()
+        except Exception as error:
+            hopeless = isinstance(error, OfflineModeIsEnabled) or not is_unreachable(error)
+            if hopeless or time.monotonic() - began > PATIENCE:
+                raise
+            time.sleep(wait)
+    return call()
 
 
 @contextmanager
-def told(repo: str = "", revision: str | None = None, token: str | bool | None = None) -> Iterator[None]:
-    """Around calls of the client: what they raise becomes `refusal`."""
+def translate_errors(
+    repo: str = "", revision: str | None = None, token: str | bool | None = None
+) -> Iterator[None]:
+    """Turns what the client raises into a VKDError without tokens; one that was raised passes unchanged."""
     try:
         yield
     except Exception as error:
         # The client raises its own errors, httpx's, those of its storage library and plain ones.
-        raise refusal(error, repo, revision, token) from None
+        raise translate(error, repo, revision, token) from None
 
 
-class Aside(BaseException):
-    """What a caller's progress raised, on its way out through the client, which it is none of."""
-
-
-@contextmanager
-def minding(progress: Progress | None) -> Iterator[Progress | None]:
-    """`progress` for calls of the client: what it raises (a cancelled pull) comes out as it was raised."""
-
-    def heard(done: int, total: int, name: str) -> None:
-        if progress:
-            try:
-                progress(done, total, name)
-            except Exception as error:
-                raise Aside(error) from None
-
-    try:
-        yield heard if progress else None
-    except Aside as aside:
-        raised = aside.args[0]  # the client takes the cause off
-    else:
-        return
-    raise raised
-
-
-def refusal(
+def translate(
     error: BaseException, repo: str = "", revision: str | None = None, token: str | bool | None = None
-) -> OSError | ValueError:
-    """The error to raise instead: Permission-, FileNotFound- or ConnectionError, OSError or ValueError."""
+) -> VKDError:
+    """Returns the VKDError that says what an error of the client means."""
     error = _cause(error)
-    repo = repo or str(getattr(error, "repo_id", None) or "The repository")
-    kind, sentence = _known(error, repo, revision) or (OSError, "")
-    if not sentence:
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        kind = ValueError if isinstance(error, ValueError) else OSError
-        sentence = f"{repo}: the Hub's client gave up: {first[:_LONGEST].rstrip('.')}."
+    if isinstance(error, VKDError):  # a check of ours, or a cancellation raised by a progress callback
+        return error
+    kind, sentence = _explain(error, repo or str(getattr(error, "repo_id", None) or "The Hub"), revision)
     return kind(redact(sentence, token))
 
 
-def out_of_reach(error: BaseException) -> bool:
-    """Whether the Hub did not answer, or has trouble of its own: then the cache may serve."""
+def is_unreachable(error: BaseException) -> bool:
+    """True if the Hub did not answer or has an error of its own: then a retry or the cache may serve."""
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx
 
@@ -85,7 +137,7 @@ def out_of_reach(error: BaseException) -> bool:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What lies beneath the client's wrappers."""
+    """Returns the error beneath the client's wrappers."""
     from huggingface_hub import errors
 
     wrappers = (RuntimeError, errors.LocalEntryNotFoundError, errors.RevisionResolutionError)
@@ -94,82 +146,45 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def _known(error: BaseException, repo: str, revision: str | None) -> tuple[type[Any], str] | None:
+def _explain(error: BaseException, repo: str, revision: str | None) -> tuple[type[VKDError], str]:
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx
 
+    status, said = 0, str(error)
     if isinstance(error, errors.HfHubHTTPError):
-        return _answered(error, repo, revision)
-    if isinstance(error, errors.LocalTokenNotFoundError):
-        return PermissionError, NO_TOKEN
-    if isinstance(error, errors.HFValidationError):
-        return (
-            ValueError,
-            f"'{repo}' names no repository: write it as user/name, with letters, digits, - _ and .",
-        )
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return (
-            ConnectionError,
-            f"{repo}: the Hub is not asked while HF_HUB_OFFLINE is set: unset it to go online.",
-        )
-    if isinstance(error, httpx.TimeoutException):
-        return ConnectionError, f"{repo}: the Hub did not answer in time: try again later."
-    if isinstance(error, httpx.ConnectError | httpx.ProxyError):
-        return ConnectionError, f"{repo}: the Hub cannot be reached: check the connection, then try again."
-    if isinstance(error, httpx.TransportError):
-        return ConnectionError, f"{repo}: the connection to the Hub was cut: try again."
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OSError, f"{repo}: the disk is full: make room, then try again."
-    if isinstance(error, OSError) and str(error).startswith("Consistency check failed"):
-        return ConnectionError, f"{repo}: a file arrived incomplete: try again."
-    return None
-
-
-NO_TOKEN = "The Hub needs to know who you are: log in with `hf auth login`, or set HF_TOKEN to a token."
-
-
-def _answered(error: Any, repo: str, revision: str | None) -> tuple[type[Any], str] | None:
-    from huggingface_hub import errors
-
-    status = error.response.status_code
-    message = error.response.headers.get("X-Error-Message", "")
-    if status == 401 and "Invalid credentials" in message:
-        wrong = "The Hub does not know this token: log in again with `hf auth login`, or set HF_TOKEN anew."
-        return PermissionError, wrong
-    if isinstance(error, errors.GatedRepoError):
-        return PermissionError, f"{repo} has conditions: accept them on its page on the Hub, and log in."
-    if isinstance(error, errors.DisabledRepoError):
-        return PermissionError, f"{repo} has been disabled by the Hub: take another repository."
-    if isinstance(error, errors.RevisionNotFoundError):
-        asked = f"the revision '{revision}'" if revision else "such a revision"
-        return (
-            FileNotFoundError,
-            f"{repo} does not have {asked}: give a branch, a tag or a commit that it has.",
-        )
-    if isinstance(error, errors.EntryNotFoundError):
-        return (
-            FileNotFoundError,
-            f"{repo} does not have a file that it should have: check the revision.",
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        lost = (
-            f"{repo} is not on the Hub, or is private: check its name, or log in as somebody who may read it."
-        )
-        return FileNotFoundError, lost
-    if status == 401:
-        return PermissionError, NO_TOKEN
-    found = _STATUS.get(status) or (_STATUS[500] if status >= 500 else None)
-    return (found[0], found[1].format(repo=repo, status=status)) if found else None
-
-
-_STATUS: dict[int, tuple[type[Any], str]] = {
-    402: (PermissionError, "{repo}: the Hub asks for payment: see the account's settings on the Hub."),
-    403: (PermissionError, "{repo}: this token may not do that: take one that may write there, or a "
-          "repository of your own."),
-    409: (ValueError, "{repo}: the name is taken on the Hub, or another change is under way: choose another "
-          "name, or try again."),
-    412: (ValueError, "{repo} was changed by somebody else in the meantime: look at it, then try again."),
-    413: (ValueError, "{repo}: the Hub takes no file as large as this."),
-    429: (ConnectionError, "{repo}: the Hub asks for fewer requests: try again in some minutes."),
-    500: (ConnectionError, "{repo}: the Hub has trouble of its own ({status}): try again in some minutes."),
-}  # fmt: skip
+        status = error.response.status_code
+        said = error.response.headers.get("X-Error-Message") or said
+    first = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
+    unreachable = f"{repo}: the Hub cannot be reached: check the connection and try again."
+    cases: tuple[tuple[bool, type[VKDError], str], ...] = (
+        (status == 401 and "Invalid credentials" in said, AccessDeniedError,
+         "The Hub does not accept this token: log in again (hf auth login), or set a new HF_TOKEN."),
+        (isinstance(error, errors.GatedRepoError), AccessDeniedError,
+         f"{repo} is gated: accept its conditions on its page on the Hub, then log in."),
+        (isinstance(error, errors.RevisionNotFoundError), MissingFileError,
+         f"{repo} has no revision '{revision or 'main'}': use a branch, tag or commit that it has."),
+        (isinstance(error, errors.LocalEntryNotFoundError), MissingFileError,
+         f"{repo}: the Hub cannot be reached, and the cache holds only a part of it: try again online."),
+        (isinstance(error, errors.EntryNotFoundError), MissingFileError,
+         f"{repo} lacks a file that it should have: check the revision."),
+        (isinstance(error, errors.RepositoryNotFoundError), MissingFileError,
+         f"{repo} is not on the Hub, or is private: check its name, or log in with access to it."),
+        (status == 401 or isinstance(error, errors.LocalTokenNotFoundError), AccessDeniedError, _NO_TOKEN),
+        (status in (402, 403), AccessDeniedError,
+         f"{repo}: this token lacks the right to do that ({status}): use another token or repository."),
+        (status == 409, VKDError, f"{repo}: the name is taken, or another change is under way: try again."),
+        (status == 412, VKDError, f"{repo} was changed by somebody else meanwhile: check it and try again."),
+        (status == 429 or status >= 500, UnreachableError,
+         f"{repo}: the Hub is overloaded or has an internal error ({status}): try again in some minutes."),
+        (isinstance(error, errors.OfflineModeIsEnabled), UnreachableError,
+         f"{repo}: HF_HUB_OFFLINE is set: unset it to go online."),
+        (isinstance(error, httpx.TransportError), UnreachableError, unreachable),
+        (isinstance(error, errors.HFValidationError), VKDError,
+         f"'{repo}' is not a repository: use user/name, of letters, digits, '-', '_' and '.'."),
+        (isinstance(error, OSError) and error.errno in _NO_SPACE, VKDError,
+         f"{repo}: the disk is full: free some space, then try again."),
+    )  # fmt: skip
+    for applies, kind, sentence in cases:
+        if applies:
+            return kind, sentence
+    return VKDError, f"{repo}: {first[:300].rstrip('.')}."

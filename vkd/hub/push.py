@@ -1,259 +1,262 @@
-"""A checkpoint goes to the Hub: its plan, the repository, one commit.
+"""Uploads checkpoints to the Hub: one staged folder, previewed and sent as it is, in one commit.
 
-Only what the plan names is sent. A new repository is private unless asked otherwise, and nothing private goes
-to a repository that is public already. The commit is one step: a failure before it publishes nothing.
+A new repository is private unless asked otherwise, and nothing private goes to a repository that is public.
 """
 
+import hashlib
 import io
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from vkd.hub.client import NO_TOKEN, Progress, minding, told
-from vkd.hub.listings import (
+from vkd.hub.card import model_card
+from vkd.hub.client import (
+    HUB,
     TIMEOUT,
-    WEIGHTS,
-    base_model,
     check_repo,
     check_revision,
-    client,
-    origin,
-    patiently,
+    check_token,
+    connect,
+    translate_errors,
+    with_retries,
 )
+from vkd.hub.figures import write_figures
+from vkd.hub.files import kept_local, write_upload_files
+from vkd.hub.pull import base_model, read_origin, strip_fields
+from vkd.hub.summary import README, WEIGHTS, Summary, check_weights, read_summary
 from vkd.io.errors import VKDError
-from vkd.models import checkpoint
-from vkd.models.config import Config
-from vkd.models.network import ReIDNet
+from vkd.io.progress import Progress, silent
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import ModelInfo
 
-_HUB = "https://huggingface.co"
+
+@dataclass(frozen=True)
+class PushRequest:
+    """Arguments of a push and of its preview; blank texts count as None. Raises VKDError for wrong names.
+
+    `revision` is a branch, made if it is missing; `pull_request` proposes the commit instead of making it;
+    `teacher` is the repository of a student's teacher (None: where the teacher beside it was pulled from, or
+    the one that the card of a pulled student names).
+    """
+
+    folder: Path
+    repo: str
+    private: bool = True
+    revision: str | None = None
+    pull_request: bool = False
+    teacher: str | None = None
+    message: str | None = None
+    token: str | bool | None = field(default=None, repr=False)
+    endpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        strip_fields(self)
+        object.__setattr__(self, "folder", Path(self.folder))
+        check_repo(self.repo)
+        check_revision(self.revision)
+        if self.teacher:
+            check_repo(self.teacher)
 
 
-class Planned(NamedTuple):
-    """A file to send, and its bytes."""
+class PlannedFile(NamedTuple):
+    """A file to upload, and its bytes."""
 
     path: str
     size: int
 
 
 class Plan(NamedTuple):
-    """What a push would send, the card's text, and by name what stays here."""
+    """Preview of a push: files, card, images of the card by name, and names of what is not uploaded.
+
+    `digest` covers every byte of the files and every choice of the request: the same digest, the same push.
+    """
 
     repo: str
-    files: tuple[Planned, ...]
+    files: tuple[PlannedFile, ...]
     card: str
-    left: tuple[str, ...]
+    images: dict[str, bytes]
+    kept_local: tuple[str, ...]
+    digest: str
 
 
-def plan(folder: str | Path, repo: str, *, teacher: str | None = None) -> Plan:
-    """The preview of `push`; sends nothing. Raises FileNotFoundError, ValueError for a damaged checkpoint.
-
-    Without `teacher` a student's is the repository that its teacher's folder beside it was pulled from, or
-    the one that its own card named when it was pulled.
-    """
-    return _plan(Path(folder), repo, _content(Path(folder), check_repo(repo), teacher))
+def preview(request: PushRequest) -> Plan:
+    """Returns what `push` would send; sends nothing. Raises VKDError for what is no sound checkpoint."""
+    with _staged(request) as (_, plan):
+        return plan
 
 
-def card_of(folder: str | Path, repo: str | None = None, *, teacher: str | None = None) -> str:
-    """The card that a push would send, where it goes left open without `repo`. Raises as `plan`."""
-    return _text(_content(Path(folder), repo and check_repo(repo), teacher)["README.md"])
+def card_text(folder: str | Path, repo: str | None = None, *, teacher: str | None = None) -> str:
+    """Returns the card that a push would send; without `repo` it leaves open where it goes."""
+    with _staged_folder(Path(folder), repo, teacher) as (staged, _):
+        return (staged / README).read_text(encoding="utf-8")
 
 
 def push(
-    folder: str | Path,
-    repo: str,
+    request: PushRequest,
     *,
-    private: bool = True,
-    revision: str | None = None,
-    pull_request: bool = False,
-    teacher: str | None = None,
-    message: str | None = None,
-    token: str | bool | None = None,
-    endpoint: str | None = None,
-    preview: Callable[[Plan], object] | None = None,
-    progress: Progress | None = None,
+    digest: str | None = None,
+    on_plan: Callable[[Plan], object] | None = None,
+    progress: Progress = silent,
 ) -> str:
-    """Send a checkpoint and its card to `repo` in one commit; → the address of the commit or pull request.
+    """Sends a checkpoint and its card in one commit; returns the address of the commit or pull request.
 
     A missing repository is made, private unless `private` is False, which is also needed where it is public
-    already. `revision` is a branch, made where it is missing; with `pull_request` the commit is proposed, not
-    made. `teacher` is the repository of a student's teacher. Weights of an earlier push that this one does
-    not replace are removed. `preview` sees the plan before anything is sent. Raises PermissionError
-    (token), ValueError (names, a damaged checkpoint, a repository that holds something else),
-    FileNotFoundError, ConnectionError.
+    already. Weights of an earlier push that this one does not replace are removed. With `digest`, that of a
+    preview, nothing else than what was previewed is sent. `on_plan` gets the plan before anything is sent;
+    `progress` counts bytes. Raises AccessDeniedError, MissingFileError, UnreachableError, VKDError (names, a
+    damaged checkpoint, a repository that holds something else), and what `progress` raises to cancel.
     """
-    folder, branch = Path(folder), check_revision(revision)
-    api = client(endpoint, token)
-    check_repo(repo)
-    _check_token(api)
-    content = _content(folder, repo, teacher)
-    if preview:
-        preview(_plan(folder, repo, content))
-    before = _repository(api, repo, private, pull_request)
-    with minding(progress) as heard, told(repo, revision, api.token):
-        if branch and not pull_request:
-            patiently(lambda: api.create_branch(repo, branch=branch, exist_ok=True))
-        return _commit(
-            api, repo, content, before, branch, pull_request, message or f"Push {folder.name}", heard
-        )
+    api = connect(request.endpoint, request.token)
+    check_token(api)
+    with _staged(request) as (folder, plan):
+        if digest is not None and digest != plan.digest:
+            raise VKDError("This push differs from its preview: preview it again, then push.")
+        if on_plan:
+            on_plan(plan)
+        with translate_errors(request.repo, request.revision, api.token):
+            return _upload(api, request, folder, plan, progress)
 
 
-def push_net(net: ReIDNet, repo: str, *, config: Config | None = None, **options: Any) -> str:
-    """Push a network that lies in no folder; `options` as in `push`. Raises ValueError without a config."""
-    config = config or net.config
-    if config is None:
-        raise VKDError("Say what this network is: push_to_hub(repo, config=Config(...)).")
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / check_repo(repo).split("/")[1]
-        checkpoint.save(folder, net, config)
-        return push(folder, repo, **options)
+# ---- what is sent
 
 
-def _content(folder: Path, repo: str | None, teacher: str | None) -> dict[str, Path | bytes]:
-    """Path in the repository → what to send. Raises ValueError unless every file of weights can be loaded."""
-    from vkd.hub import card
-
-    config = checkpoint.read_config(folder)
-    checkpoint.weights_file(folder)
-    teacher = check_repo(teacher) if teacher else _teacher(folder, config)
-    content = card.travelling(folder)
-    for name in WEIGHTS:
-        if name in content:
-            checkpoint.load(folder, weights="best" if name.startswith("best") else "model")
-    pictures = [path for path in content if path.endswith(".png")]
-    text = card.card(folder, repo, teacher=teacher, pictures=pictures)
-    return {
-        "README.md": text.encode(),
-        **{path: held for path, held in content.items() if path != "README.md"},
-    }
+@contextmanager
+def _staged(request: PushRequest) -> Iterator[tuple[Path, Plan]]:
+    """Yields the folder that is sent, and its plan."""
+    with _staged_folder(request.folder, request.repo, request.teacher) as (folder, summary):
+        choices = (request.repo, request.teacher, request.private, request.revision, request.pull_request)
+        digest, files, images = hashlib.sha256(repr(choices).encode()), [], {}
+        for path in sorted(folder.iterdir()):
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+            files.append(PlannedFile(path.name, path.stat().st_size))
+            if path.suffix == ".png":
+                images[path.name] = path.read_bytes()
+        card = (folder / README).read_text(encoding="utf-8")
+        left = kept_local(summary, {each.path for each in files})
+        yield folder, Plan(request.repo, tuple(files), card, images, tuple(left), digest.hexdigest())
 
 
-def _plan(folder: Path, repo: str, content: dict[str, Path | bytes]) -> Plan:
-    from vkd.hub import card
+@contextmanager
+def _staged_folder(folder: Path, repo: str | None, teacher: str | None) -> Iterator[tuple[Path, Summary]]:
+    """Yields a temporary folder with all that is sent, and the summary of the checkpoint's folder."""
+    summary = read_summary(folder)
+    check_weights(summary)
+    with tempfile.TemporaryDirectory(prefix="vkd-push-") as place:
+        staged = Path(place)
+        write_upload_files(summary, staged)
+        images = write_figures(summary, staged)
+        card = model_card(summary, repo, teacher=teacher or _teacher_repo(summary), images=images)
+        (staged / README).write_text(card, encoding="utf-8")
+        yield staged, summary
 
-    files = tuple(Planned(path, _size(held)) for path, held in content.items())
-    return Plan(repo, files, _text(content["README.md"]), tuple(card.staying(folder)))
 
-
-def _teacher(folder: Path, config: Config) -> str | None:
-    """The repository of a student's teacher, as far as folders tell."""
-    if config.stage != "student":
+def _teacher_repo(summary: Summary) -> str | None:
+    """Returns the repository of a student's teacher, as far as folders tell."""
+    if summary.config.stage != "student":
         return None
-    beside = origin(folder.resolve().parent / Path(config.parent).name) if config.parent else None
-    if beside:
-        return beside["repo"]
-    return base_model(folder / "README.md") if origin(folder) else None
+    if summary.config.parent:
+        beside = read_origin(summary.folder.resolve().parent / Path(summary.config.parent).name)
+        if beside:
+            return beside["repo"]
+    return base_model(summary.folder / README) if read_origin(summary.folder) else None
 
 
-def _size(held: Path | bytes) -> int:
-    return len(held) if isinstance(held, bytes) else held.stat().st_size
+# ---- sending it
 
 
-def _text(held: Path | bytes) -> str:
-    return held.decode() if isinstance(held, bytes) else held.read_text(encoding="utf-8")
+def _upload(api: "HfApi", request: PushRequest, folder: Path, plan: Plan, progress: Progress) -> str:
+    """Makes the repository, uploads large files, commits; returns the address.
 
-
-def _check_token(api: "HfApi") -> None:
-    from huggingface_hub import get_token
-
-    if api.token is False or not (api.token or get_token()):
-        raise PermissionError(NO_TOKEN)
-
-
-def _repository(api: "HfApi", repo: str, private: bool, proposal: bool) -> "ModelInfo | None":
-    """Make the repository if it is missing; → what is known of one that was there."""
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    info = None
-    with told(repo, None, api.token):
-        try:
-            info = patiently(lambda: api.model_info(repo, timeout=TIMEOUT))
-        except RepositoryNotFoundError:
-            if proposal:
-                raise
-            patiently(lambda: api.create_repo(repo, private=private))
-    if info is None:
-        return None
-    if private and info.private is False:
-        raise VKDError(
-            f"{repo} exists and is public, and this push is meant to be private: allow that (--public), or "
-            "choose another repository."
-        )
-    names = {each.rfilename for each in info.siblings or ()}
-    if names & {"config.json", *WEIGHTS} and "vkd" not in (info.library_name, *(info.tags or ())):
-        raise VKDError(f"{repo} exists and holds another kind of model: choose another repository.")
-    return info
-
-
-def _commit(
-    api: "HfApi",
-    repo: str,
-    content: dict[str, Path | bytes],
-    before: "ModelInfo | None",
-    branch: str | None,
-    proposal: bool,
-    message: str,
-    progress: Progress | None,
-) -> str:
+    Not `HfApi.upload_folder`: it reports no progress, so that it cannot be cancelled, and where the Hub's
+    storage client is installed it sends to no other Hub.
+    """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    total = sum(_size(held) for held in content.values())
-    with ExitStack() as opened:
-        additions, meters = {}, {}
-        for path, held in content.items():
-            stream = opened.enter_context(_Stream(held))
-            # The client sends a path through the Hub's own storage service, which other Hubs lack, and a
-            # stream by plain HTTP.
-            source = stream if api.endpoint != _HUB else held
-            additions[path], meters[path] = CommitOperationAdd(path, source), stream
-        done = 0
-        for path, operation in additions.items():
-            if progress:
-                meters[path].told = lambda at, past=done, path=path: progress(past + at, total, path)
-            patiently(
-                lambda each=operation: api.preupload_lfs_files(
-                    repo, [each], revision=branch, create_pr=proposal, free_memory=False
+    repo, branch = request.repo, request.revision
+    before = _prepare_repo(api, request)
+    if branch and not request.pull_request:
+        with_retries(lambda: api.create_branch(repo, branch=branch, exist_ok=True))
+    total, done = sum(each.size for each in plan.files), 0
+    with ExitStack() as stack:
+        streams = {each.path: stack.enter_context(_Stream(folder / each.path)) for each in plan.files}
+        # The client sends a path through the Hub's own storage service, and a stream by plain HTTP.
+        additions = {
+            path: CommitOperationAdd(path, folder / path if api.endpoint == HUB else stream)
+            for path, stream in streams.items()
+        }
+        for path, size in plan.files:
+            progress(done, total, path)
+            streams[path].report = lambda at, path=path, before=done: progress(before + at, total, path)
+            with_retries(
+                lambda path=path: api.preupload_lfs_files(
+                    repo,
+                    [additions[path]],
+                    revision=branch,
+                    create_pr=request.pull_request,
+                    free_memory=False,
                 )
             )
-            meters[path].told = None
-            done += _size(content[path])
-            if progress:
-                progress(done, total, path)
-        stale = _stale(api, repo, branch, before) - content.keys()
+            streams[path].report = None
+            done += size
+        progress(total, total, repo)
+        stale = _stale_weights(api, repo, branch, before) - additions.keys()
         commit = api.create_commit(
             repo,
             [*additions.values(), *(CommitOperationDelete(path) for path in sorted(stale))],
-            commit_message=message,
+            commit_message=request.message or f"Push {request.folder.name}",
             revision=branch,
-            create_pr=proposal,
+            create_pr=request.pull_request,
             parent_commit=before.sha if before and not branch else None,
         )
     return str(commit.pr_url or commit.commit_url)
 
 
-def _stale(api: "HfApi", repo: str, branch: str | None, before: "ModelInfo | None") -> set[str]:
-    """Weights that the branch holds now: a pull takes the best before the last, whoever pushed it."""
+def _prepare_repo(api: "HfApi", request: PushRequest) -> "ModelInfo | None":
+    """Makes the repository if it is missing; returns what is known of one that exists."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    repo = request.repo
+    try:
+        info = with_retries(lambda: api.model_info(repo, timeout=TIMEOUT))
+    except RepositoryNotFoundError:
+        if request.pull_request:
+            raise
+        with_retries(lambda: api.create_repo(repo, private=request.private))
+        return None
+    if request.private and info.private is False:
+        raise VKDError(
+            f"{repo} is public, and this push is private: allow a public one (--public), or choose another "
+            "repository."
+        )
+    names = {each.rfilename for each in info.siblings or ()}
+    if names & {"config.json", *WEIGHTS} and "vkd" not in (info.library_name, *(info.tags or ())):
+        raise VKDError(f"{repo} holds another kind of model: choose another repository.")
+    return info
+
+
+def _stale_weights(api: "HfApi", repo: str, branch: str | None, before: "ModelInfo | None") -> set[str]:
+    """Returns the weights that the branch holds now: loading takes the best before the last of them."""
     if branch:
-        before = patiently(lambda: api.model_info(repo, revision=branch, timeout=TIMEOUT))
+        before = with_retries(lambda: api.model_info(repo, revision=branch, timeout=TIMEOUT))
     return {each.rfilename for each in (before.siblings or () if before else ())} & {*WEIGHTS}
 
 
 class _Stream(io.BufferedReader):
-    """A file or bytes to read, which tells how far it was read."""
+    """A file that reports how far it was read."""
 
-    told: Callable[[int], object] | None = None
+    report: Callable[[int], object] | None = None
 
-    def __init__(self, held: Path | bytes) -> None:
-        raw = io.BytesIO(held) if isinstance(held, bytes) else io.FileIO(held)
-        super().__init__(raw)  # pyright: ignore[reportArgumentType] (BytesIO reads as a raw stream does)
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
 
     def read(self, size: int | None = -1) -> bytes:
         block = super().read(size)
-        if self.told:
-            self.told(self.tell())
+        if self.report:
+            self.report(self.tell())
         return block

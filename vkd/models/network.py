@@ -94,61 +94,6 @@ class ReIDNet(nn.Module):
     def backbone(self) -> StagedBackbone:
         return cast(StagedBackbone, self._modules["trunk"])
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        repo_or_folder: str | Path,
-        *,
-        revision: str | None = None,
-        strict: bool = True,
-        token: str | bool | None = None,
-        endpoint: str | None = None,
-        device: str = "cpu",
-    ) -> "ReIDNet":
-        """The network of a folder, or of a repository ("user/name") on the Hub, in evaluation mode.
-
-        Its `config` says what it is. Not `strict`: what the weights lack is drawn anew, with a warning.
-        Raises as `hub.pull`.
-        """
-        from vkd.hub import pull  # the one door upwards: two lines of Python reach the Hub
-
-        found = pull.load(
-            repo_or_folder, revision=revision, strict=strict, token=token, endpoint=endpoint, device=device
-        )
-        return found.net
-
-    def push_to_hub(
-        self,
-        repo: str,
-        *,
-        config: Any = None,
-        private: bool = True,
-        revision: str | None = None,
-        pull_request: bool = False,
-        teacher: str | None = None,
-        message: str | None = None,
-        token: str | bool | None = None,
-        endpoint: str | None = None,
-    ) -> str:
-        """Send weights, config and card to `repo`; → the address of the commit.
-
-        `config` (a `Config`) says what the network is, if it was not loaded. Raises as `hub.push`.
-        """
-        from vkd.hub import pull  # as above
-
-        return pull.push_net(
-            self,
-            repo,
-            config=config,
-            private=private,
-            revision=revision,
-            pull_request=pull_request,
-            teacher=teacher,
-            message=message,
-            token=token,
-            endpoint=endpoint,
-        )
-
     def maps(self, images: Tensor) -> Tensor:
         """Returns the last map of each view: images (B, V, 3, H, W) → (B, V, D, h, w)."""
         if images.ndim != 5 or images.shape[2] != 3:

@@ -3,16 +3,14 @@
 A public demo pushes with the visitor's own login and nothing else.
 """
 
-import hashlib
 import importlib.util
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
-from vkd.hub import card, pull
+from vkd.hub import push as hub_push
+from vkd.hub.push import PushRequest
 from vkd.io.errors import VKDError
 from vkd.ui import components, limits, mode, state
 from vkd.ui.errors import show_errors
@@ -23,45 +21,39 @@ from vkd.ui.state import AppPaths
 # ---- preview
 
 
-class Wanted(NamedTuple):
-    """What is asked for: a checkpoint's plain name, where it goes, how."""
-
-    checkpoint: str
-    repo: str
-    teacher: str | None
-    private: bool
-    revision: str | None
-    pull_request: bool
-
-    @classmethod
-    def of(
-        cls, checkpoint: str, repo: str, teacher: str, private: bool, revision: str, pull_request: bool
-    ) -> "Wanted":
-        """As typed. Raises ValueError without a repository."""
-        named = hub_jobs.given(repo)
-        if not named:
-            raise VKDError("No repository is given: write it as user/name.")
-        given = hub_jobs.given
-        return cls(checkpoint, named, given(teacher), bool(private), given(revision), bool(pull_request))
-
-    def terms(self) -> str:
-        """How it would go, in sentences."""
-        how = "As a pull request" if self.pull_request else "In one commit"
-        where = f" on the branch {self.revision}" if self.revision else ""
-        new = "" if self.pull_request else f" A new repository is {'private' if self.private else 'public'}."
-        return f"{how}{where}.{new}"
+def _request(
+    paths: AppPaths,
+    checkpoint: str,
+    repo: str,
+    teacher: str,
+    private: bool,
+    revision: str,
+    pull_request: bool,
+    token: str | None = None,
+) -> PushRequest:
+    """The form as a request. Raises VKDError for names that cannot be."""
+    if not hub_jobs.given(repo):
+        raise VKDError("No repository is given: write it as user/name.")
+    return PushRequest(
+        state.checkpoint_folder(paths, checkpoint),
+        repo,
+        private=bool(private),
+        revision=revision,
+        pull_request=bool(pull_request),
+        teacher=teacher,
+        token=token,
+        endpoint=hub_jobs.ENDPOINT,
+    )
 
 
-def _mark(planned: pull.Plan, wanted: Wanted) -> str:
-    """What a push must repeat, so that it sends what was seen: made of every choice, file and letter."""
-    return hashlib.sha256(json.dumps([wanted, planned]).encode()).hexdigest()[:32]
-
-
-def _plan(paths: AppPaths, wanted: Wanted) -> tuple[Path, pull.Plan, str]:
-    """The checkpoint's folder, what a push of it would send, and the mark of that."""
-    folder = state.checkpoint_folder(paths, wanted.checkpoint)
-    planned = pull.plan(folder, wanted.repo, teacher=wanted.teacher)
-    return folder, planned, _mark(planned, wanted)
+def _terms(request: PushRequest) -> str:
+    """How it would go, in sentences."""
+    how = "As a pull request" if request.pull_request else "In one commit"
+    where = f" on the branch {request.revision}" if request.revision else ""
+    new = (
+        "" if request.pull_request else f" A new repository is {'private' if request.private else 'public'}."
+    )
+    return f"{how}{where}.{new}"
 
 
 @limits.rate_limited
@@ -80,14 +72,9 @@ def preview(
     `checkpoint` is a folder's name, `repo` and `teacher` (of a student, may be empty) are user/name. The
     answer's `previewed` is what `hub_push` asks for.
     """
-    wanted = Wanted.of(checkpoint, repo, teacher, private, revision, pull_request)
-    folder, planned, mark = _plan(paths, wanted)
-    pictures = {}
-    if any(each.path.endswith(".png") for each in planned.files):
-        going = card.travelling(folder).items()
-        pictures = {name: held for name, held in going if isinstance(held, bytes) and name.endswith(".png")}
-    shown = views.plan_html(planned, wanted.terms(), pictures)
-    return shown, views.plan_data(planned, mark)
+    request = _request(paths, checkpoint, repo, teacher, private, revision, pull_request)
+    plan = hub_push.preview(request)
+    return views.plan_html(plan, _terms(request)), views.plan_data(plan)
 
 
 def preview_now(paths: AppPaths, *asked: Any) -> tuple[Any, str, Any]:
@@ -127,28 +114,18 @@ def _begin_push(
     visitor: str,
     login: gr.OAuthToken | None,
 ) -> Job:
-    secret = _token_for_push(token, login)
-    wanted = Wanted.of(*asked)
-    folder, _, mark = _plan(paths, wanted)
     if not previewed:
         raise VKDError("Nothing was previewed yet: look at what would be sent, then push.")
-    if previewed != mark:
-        raise VKDError("This is not what was previewed: look at what would be sent now, then push.")
+    hub_request = _request(paths, *asked, token=_token_for_push(token, login))
 
     def work(job: Job) -> None:
-        job.url = pull.push(
-            folder,
-            wanted.repo,
-            private=wanted.private,
-            revision=wanted.revision,
-            pull_request=wanted.pull_request,
-            teacher=wanted.teacher,
-            token=secret,
-            endpoint=hub_jobs.ENDPOINT,
-            progress=job.progress,
-        )
+        job.url = hub_push.push(hub_request, digest=previewed, progress=job.progress)
 
-    return hub_jobs.start(paths, Job("push", wanted.repo), work, visitor, secret)
+    return hub_jobs.start(paths, Job("push", hub_request.repo), work, visitor, _secret(hub_request))
+
+
+def _secret(request: PushRequest) -> str | None:
+    return request.token if isinstance(request.token, str) else None
 
 
 def push(
@@ -233,5 +210,5 @@ def card_file(paths: AppPaths, checkpoint: str, repo: str = "", teacher: str = "
     `checkpoint` is a folder's name; `repo` and `teacher` (user/name) may be empty.
     """
     folder = state.checkpoint_folder(paths, checkpoint)
-    text = pull.card_of(folder, hub_jobs.given(repo), teacher=hub_jobs.given(teacher))
+    text = hub_push.card_text(folder, hub_jobs.given(repo), teacher=hub_jobs.given(teacher))
     return components.download_path(text.encode("utf-8"), "README.md")

@@ -22,16 +22,15 @@ def _begin_pull(
     paths: AppPaths, repo: str, revision: str, pair: bool, token: str, name: str, visitor: str
 ) -> Job:
     limits.refuse("it pulls nothing from the Hub")
-    secret = hub_jobs.given(token)
-    wanted = {"revision": hub_jobs.given(revision), "name": hub_jobs.given(name), "pair": bool(pair)}
-    wanted |= {"token": secret, "endpoint": hub_jobs.ENDPOINT}
     if not hub_jobs.given(repo):
         raise VKDError("No repository is given: write it as user/name.")
+    secret = hub_jobs.given(token)
+    request = hub_pull.PullRequest(repo, revision, name, bool(pair), token=secret, endpoint=hub_jobs.ENDPOINT)
 
     def work(job: Job) -> None:
-        job.pulled = hub_pull.pull(job.repo, paths.checkpoints, **wanted, progress=job.progress)
+        job.pulled = hub_pull.pull(request, paths.checkpoints, progress=job.progress)
 
-    return hub_jobs.start(paths, Job("pull", repo.strip()), work, visitor, secret)
+    return hub_jobs.start(paths, Job("pull", request.repo), work, visitor, secret)
 
 
 def pull(

@@ -15,7 +15,9 @@ from typing import Any, Literal
 import gradio as gr
 
 from vkd.hub import pull
-from vkd.io.errors import VKDError
+from vkd.hub.client import translate
+from vkd.io.errors import CancelledError, VKDError
+from vkd.io.redact import redact
 from vkd.ui import errors, mode
 from vkd.ui.html import escape
 from vkd.ui.state import AppPaths
@@ -24,10 +26,6 @@ ENDPOINT = os.environ.get("HF_ENDPOINT") or None
 KINDS = ("pull", "push")
 TICK = 0.3  # seconds between two looks at a job
 _MOST = 64  # of a public demo's visitors
-
-
-class CancelledError(Exception):
-    """Somebody asked for it."""
 
 
 @dataclass
@@ -52,7 +50,7 @@ class Job:
     def progress(self, done: int, total: int, file: str) -> None:
         """Note how far it is; ends the work where it was cancelled."""
         if self.stop.is_set():
-            raise CancelledError
+            raise CancelledError(f"{self.repo} was cancelled.")
         if not self.total:  # the time before the first byte says nothing of the pace
             self.began = time.monotonic()
         self.done, self.total, self.file = done, total, file
@@ -147,8 +145,8 @@ def sentence(paths: AppPaths, error: Exception, secret: str | None) -> str:
 
     What is no sentence of the library's goes to the log, its text redacted too.
     """
-    known = isinstance(error, OSError | ValueError)  # until the Hub package raises VKDError only
-    text = pull.redact(str(error) if known else pull.describe(error), secret)
+    known = isinstance(error, VKDError | OSError)
+    text = redact(str(error) if known else str(translate(error)), secret)
     if not known and not isinstance(error, OSError):
         errors.LOG.error("The Hub tab failed: %s: %s", type(error).__name__, text)
         return "Internal error (see server log)."

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vkd.hub import pull
+from vkd.hub.push import Plan
 from vkd.models import config
 from vkd.models.backbones import BACKBONES
 from vkd.ui import html
@@ -111,7 +112,7 @@ def _came(one: pull.Pulled) -> str:
         notes.append(
             "The Hub was out of reach: this came from this machine's cache, where an earlier pull left it."
         )
-    if one.there:
+    if one.unchanged:
         notes.append("This commit was here already; nothing was downloaded.")
     height, width = known.image_size
     facts = [
@@ -139,7 +140,7 @@ def pulled_data(pulled: Sequence[pull.Pulled]) -> list[dict[str, Any]]:
                 "repo": one.repo,
                 "commit": one.commit,
                 "offline": one.offline,
-                "there": one.there,
+                "there": one.unchanged,
                 "stage": known.stage,
                 "backbone": known.backbone,
                 "dataset": known.dataset,
@@ -172,7 +173,7 @@ def pictures_of(folder: Path) -> dict[str, str]:
 # ---- what would go
 
 
-def plan_html(planned: pull.Plan, terms: str, pictures: Mapping[str, bytes]) -> str:
+def plan_html(planned: Plan, terms: str) -> str:
     """The files and their sizes, what stays here, where it goes, the card as it will be."""
     rows = "".join(
         f"<tr><th scope='row'>{escape(each.path)}</th><td>{amount(each.size)}</td></tr>"
@@ -180,12 +181,13 @@ def plan_html(planned: pull.Plan, terms: str, pictures: Mapping[str, bytes]) -> 
     )
     total = sum(each.size for each in planned.files)
     left = (
-        f'<p class="vkd-staying"><b>Stays here</b> {escape(", ".join(planned.left))}</p>'
-        if planned.left
+        f'<p class="vkd-staying"><b>Stays here</b> {escape(", ".join(planned.kept_local))}</p>'
+        if planned.kept_local
         else '<p class="vkd-staying"><b>Stays here</b> Nothing: all of the folder would go.</p>'
     )
     uris = {
-        name: f"data:image/png;base64,{base64.b64encode(held).decode()}" for name, held in pictures.items()
+        name: f"data:image/png;base64,{base64.b64encode(held).decode()}"
+        for name, held in planned.images.items()
     }
     return (
         '<section class="vkd-parcel" role="status" aria-label="Preview">'
@@ -197,14 +199,14 @@ def plan_html(planned: pull.Plan, terms: str, pictures: Mapping[str, bytes]) -> 
     )
 
 
-def plan_data(planned: pull.Plan, mark: str) -> dict[str, Any]:
+def plan_data(planned: Plan) -> dict[str, Any]:
     """The plan as JSON; `previewed` is what a push must repeat."""
     return {
         "repo": planned.repo,
         "files": {each.path: each.size for each in planned.files},
-        "left": list(planned.left),
+        "left": list(planned.kept_local),
         "card": planned.card,
-        "previewed": mark,
+        "previewed": planned.digest,
     }
 
 
