@@ -114,7 +114,8 @@ def test_signing_in_is_asked_for_on_a_space_only() -> None:
 def clone(root: Path) -> Path:
     """A small repository with a demo, and what people have lying in theirs."""
     for path in (
-        "app.py", "LICENSE", "vkd/model.py", "vkd/hub/card.md.j2", "vkd/ui/static/x.css", "vkd/ui/static/x.js",
+        "app.py", "LICENSE", "vkd/model.py", "vkd/hub/card.md.j2", "vkd/ui/static/x.css",
+        "vkd/ui/static/x.js",
         "vkd/ui/templates/x.html.j2", "vkd/__pycache__/x.pyc", "vkd/mine.py", "checkpoints/build.py",
         "tests/test_x.py", "spaces/deploy.py", "data/street/a.jpg", ".hidden", "checkpoints/README.md",
         "checkpoints/pair/model.safetensors", "checkpoints/pair/log.txt",

@@ -100,12 +100,12 @@ def test_same_run_same_bytes_without_a_program_s_name(student_run: Path):
 @pytest.mark.parametrize(
     "line",
     [
-        '{"kind": "epoch", "epoch": 1, "losses": {"class": null, "kd": "much", "total": NaN}}',
-        '{"kind": "epoch", "epoch": 1, "losses": 3}',
-        '{"kind": "epoch", "epoch": "x", "losses": {"class": 1.0}}',
-        '{"kind": "scores", "epoch": 1, "scores": {"i2v": 3, "v2v": {"map_trapezoid": null}}}',
-        '{"kind": "scores", "epoch": 1}',
-        '{"kind": "epoch", "epoch": 1, "losses": {"class": 0.0}}',
+        '{"kind": "epoch", "time": 1, "epoch": 1, "losses": {"class": null, "kd": "much", "total": NaN}}',
+        '{"kind": "epoch", "time": 1, "epoch": 1, "losses": 3}',
+        '{"kind": "epoch", "time": 1, "epoch": "x", "losses": {"class": 1.0}}',
+        '{"kind": "scores", "time": 1, "epoch": 1, "scores": {"i2v": 3, "v2v": {"map_trapezoid": null}}}',
+        '{"kind": "scores", "time": 1, "epoch": 1}',
+        '{"kind": "epoch", "time": 1, "epoch": 1, "losses": {"class": 0.0}}',
     ],
 )
 def test_events_without_numbers_draw_nothing(student_run: Path, line: str):
@@ -114,11 +114,11 @@ def test_events_without_numbers_draw_nothing(student_run: Path, line: str):
 
 
 def test_odd_names_and_numbers(student_run: Path, drawn: Drawn):
-    losses = {"$\\frac{": 1.0, "_": 1e30, "tiny": 1e-300, "class": 2.0}
-    scores = {"$x$": {"map_trapezoid": 0.5}, "i2v": {"map_trapezoid": 0.5}}
+    losses = {"$\\frac{": 1.0, "tiny": 1e-300, "class": 2.0}
+    scores = {name: {"map": 0.5, "map_trapezoid": 0.5} for name in ("$x$", "i2v")}
     lines = [
-        {"kind": "epoch", "epoch": 7, "losses": losses},
-        {"kind": "scores", "epoch": 7, "scores": scores},
+        {"kind": "epoch", "time": 1.0, "epoch": 7, "losses": losses},
+        {"kind": "scores", "time": 2.0, "epoch": 7, "scores": scores},
     ]
     (student_run / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert pixels(curves(student_run)).shape == (585, 1680, 3)
