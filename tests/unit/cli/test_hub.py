@@ -167,5 +167,5 @@ def test_a_token_is_no_argument_and_is_not_repeated(capsys: Captured, words: tup
         main(words)
     assert caught.value.code == 2
     out, err = capsys.readouterr()
-    assert "a token is no argument" in err
+    assert "HF_TOKEN" in err
     assert "hf_" not in out + err
