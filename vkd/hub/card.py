@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vkd.data.datasets import DATASETS, UNKNOWN, Dataset
 from vkd.data.tracklets import PROTOCOLS
 from vkd.hub.client import check_repo
-from vkd.hub.dataset_terms import PAPER, TERMS, UNKNOWN, DatasetTerms
 from vkd.hub.files import public_settings
 from vkd.hub.summary import Summary, last_part
 from vkd.io.errors import VKDError
@@ -21,6 +21,8 @@ from vkd.models.backbones import BACKBONES
 from vkd.models.config import Config
 from vkd.training.presets import PUBLISHED
 from vkd.version import __version__
+
+PAPER = "https://arxiv.org/abs/2007.04174"
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -61,9 +63,9 @@ def metadata(summary: Summary, repo: str | None = None, teacher: str | None = No
     """Returns the front matter. No `datasets`: none of ours is on the Hub under its authors' name."""
     from huggingface_hub import ModelCardData
 
-    config, terms = summary.config, terms_of(summary.config)
+    config, dataset = summary.config, DATASETS.get(summary.config.dataset, UNKNOWN)
     optional: dict[str, Any] = {}
-    if terms.licence == "other":
+    if dataset.licence == "other":
         optional["license_name"] = "data-set-terms"
         if repo:
             optional["license_link"] = f"https://huggingface.co/{repo}#data-and-licences"
@@ -72,19 +74,19 @@ def metadata(summary: Summary, repo: str | None = None, teacher: str | None = No
         # trained network and is trained on.
         optional |= {"base_model": teacher, "base_model_relation": "finetune"}
     stage = [] if config.stage == "imported" else [config.stage]
-    tags = ["re-identification", *terms.tags, "image-retrieval", "knowledge-distillation", *stage]
+    tags = ["re-identification", *dataset.tags, "image-retrieval", "knowledge-distillation", *stage]
     return ModelCardData(
         library_name="vkd",
         pipeline_tag=TASK,
-        license=terms.licence,
+        license=dataset.licence,
         tags=[*tags, plain_name(config.backbone)],
         model_name=_title(summary, repo),
-        eval_results=list(_eval_results(config, terms)) or None,
+        eval_results=list(_eval_results(config, dataset)) or None,
         **optional,
     )
 
 
-def _eval_results(config: Config, terms: DatasetTerms) -> Iterator[Any]:
+def _eval_results(config: Config, dataset: Dataset) -> Iterator[Any]:
     """Yields a result for each protocol and metric. The protocol is the dataset's configuration,
     by which the Hub keeps results apart.
     """
@@ -92,15 +94,15 @@ def _eval_results(config: Config, terms: DatasetTerms) -> Iterator[Any]:
 
     for protocol, metrics in known_scores(config).items():
         arguments: dict[str, Any] = {"protocol": protocol}
-        if terms.queries_in_gallery is not None and config.stage != "imported":
-            arguments["queries_in_gallery"] = terms.queries_in_gallery
+        if dataset.queries_in_gallery is not None and config.stage != "imported":
+            arguments["queries_in_gallery"] = dataset.queries_in_gallery
         for key, value in metrics.items():
             interpolation = key.removeprefix("map_") if key.startswith("map_") else None
             yield EvalResult(
                 task_type=TASK,
                 task_name="Re-identification",
-                dataset_type=terms.kind,
-                dataset_name=terms.title,
+                dataset_type=dataset.hub_type,
+                dataset_name=dataset.title,
                 dataset_config=protocol,
                 dataset_split="test",
                 dataset_args=arguments,
@@ -132,10 +134,6 @@ def known_scores(config: Config) -> dict[str, dict[str, float]]:
     return scores
 
 
-def terms_of(config: Config) -> DatasetTerms:
-    return TERMS.get(config.dataset, UNKNOWN)
-
-
 def plain_name(text: str) -> str:
     """Returns a name for YAML, code spans and tables: letters, digits and a few signs, 80 at most."""
     return re.sub(r"[^\w .+:-]", "_", last_part(text))[:80].strip()
@@ -147,7 +145,8 @@ def _title(summary: Summary, repo: str | None) -> str:
 
 def _context(summary: Summary, repo: str | None, teacher: str | None) -> dict[str, Any]:
     """Returns the values that the template shows."""
-    config, terms, settings = summary.config, terms_of(summary.config), summary.settings
+    config, settings = summary.config, summary.settings
+    dataset = DATASETS.get(config.dataset, UNKNOWN)
     row, scores = BACKBONES[config.backbone], known_scores(config)
     published, table = _score_table(summary)
     last = summary.weights.get("model.safetensors") if len(summary.weights) > 1 else None
@@ -155,14 +154,14 @@ def _context(summary: Summary, repo: str | None, teacher: str | None) -> dict[st
     return {
         "title": _title(summary, repo), "repo": repo, "paper": PAPER, "version": __version__,
         "label": row.label, "width": row.width, "stage_text": _STAGE_TEXTS[config.stage],
-        "config": config, "terms": terms, "best": config, "last": last,
+        "config": config, "dataset": dataset, "best": config, "last": last,
         "protocols": ", ".join(f"{name.upper()}: {PROTOCOLS[name].title}" for name in scores),
         "plain_map": any("map" in each for each in scores.values()),
-        "queries_in_gallery": terms.queries_in_gallery and config.stage != "imported",
+        "queries_in_gallery": dataset.queries_in_gallery and config.stage != "imported",
         "published": published, "table": table.strip(),
         "teacher_text": _teacher_text(summary, teacher), "training_text": _training_text(summary),
         "settings": [] if settings is None else _settings_rows(summary),
-        "unknown_dataset": plain_name(config.dataset) if terms is UNKNOWN else "",
+        "unknown_dataset": plain_name(config.dataset) if dataset is UNKNOWN else "",
         "imagenet": getattr(settings, "pretrained", False) and row.weights is not None,
         "sources": ", ".join(sources),
     }  # fmt: skip

@@ -7,7 +7,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vkd.hub.dataset_terms import TERMS, UNKNOWN
+from vkd.data.datasets import DATASETS, UNKNOWN
 from vkd.hub.files import public_events
 from vkd.hub.summary import CURVES, HEATMAPS, Summary, last_part
 from vkd.io.errors import VKDError
@@ -137,7 +137,7 @@ def heatmaps(summary: Summary) -> bytes | None:
 
     None for photographs, as the people in them have not asked to be shown, and for a run without snapshots.
     """
-    if not TERMS.get(summary.config.dataset, UNKNOWN).synthetic:
+    if not DATASETS.get(summary.config.dataset, UNKNOWN).synthetic:
         return None
     folder = summary.folder / SNAPSHOTS
     probes = [(row.get("picture"), None) for row in _table(folder / "probes.json", "probes")]
