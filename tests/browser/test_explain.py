@@ -38,7 +38,7 @@ def test_targets(page: Page) -> None:
 
 def test_methods_slider_and_png(page: Page, tmp_path: Path) -> None:
     open_tab(page)
-    field = page.locator(".vkd-pictures:visible input[type=file]").first
+    field = page.locator(".vkd-images:visible input[type=file]").first
     field.set_input_files(str(write_clip(tmp_path / "walk.mp4", 12)))
     panel = page.get_by_role("region", name="Heatmaps of the student")
     expect(panel.get_by_role("img", name="student heatmap of view 8")).to_be_visible()

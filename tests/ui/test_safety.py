@@ -61,7 +61,7 @@ def use_everything(client: Client, query: list[Any], street: Path) -> None:
     client.predict(*searched, api_name="/search_table")
     client.predict(*searched, api_name="/search_picture")
     client.predict(query, "street-gallery", item, *pair, api_name="/explain_match")
-    explained = (query, query, "second picture", "layercam", *pair)
+    explained = (query, query, "second image", "layercam", *pair)
     client.predict(*explained, api_name="/explain")
     client.predict(*explained, api_name="/explain_picture")
     client.predict(str(street), None, "built-here", *pair, api_name="/gallery_build")

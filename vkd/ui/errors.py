@@ -35,7 +35,7 @@ def error(text: str, title: str) -> gr.Error:
 
 
 @contextmanager
-def _shown(name: str) -> Iterator[None]:
+def _translated(name: str) -> Iterator[None]:
     try:
         yield
     except (gr.Error, GeneratorExit):
@@ -56,12 +56,12 @@ def show_errors(callback: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(callback)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _shown(name):
+        with _translated(name):
             return callback(*args, **kwargs)
 
     @functools.wraps(callback)
     def generator(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
-        with _shown(name):
+        with _translated(name):
             yield from cast("Iterator[Any]", callback(*args, **kwargs))
 
     return cast("Callable[P, R]", generator) if inspect.isgeneratorfunction(callback) else wrapper

@@ -15,6 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from vkd.io.grids import resize_to_height
+
 STRIP_VIEWS = 4
 """Frames of a tracklet that a card or an example shows."""
 
@@ -57,12 +59,9 @@ def file_uri(path: str | Path) -> str:
 
 def array_uri(image: np.ndarray, *, height: int | None = None, quality: int = 88) -> str:
     """Encodes uint8 (H, W, 3) as a JPEG data URI, scaled to `height` pixels where given."""
-    picture = Image.fromarray(image)
-    if height and picture.height != height:
-        width = max(1, round(picture.width * height / picture.height))
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    resized = resize_to_height(image, height) if height else Image.fromarray(image)
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality)
+    resized.save(file, "JPEG", quality=quality)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

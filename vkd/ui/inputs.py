@@ -166,7 +166,7 @@ const press = (name) => element.querySelectorAll('button[data-example]').forEach
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-example]');
   if (!button) return;
-  element.closest('.vkd-form')?.querySelectorAll('.vkd-pictures .preview button[aria-label="Close"]')
+  element.closest('.vkd-form')?.querySelectorAll('.vkd-images .preview button[aria-label="Close"]')
     .forEach((close) => close.click());
   props.value = button.dataset.example;
   press(props.value);
@@ -211,7 +211,7 @@ def image_input(label: str, *, height: int = 160) -> gr.Gallery:
         file_types=["image", "video"],
         sources=["upload", "clipboard", "webcam"],
         columns=4,
-        elem_classes="vkd-pictures",
+        elem_classes="vkd-images",
         height=height,
         object_fit="contain",
         buttons=[],

@@ -85,12 +85,14 @@ class RateLimiter:
         `keys` has the identity of the requester for each limit. A cost above a limit counts as that limit.
         """
         with self.lock:
-            asked = [(item, keys.get(name, ""), min(cost, item.amount)) for name, item in self.limits.items()]
-            full = [one[:2] for one in asked if not self.window.test(*one[:2], cost=one[2])]
+            request = [
+                (item, keys.get(name, ""), min(cost, item.amount)) for name, item in self.limits.items()
+            ]
+            full = [one[:2] for one in request if not self.window.test(*one[:2], cost=one[2])]
             if full:
                 resets = [self.window.get_window_stats(*one).reset_time for one in full]
                 return max(0.1, max(resets) - time.time())
-            for item, key, amount in asked:
+            for item, key, amount in request:
                 self.window.hit(item, key, cost=amount)
             return 0.0
 

@@ -22,7 +22,7 @@ from vkd.ui.explain import heatmaps
 from vkd.ui.query_tab import QueryTab
 from vkd.ui.state import AppPaths
 
-TOP, CHOSEN, SECOND = "top identity", "chosen identity", "second picture"
+TOP, CHOSEN, SECOND = "top identity", "chosen identity", "second image"
 TARGETS = {
     TOP: "Top-1 class logit",
     CHOSEN: "Logit of a chosen class (training identity)",
@@ -131,11 +131,11 @@ def class_index(model: Checkpoint, name: str, identity: str) -> int:
     """Returns the class of a training identity, by its ID in the dataset where the checkpoint has them."""
     labels, text = model.config.labels, (identity or "").strip()
     identities = labels or range(model.config.identities)
-    known = f"{name} has {len(identities)} training identities, from {min(identities)} to {max(identities)}"
+    valid = f"{name} has {len(identities)} training identities, from {min(identities)} to {max(identities)}"
     if not text:
-        raise VKDError(f"Give an identity ID: {known}.")
+        raise VKDError(f"Give an identity ID: {valid}.")
     if not text.isdecimal() or int(text) not in identities:
-        raise VKDError(f"'{text[:80]}' is not a training identity: {known}.")
+        raise VKDError(f"'{text[:80]}' is not a training identity: {valid}.")
     return labels.index(int(text)) if labels else int(text)
 
 
@@ -223,7 +223,7 @@ def explain(
     """Heatmaps (class activation maps) of teacher and student for the images, or the video, of one subject.
 
     `target` is `top identity` (the top-1 class logit), `chosen identity` (the logit of the training identity
-    `identity`) or `second picture` (the cosine similarity to the embedding of `second`). `layer` is `last`,
+    `identity`) or `second image` (the cosine similarity to the embedding of `second`). `layer` is `last`,
     the number of a stage (from the end where negative) or a layer's name. Names are plain text. Answers with
     the page's HTML and with the explained number of each model as JSON; `on_subject` is the share of the CAM
     mass on the person mask, where one is available.

@@ -10,6 +10,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from vkd.io.errors import VKDError
+from vkd.io.files import evenly_spaced
 from vkd.retrieval import results
 from vkd.retrieval.gallery import Gallery, Hit
 from vkd.ui import components, html, inputs, limits, mode, state
@@ -30,13 +31,6 @@ NO_GALLERY = html.empty_state(
     "A gallery is the set of images that is searched. Open 'Build a gallery' in the form, give a dataset, an "
     "image folder or a zip, and press Build.",
 )
-_MARKS = {"correct": "✓", "incorrect": "✗", "junk": "–", "unknown": ""}
-_VERDICTS = {
-    "correct": "same identity, another camera",
-    "incorrect": "another identity",
-    "junk": "same identity and camera, ignored",
-    "unknown": "",
-}
 
 
 class Ranked(NamedTuple):
@@ -217,10 +211,11 @@ def as_html(answer: Answer, gallery: str, seconds: float) -> str:
         }
         for one in answer.ranked
     ]
+    duration = f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.0f} ms"
     return html.render(
         "matches.html.j2",
         headline=headline(answer.query),
-        detail=f"{gallery}: {len(answer.gallery)} tracklets · cosine · {seconds:.1f} s",
+        detail=f"{gallery}: {len(answer.gallery)} tracklets · cosine · {duration}",
         views=[html.array_uri(view, height=144) for view in answer.query.arrays[:8]],
         labelled=any(hit.verdict != "unknown" for one in answer.ranked for hit in one.hits),
         columns=columns,
@@ -228,35 +223,16 @@ def as_html(answer: Answer, gallery: str, seconds: float) -> str:
 
 
 def _card(hit: Hit, rank: int | None, pairs: Distribution | None) -> dict[str, Any]:
-    label = html.identity_label(
-        hit.identity, hit.camera, hit.name, Path(hit.frames[0]).name if hit.frames else ""
-    )
-    thumbnails = hit.thumbnails or (hit.thumbnail,)
-    step = max(1, len(thumbnails) // html.STRIP_VIEWS)
-    views = [path for path in thumbnails[::step][: html.STRIP_VIEWS] if path.is_file()]
-    cut = None if pairs is None else pairs.threshold.similarity
-    who, _, camera = label.partition(" · ")
-    fpr = distribution.fpr_text(pairs, hit.similarity)
-    meaning = "share of impostor pairs at least this similar" if fpr else ""
-    words = [f"match {rank}" if rank else "junk", label, f"similarity {hit.similarity:.2f}"]
+    """Returns what `matches.html.j2` shows of a match."""
+    file = Path(hit.frames[0]).name if hit.frames else ""
+    thumbnails = evenly_spaced(hit.thumbnails or (hit.thumbnail,), html.STRIP_VIEWS)
     return {
-        "item": hit.item,
+        "hit": hit,
         "rank": rank,
-        "verdict": hit.verdict,
-        "mark": _MARKS[hit.verdict],
-        "images": [html.file_uri(path) for path in views],
-        "single": len(hit.thumbnails) < 2,
-        "similarity": hit.similarity,
-        "share": 100 * min(1.0, max(0.0, hit.similarity)),
-        "cut": None if cut is None else 100 * min(1.0, max(0.0, cut)),
-        "below": cut is not None and hit.similarity < cut,
-        "who": who,
-        "camera": camera,
-        "fpr": fpr,
-        "alt": ", ".join([*words, *([hit.verdict] if rank and _MARKS[hit.verdict] else [])]),
-        "title": "; ".join(
-            filter(None, (_VERDICTS[hit.verdict], fpr and f"{fpr}: {meaning}", "click for Grad-CAM"))
-        ),
+        "label": html.identity_label(hit.identity, hit.camera, hit.name, file),
+        "images": [html.file_uri(path) for path in thumbnails if path.is_file()],
+        "cut": None if pairs is None else pairs.threshold.similarity,
+        "fpr": distribution.fpr_text(pairs, hit.similarity),
     }
 
 
@@ -315,5 +291,5 @@ def follow_gallery(
 
 def _camera_update(paths: AppPaths, gallery: str, chosen: list[str] | None) -> Any:
     cameras = state.gallery_cameras(paths, gallery)
-    kept = [camera for camera in chosen or [] if camera in cameras]
-    return gr.update(choices=cameras, value=kept, visible=bool(cameras))
+    selected = [camera for camera in chosen or [] if camera in cameras]
+    return gr.update(choices=cameras, value=selected, visible=bool(cameras))

@@ -1,7 +1,7 @@
 // An image pasted anywhere goes into the field in view, into an empty one where there are two.
 document.addEventListener('paste', (event) => {
   const files = [...(event.clipboardData?.files ?? [])].filter((file) => /^(image|video)\//.test(file.type));
-  const fields = [...document.querySelectorAll('.vkd-pictures')].filter((field) => field.offsetParent);
+  const fields = [...document.querySelectorAll('.vkd-images')].filter((field) => field.offsetParent);
   const field = fields.find((one) => !one.querySelector('.thumbnail-item')) ?? fields[0];
   const input = field?.querySelector('input[type=file]');
   if (!files.length || !input) return;
