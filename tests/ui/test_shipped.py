@@ -11,7 +11,7 @@ from vkd.training import settings
 from vkd.training.presets import PRESETS
 from vkd.ui import components, dataset, mode
 from vkd.ui.state import AppPaths
-from vkd.ui.train import actions, attention, board, runs, tab
+from vkd.ui.train import actions, attention, curves, runs, tab, views
 
 SCORES = {"i2v": {"map": 0.5, "map_trapezoid": 0.5, "map_standard": 0.52, "top1": 0.61}}
 
@@ -35,59 +35,60 @@ def root(tmp_path: Path, tiny_pair: tuple[Path, Path]) -> Path:
     return tmp_path
 
 
-def test_a_page_opens_with_the_student_and_its_teacher(root: Path):
+def test_page_opens_with_student_and_teacher(root: Path):
     """Whatever the order in which a clone wrote the files; the teacher's level is on the student's plots."""
     (root / "street-tiny-teacher" / "events.jsonl").touch()
-    found = runs.look_at_all(root)
-    assert runs.first_shown(found) == ["street-tiny-student", "street-tiny-teacher"]
-    message = runs.news(root, ["street-tiny-student"], {})
-    assert message is not None
-    levels = message["runs"]["street-tiny-student"]["references"]
-    assert {(line["text"], line["dash"]) for line in levels} == {("teacher", "dash")}
-    assert "teacher 50.0 %" in board.headline_html(found[0])
+    found = runs.read_runs(root)
+    assert runs.default_selection(found) == ["street-tiny-student", "street-tiny-teacher"]
+    value = curves.refresh(root, ["street-tiny-student"], {}, "")
+    assert value is not None
+    plot = next(each["layout"] for each in value["figures"] if each["layout"]["uirevision"] == "i2v/map")
+    assert [line["y0"] for line in plot["shapes"]] == [50.0]
+    assert [note["text"] for note in plot["annotations"]] == ["teacher"]
+    assert "teacher 50.0 %" in views.headline_html(found[0])
 
 
-def test_ones_own_runs_come_before_records(root: Path):
+def test_own_runs_come_first(root: Path):
     mine = root / "mine"
     mine.mkdir()
     settings.save(PRESETS["street-tiny-teacher"].settings(), mine / "settings.json")
-    assert runs.look_at_all(root)[0].name == "mine"
+    assert runs.read_runs(root)[0].name == "mine"
 
 
-def test_a_record_is_neither_resumed_nor_deleted(root: Path):
+def test_imported_run_is_read_only(root: Path):
     paths, name = AppPaths.of(root), "street-tiny-student"
     before = sorted(root.rglob("*"))
-    buttons = tab.look(paths, [name], {})[-3:]
+    buttons = tab.refresh(paths, [name], {})[-3:]
     assert [button["interactive"] for button in buttons] == [False, False, False]
-    with pytest.raises(gr.Error, match=r"a finished run without its training\.pt"):
+    with pytest.raises(gr.Error, match="training"):
         actions.resume(paths, name)
     with pytest.raises(gr.Error, match="came with the app"):
         actions.delete(paths, name, name)
     assert sorted(root.rglob("*")) == before
-    assert "it cannot go on" in board.headline_html(runs.look(root, name))
-    assert "stayed where it was trained" in board.log_html(root, [name])
+    assert "cannot be resumed" in views.headline_html(runs.read_run(root, name))
+    assert "no log" in views.log_html(root, [name])
 
 
-def test_the_pair_in_the_repository_is_shown_from_the_first_second():
+def test_shipped_pair():
     root = Path(__file__).parents[2] / "checkpoints"
-    found = [run for run in runs.look_at_all(root) if run.record]
+    found = [run for run in runs.read_runs(root) if run.imported]
     assert [(run.name, run.state) for run in found] == [
         ("street-mobilenet-student", "finished"),
         ("street-mobilenet-teacher", "finished"),
     ]
-    looks = attention.news(found[0].folder, {})
-    assert looks is not None
-    assert looks["teacher"]
-    assert len(looks["epochs"]) >= 3
-    assert all(row["picture"].startswith("data:image/jpeg") for row in looks["probes"] + looks["gallery"])
+    played = attention.refresh(found[0].folder, {})
+    assert played is not None
+    assert played["teacher"]
+    assert len(played["epochs"]) >= 3
+    assert all(row["image"].startswith("data:image/jpeg") for row in played["probes"] + played["gallery"])
 
 
-def test_the_gallerys_row_counts_the_queries_in_it(small_street: Path):
-    rows, _ = dataset.check("street", str(small_street))
+def test_gallery_row_counts_queries(small_street: Path):
+    rows, _ = dataset.summarise("street", str(small_street))
     by_split = {row["split"]: row for row in rows}
     assert by_split["gallery*"]["tracklets"] == by_split["query"]["tracklets"] > 0
     assert by_split["gallery*"]["images"] == by_split["query"]["images"]
-    assert "with the queries, which are gallery items too" in dataset.as_html(rows, [])
+    assert "gallery includes the queries" in dataset.table_html(rows, [])
 
 
 # --- folders of this machine --------------------------------------------------------------------------------

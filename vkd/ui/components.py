@@ -14,6 +14,7 @@ from gradio.utils import get_upload_folder
 
 from vkd.data.datasets import DATASETS, detect
 from vkd.io.errors import VKDError
+from vkd.io.progress import Progress
 from vkd.ui import limits, mode
 from vkd.ui.errors import show_errors
 from vkd.ui.html import escape, render
@@ -43,6 +44,27 @@ def demo_note(sentence: str) -> None:
 def endpoint(answer: Callable[..., Any], inputs: list[Any], outputs: list[Any], **options: Any) -> None:
     """Offers a function to programs only; the page has its own way to the same answer."""
     gr.Button(visible=False).click(answer, inputs, outputs, **options)
+
+
+_TICK = """
+const timer = setInterval(() => {
+  if (!element.isConnected) clearInterval(timer);
+  else if (element.offsetParent && !document.hidden) trigger('click');
+}, 2000);
+"""
+
+
+def ticker() -> gr.HTML:
+    """Adds an invisible component that clicks every 2 s, only while its tab and the window are in view.
+
+    A `gr.Timer` goes on when the reader has left its tab.
+    """
+    return gr.HTML(value=" ", html_template="<span></span>", js_on_load=_TICK, elem_classes="vkd-ticker")
+
+
+def gradio_progress(bar: gr.Progress) -> Progress:
+    """Returns the progress callback of the library that moves Gradio's progress bar."""
+    return lambda done, total, what: bar((done, total), desc=what)
 
 
 # ---- models

@@ -1,4 +1,4 @@
-"""What the networks of a comparison are called and coloured as, wherever they are shown."""
+"""Short names and colours of the networks of an evaluation, the same in tables and figures."""
 
 import re
 from collections import Counter
@@ -8,55 +8,51 @@ from vkd.evaluation.comparison import Comparison
 
 COLOURS = 6
 _STAGES = ("teacher", "student")
-_MOST = 28  # letters of a name in a legend
+_MAX_LETTERS = 28  # of a name in a legend
 
 
-def labels(found: Comparison) -> dict[str, str]:
-    """Network → Teacher or Student where it is the only one, else the part of its name that tells it from
-    the others.
-    """
-    stages = Counter(known.stage for known in found.networks.values())
-    short = _short(list(found.networks))
+def labels(results: Comparison) -> dict[str, str]:
+    """Returns network → Teacher or Student where it is the only one, else a short name."""
+    stages = Counter(info.stage for info in results.networks.values())
+    short = short_names(list(results.networks))
     return {
-        name: known.stage.capitalize() if known.stage in _STAGES and stages[known.stage] == 1 else short[name]
-        for name, known in found.networks.items()
+        name: info.stage.capitalize() if info.stage in _STAGES and stages[info.stage] == 1 else short[name]
+        for name, info in results.networks.items()
     }
 
 
-def _short(names: Sequence[str]) -> dict[str, str]:
-    """Names without their dates and without what they all begin with, as long as they stay different."""
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Returns the names without dates and common beginnings, as long as they stay different."""
     dateless = [re.sub(r"^\d{8}-\d{6}-", "", name) for name in names]
     words = [re.findall(r"[^-_. ]+[-_. ]*", name) for name in dateless]
     same = next((n for n, each in enumerate(zip(*words, strict=False)) if len(set(each)) > 1), 0)
     bare = ["".join(each[same:]) for each in words]
-    cut = [name if len(name) <= _MOST else f"{name[:12]}…{name[-(_MOST - 13) :]}" for name in bare]
+    cut = [
+        name if len(name) <= _MAX_LETTERS else f"{name[:12]}…{name[-(_MAX_LETTERS - 13) :]}" for name in bare
+    ]
     for shorter in (cut, bare, dateless):
         if all(shorter) and len(set(shorter)) == len(names) > 1:
             return dict(zip(names, shorter, strict=True))
     return {name: name for name in names}
 
 
-def colours(found: Comparison) -> dict[str, int]:
-    """Network → place in the palette: 0 the only teacher's, 1 the only student's, then the others'."""
-    called = labels(found)
-    own = {"Teacher": 0, "Student": 1}
-    taken = {own[label] for label in called.values() if label in own}
-    free = [place for place in range(len(called) + len(own)) if place not in taken]
-    return {name: own[label] if label in own else free.pop(0) % COLOURS for name, label in called.items()}
+def colours(results: Comparison) -> dict[str, int]:
+    """Returns network → palette index: 0 of the only teacher, 1 of the only student, then the others."""
+    names, own = labels(results), {"Teacher": 0, "Student": 1}
+    taken = {own[label] for label in names.values() if label in own}
+    free = [index for index in range(len(names) + len(own)) if index not in taken]
+    return {name: own[label] if label in own else free.pop(0) % COLOURS for name, label in names.items()}
 
 
-def parts_of(found: Comparison) -> dict[str, str]:
-    """Network → what its style is called: teacher, student, other-2 …"""
+def css_parts(results: Comparison) -> dict[str, str]:
+    """Returns network → the suffix of its CSS class: teacher, student, other-2 …"""
     return {
-        name: _STAGES[place] if place < len(_STAGES) else f"other-{place}"
-        for name, place in colours(found).items()
+        name: _STAGES[index] if index < len(_STAGES) else f"other-{index}"
+        for name, index in colours(results).items()
     }
 
 
-def minus(found: Comparison, other: str, base: str) -> str:
-    """What a difference is of, in words: student − teacher."""
-    called = labels(found)
-    words = [
-        called[name].lower() if called[name].lower() in _STAGES else called[name] for name in (other, base)
-    ]
-    return " − ".join(words)
+def difference_label(results: Comparison, other: str, base: str) -> str:
+    """Returns the label of a difference: the names of the two networks."""
+    names = labels(results)
+    return f"{names[other]} − {names[base]}"

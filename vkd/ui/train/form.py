@@ -1,10 +1,8 @@
-"""A form from the settings models: one input for each field, its help beside it, its bounds checked beside
-it.
+"""A form from the settings models: one input for each field, its help beside it, errors in place of the help.
 
-The form shows the fields of both stages at once and hides those that the chosen stage does not have. Values
-of the form are plain (text, numbers, flags, lists of text), so a program may send them too; `read` makes
-settings of them and `values` makes them of settings. Nothing here names a field: a new field of the models
-appears by itself.
+The form holds the fields of both stages and hides those that the chosen stage lacks. Values of the form are
+plain (text, numbers, flags, lists of text), so that programs may send them too. Nothing here names a field:
+a new field of the models appears by itself.
 """
 
 import json
@@ -26,7 +24,7 @@ from vkd.training.presets import PRESETS
 from vkd.training.settings import GROUPS, STAGES, Choice, Settings
 from vkd.ui import limits
 
-HIDDEN = ("preset",)  # chosen above the form, not in it
+HIDDEN = ("preset",)  # chosen above the form
 _WORDS = {"kd": "KD", "dp": "DP", "root": "folder"}
 _LOW, _HIGH = (annotated_types.Ge, annotated_types.Gt), (annotated_types.Le, annotated_types.Lt)
 
@@ -35,9 +33,7 @@ Kind = Literal["flag", "choice", "several", "number", "numbers", "folder", "text
 
 
 class Field(NamedTuple):
-    """One input. `info` holds the field of each stage that has it: defaults and help may differ between
-    them.
-    """
+    """One input. `info` has the model field of each stage: defaults and help may differ between stages."""
 
     name: str
     group: str
@@ -47,32 +43,37 @@ class Field(NamedTuple):
 
     @property
     def label(self) -> str:
+        if title := next(iter(self.info.values())).title:
+            return title
         words = " ".join(_WORDS.get(word, word) for word in self.name.split("_"))
         return words[:1].upper() + words[1:]
 
+    def of(self, stage: str) -> FieldInfo:
+        return self.info.get(stage) or next(iter(self.info.values()))
+
     def help(self, stage: str) -> str:
-        """The field's sentence and, where it has bounds, which values it takes."""
-        info = self.info.get(stage) or next(iter(self.info.values()))
-        return " ".join(filter(None, [info.description or "", _bounds(info)]))
+        """Returns the field's description and its bounds."""
+        return " ".join(filter(None, [self.of(stage).description or "", _bounds(self.of(stage))]))
 
     def default(self, stage: str) -> Plain:
-        info = self.info.get(stage) or next(iter(self.info.values()))
-        return _plain(info.default)
+        return _plain(self.of(stage).default)
+
+    @property
+    def css(self) -> list[str]:
+        return ["vkd-field", f"vkd-{self.kind}"]
 
 
 def fields() -> list[Field]:
-    """Every field of both stages in the order shown: by group, a stage's own choice of network before the
-    rest.
-    """
-    found: dict[str, dict[str, FieldInfo]] = {}
+    """Returns every field of both stages by group, in a group of models a stage's own fields first."""
+    infos: dict[str, dict[str, FieldInfo]] = {}
     for stage, model in STAGES.items():
         for name, info in model.model_fields.items():
             if name not in HIDDEN:
-                found.setdefault(name, {})[stage] = info
-    made = [_field(name, info) for name, info in found.items()]
-    shared = {name for name, info in found.items() if len(info) == len(STAGES)}
+                infos.setdefault(name, {})[stage] = info
+    shared = {name for name, each in infos.items() if len(each) == len(STAGES)}
     return sorted(
-        made, key=lambda field: (GROUPS.index(field.group), field.group == "network" and field.name in shared)
+        (_field(name, each) for name, each in infos.items()),
+        key=lambda field: (GROUPS.index(field.group), field.group == "network" and field.name in shared),
     )
 
 
@@ -85,7 +86,7 @@ def _field(name: str, infos: dict[str, FieldInfo]) -> Field:
 
 
 def _kind(info: FieldInfo) -> tuple[Kind, Sequence[str]]:
-    """How a field is asked for, told by its type."""
+    """Returns the kind of input for a field's type, and its choices."""
     kind = info.annotation
     for mark in info.metadata:
         if isinstance(mark, Choice):
@@ -105,11 +106,10 @@ def _kind(info: FieldInfo) -> tuple[Kind, Sequence[str]]:
 
 
 def _bounds(info: FieldInfo) -> str:
-    """'(1 to 64)', '(above 0, at most 1)' or ''."""
+    """Returns '(1 to 64)', '(above 0, at most 1)' or ''."""
     low = next((mark for mark in info.metadata if isinstance(mark, _LOW)), None)
     high = next((mark for mark in info.metadata if isinstance(mark, _HIGH)), None)
-    least = getattr(low, "ge", None)
-    most = getattr(high, "le", None)
+    least, most = getattr(low, "ge", None), getattr(high, "le", None)
     if least is not None and most is not None:
         return f"({least:g} to {most:g})" if most < 1e5 else f"({least:g} or more)"
     words = []
@@ -120,7 +120,7 @@ def _bounds(info: FieldInfo) -> str:
     return f"({', '.join(words)})" if words else ""
 
 
-# --- values -------------------------------------------------------------------------------------------------
+# ---- values
 
 
 def _plain(value: Any) -> Plain:
@@ -130,7 +130,7 @@ def _plain(value: Any) -> Plain:
 
 
 def values(settings: Settings) -> dict[str, Plain]:
-    """What the form shows for these settings; a field that their stage lacks keeps its default."""
+    """Returns the form's values for settings; a field that their stage lacks keeps its default."""
     return {
         field.name: _plain(getattr(settings, field.name))
         if settings.stage in field.info
@@ -139,89 +139,77 @@ def values(settings: Settings) -> dict[str, Plain]:
     }
 
 
-def read(stage: str, given: dict[str, Any], preset: str = "") -> tuple[Settings | None, dict[str, str]]:
-    """Settings from the form's values, or None and a sentence for each field that is wrong ('' : several
-    together).
-    """
+def read(stage: str, plain: dict[str, Any], preset: str = "") -> tuple[Settings | None, dict[str, str]]:
+    """Returns settings from the form's values, or None and a message by field ('': of several together)."""
     if stage not in STAGES:
         return None, {"": f"'{stage}' is not a stage: choose {' or '.join(STAGES)}."}
     raw: dict[str, Any] = {"preset": preset if preset in PRESETS and PRESETS[preset].stage == stage else ""}
-    wrong: dict[str, str] = {}
+    errors: dict[str, str] = {}
     for field in fields():
-        if stage not in field.info or field.name not in given:
+        if stage not in field.info or field.name not in plain:
             continue
         try:
-            raw[field.name] = _parse(field, given[field.name])
+            raw[field.name] = _parse(field, plain[field.name])
         except ValueError as error:
-            wrong[field.name] = str(error)
+            errors[field.name] = str(error)
     try:
         settings = STAGES[stage].model_validate(raw)
     except pydantic.ValidationError as error:
-        return None, {**_beside(error), **wrong}
-    return (None, wrong) if wrong else (settings, {})
+        return None, {**_errors_by_field(error), **errors}
+    return (None, errors) if errors else (settings, {})
 
 
 def _parse(field: Field, value: Any) -> Any:
-    """What pydantic is given for one value of the form."""
+    """Returns what pydantic is given for one value of the form."""
     if field.kind == "numbers" and isinstance(value, str):
         words = [word for word in re.split(r"\s*[,;]\s*|(?<=\d)\s*[x×]\s*(?=\d)|\s+", value.strip()) if word]
-        if strange := [word for word in words if not word.lstrip("+-").isdecimal()]:
-            raise VKDError(f"'{strange[0]}' is not a whole number: write numbers with commas between them.")
+        if invalid := [word for word in words if not word.lstrip("+-").isdecimal()]:
+            raise VKDError(f"'{invalid[0]}' is not an integer: write integers separated by commas.")
         return [int(word) for word in words]
     if field.kind == "folder" and isinstance(value, str):
-        optional = type(None) in typing.get_args(next(iter(field.info.values())).annotation)
+        optional = type(None) in typing.get_args(field.of("").annotation)
         if not value.strip() and not optional:
-            raise VKDError("No folder is given: write its path.")
+            raise VKDError("A folder is required.")
         return value.strip() or None
     return value
 
 
-def _beside(error: pydantic.ValidationError) -> dict[str, str]:
-    """One sentence for each field that pydantic complains of."""
-    found: dict[str, str] = {}
+def _errors_by_field(error: pydantic.ValidationError) -> dict[str, str]:
+    messages: dict[str, str] = {}
     for item in error.errors():
         name = str(item["loc"][0]) if item["loc"] else ""
         what = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
         if item["type"] in ("missing", "int_type", "float_type"):
-            what = "a number is missing here"
-        sentence = what[:1].upper() + what[1:]
-        given = (
-            ""
-            if item["type"] in ("value_error", "missing") or item["input"] is None
-            else f", not {item['input']}"
-        )
-        found.setdefault(name, f"{sentence}{given}.")
-    return found
+            what = "a number is required"
+        plain = item["type"] in ("value_error", "missing") or item["input"] is None
+        given = "" if plain else f", not {item['input']}"
+        messages.setdefault(name, f"{what[:1].upper()}{what[1:]}{given}.")
+    return messages
 
 
-def parse_text(text: str) -> Settings:
-    """Settings from the JSON that `settings.json` holds. Raises ValueError with a sentence that names the
-    field.
-    """
+def parse_json(text: str) -> Settings:
+    """Reads settings from the JSON of a settings.json. Raises VKDError that names the field."""
     try:
         raw = json.loads(text)
-        stage = raw.pop("stage")
-        model = STAGES[stage]
+        model = STAGES[raw.pop("stage")]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise VKDError(
-            'That is not a file of settings: it must hold a JSON object with "stage": "teacher" or "student".'
+            'Not a settings file: it must hold a JSON object with "stage": "teacher" or "student".'
         ) from None
     try:
         return model.model_validate(raw)
     except pydantic.ValidationError as error:
-        name, sentence = next(iter(_beside(error).items()))
-        raise VKDError(f"{name}: {sentence}" if name else sentence) from None
+        name, message = next(iter(_errors_by_field(error).items()))
+        raise VKDError(f"{name}: {message}" if name else message) from None
 
 
-def as_text(settings: Settings) -> str:
-    """The JSON that `settings.json` would hold."""
+def to_json(settings: Settings) -> str:
+    """Returns the JSON of a settings.json."""
     return json.dumps({"stage": settings.stage, **settings.model_dump(mode="json")}, indent=2)
 
 
 def command(settings: Settings, checkpoints: Path = Path("checkpoints")) -> str:
-    """The command line that asks for just these settings: what differs from the preset, or from the
-    defaults.
-    """
+    """Returns the command line for settings: what differs from the preset, or from the defaults."""
     row = PRESETS.get(settings.preset)
     usual = row.settings() if row is not None else type(settings).model_construct()
     words = ["vkd", "train", settings.stage, *(["--preset", settings.preset] if row is not None else [])]
@@ -242,58 +230,55 @@ def _flag(name: str, value: Any) -> list[str]:
     return [f"--{flag}", *(str(item) for item in items)]
 
 
-# --- inputs -------------------------------------------------------------------------------------------------
+# ---- inputs
 
 
 def component(field: Field, stage: str, value: Plain, checkpoints: Sequence[str] = ()) -> Component:
-    """The input of one field; a folder that may be left out is a checkpoint's and offers those there are."""
+    """Builds the input of one field; an optional folder is a checkpoint's and offers `checkpoints`."""
     common: dict[str, Any] = {
         "label": field.label,
         "info": field.help(stage),
         "visible": visible(field, stage),
-        "elem_classes": _classes(field),
+        "elem_classes": field.css,
         "interactive": True,
     }
     if field.kind == "flag":
         return gr.Checkbox(value=bool(value), **common)
-    if field.kind == "choice":
-        return gr.Dropdown(list(field.choices), value=value, **common)
-    if field.kind == "several":
-        return gr.Dropdown(list(field.choices), value=value, multiselect=True, **common)
+    if field.kind in ("choice", "several"):
+        several = field.kind == "several"
+        return gr.Dropdown(list(field.choices), value=value, multiselect=several, **common)
     if field.kind == "number":
         return gr.Number(value=value, **common)  # type: ignore[arg-type]
-    if field.kind == "folder" and field.default(stage) is None:
+    if is_checkpoint(field, stage):
         return gr.Dropdown(list(checkpoints), value=value, allow_custom_value=True, **common)
     return gr.Textbox(value="" if value is None else str(value), max_lines=1, **common)
 
 
+def is_checkpoint(field: Field, stage: str) -> bool:
+    """True for a folder that may be left empty."""
+    return field.kind == "folder" and field.default(stage) is None
+
+
 def visible(field: Field, stage: str) -> bool:
-    """Whether a stage has this field; a public demo that trains nothing asks for no folders."""
+    """True if a stage has this field; a public demo that trains nothing has no folders."""
     return stage in field.info and (field.kind != "folder" or limits.training_allowed())
 
 
-def shown(field: Field, stage: str, value: Plain) -> dict[str, Any]:
-    """The update of an input when another stage or other settings are put into the form."""
+def value_update(field: Field, stage: str, value: Plain) -> dict[str, Any]:
+    """Returns the update of an input for another stage or other settings."""
     if field.kind in ("text", "folder", "numbers") and value is None and field.default(stage) is not None:
         value = ""
     return gr.update(
-        value=value, info=field.help(stage), visible=visible(field, stage), elem_classes=_classes(field)
+        value=value, info=field.help(stage), visible=visible(field, stage), elem_classes=field.css
     )
 
 
-def told(field: Field, stage: str, wrong: str) -> dict[str, Any]:
-    """The update that shows what is wrong with an input in the place of its help; '': the help again."""
-    return gr.update(
-        info=wrong or field.help(stage),
-        elem_classes=[*_classes(field), *(["vkd-wrong-field"] if wrong else [])],
-    )
+def error_update(field: Field, stage: str, error: str) -> dict[str, Any]:
+    """Returns the update that shows an error in place of the help; '': the help again."""
+    css = [*field.css, *(["vkd-wrong-field"] if error else [])]
+    return gr.update(info=error or field.help(stage), elem_classes=css)
 
 
-def _classes(field: Field) -> list[str]:
-    return ["vkd-field", f"vkd-{field.kind}"]
-
-
-def listen(made: Any) -> list[Any]:
-    """The events that tell that a person has finished with an input: letters are not judged one by one."""
-    typed = isinstance(made, gr.Number | gr.Textbox)
-    return [made.blur, made.submit] if typed else [made.input]
+def committed(made: Any) -> list[Any]:
+    """Returns the events after which a value is complete: text is not judged letter by letter."""
+    return [made.blur, made.submit] if isinstance(made, gr.Number | gr.Textbox) else [made.input]

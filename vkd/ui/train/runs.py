@@ -1,106 +1,103 @@
-"""What the page knows of runs, read from their folders alone: states, events, points of curves, the log.
+"""Runs as data, read from their folders alone: state, events, points of the curves, log.
 
-Nothing here is state: a file that was read is remembered until it changes, so that many watchers cost one
-reading.
+A file that was read is cached until it changes, so that many watchers cost one read.
 """
 
 import re
+import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vkd.io.errors import VKDError
 from vkd.io.files import NAME
-from vkd.jobs import events as written
+from vkd.io.redact import redact
+from vkd.jobs import events as event_log
 from vkd.jobs import runs
 from vkd.models.config import read_config
+from vkd.training import resume
 from vkd.training.presets import PRESETS, PUBLISHED
 from vkd.training.settings import Settings, load
-from vkd.ui.train import troubles
 
-MOST_SHOWN = 6  # runs overlaid: as many as there are colours
+MAX_DRAWN = 6
+"""Runs drawn over each other."""
 LOG_LINES = 60
 _LOG_BYTES = 32_768
-_TOKEN = re.compile(r"hf_[A-Za-z0-9]+")
+_MIN_FREE_BYTES = 4 * 2**20
 
-# --- events -------------------------------------------------------------------------------------------------
+# ---- events
 
 
-class Seen(NamedTuple):
-    """The events of a run that can be read, how many lines cannot, and the byte up to which the file was
-    read.
-    """
+class Events(NamedTuple):
+    """The valid events of a run, the number of invalid lines, and the byte offset read up to."""
 
     events: tuple[dict[str, Any], ...] = ()
-    damaged: int = 0
+    invalid_lines: int = 0
     offset: int = 0
 
 
-_SEEN: OrderedDict[Path, tuple[int, Seen]] = OrderedDict()
+_EVENTS: OrderedDict[Path, tuple[int, Events]] = OrderedDict()
 _LOCK = threading.Lock()
 
 
-def seen(folder: Path) -> Seen:
-    """All events so far; only what was added since the last look is read."""
+def events_of(folder: Path) -> Events:
+    """Returns all events so far; only what was appended since the last call is read."""
     path = folder / "events.jsonl"
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
-        return Seen()
+        return Events()
     with _LOCK:
-        number, before = _SEEN.get(path, (found.st_ino, Seen()))
-        if number != found.st_ino or found.st_size < before.offset:
-            before = Seen()
-        if found.st_size > before.offset:
-            before = _more(folder, before)
-        _SEEN[path] = (found.st_ino, before)
-        _SEEN.move_to_end(path)
-        while len(_SEEN) > 256:
-            _SEEN.popitem(last=False)
+        inode, before = _EVENTS.get(path, (stat.st_ino, Events()))
+        if inode != stat.st_ino or stat.st_size < before.offset:
+            before = Events()
+        if stat.st_size > before.offset:
+            before = _append(folder, before)
+        _EVENTS[path] = (stat.st_ino, before)
+        _EVENTS.move_to_end(path)
+        while len(_EVENTS) > 256:
+            _EVENTS.popitem(last=False)
         return before
 
 
-def _more(folder: Path, before: Seen) -> Seen:
+def _append(folder: Path, before: Events) -> Events:
     try:
-        events, offset = written.read(folder, before.offset)
-    except OSError:  # a folder, or nobody may read it
+        events, offset = event_log.read(folder, before.offset)
+    except OSError:  # a folder, or no permission
         return before
-    good = tuple(event for event in events if troubles.is_event(event))
     with (folder / "events.jsonl").open("rb") as file:
         file.seek(before.offset)
         lines = sum(bool(line.strip()) for line in file.read(offset - before.offset).splitlines())
-    return Seen(before.events + good, before.damaged + lines - len(good), offset)
+    return Events((*before.events, *events), before.invalid_lines + lines - len(events), offset)
 
 
-# --- rows ---------------------------------------------------------------------------------------------------
+# ---- runs
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as the page tells of it. `state` is `runs.State`, or 'waiting', 'starting', 'stopping',
-    'broken'.
-    """
+    """A run as the page shows it. `state` is `runs.State` or waiting, starting, stopping, broken."""
 
     name: str
     folder: Path
     state: str
     settings: Settings | None = None
-    status: runs.RunStatus | None = None
+    status: runs.RunStatus = field(default_factory=lambda: runs.RunStatus("new"))
     why: str = ""
-    damaged: int = 0
+    invalid_lines: int = 0
     notes: tuple[str, ...] = ()
     pace: dict[str, float] | None = None
 
     @property
-    def living(self) -> bool:
+    def active(self) -> bool:
         return self.state in ("running", "waiting", "starting", "stopping")
 
     @property
-    def record(self) -> bool:
-        """Whether it was finished elsewhere: to be looked at, not to be gone on with or deleted here."""
+    def imported(self) -> bool:
+        """True if it was trained elsewhere: it can be read, not resumed or deleted here."""
         return runs.is_record(self.folder)
 
     @property
@@ -109,176 +106,157 @@ class Run:
 
 
 def names(root: Path) -> list[str]:
-    """Names of the folders that are runs: they have settings.json."""
+    """Returns the names of the folders that are runs: they have settings.json."""
     return [path.parent.name for path in root.glob("*/settings.json") if NAME.fullmatch(path.parent.name)]
 
 
 def folder_of(root: Path, name: str) -> Path:
-    """The folder of a run by its plain name. Raises ValueError for any other text, before the disk is
-    touched.
-    """
+    """Returns the folder of a run by its name. Raises VKDError for anything else, before disk access."""
     folder = root / runs.check_name(name or "")
     if not (folder / "settings.json").is_file():
-        raise VKDError(f"There is no run called '{name}'. Known: {', '.join(names(root)) or 'none yet'}.")
+        raise VKDError(f"There is no run '{name}'. Choose from: {', '.join(names(root)) or 'none yet'}.")
     return folder
 
 
-def look(root: Path, name: str) -> Run:
-    """One run as it stands now."""
+def read_run(root: Path, name: str) -> Run:
+    """Returns one run as it stands now."""
     folder = root / name
-    living = runs.alive(folder)
+    active = runs.alive(folder)
+    log = events_of(folder)
+    status = runs.status(folder, log.events)
     try:
         settings = load(folder / "settings.json")
     except (ValueError, OSError) as error:
-        return Run(name, folder, "running" if living else "broken", why=str(error))
-    found = seen(folder)
-    status = runs.status(folder, found.events)
-    last = found.events[-1] if found.events else {}
-    state, why = str(status.state), status.why
+        state = "running" if active else "broken"
+        return Run(name, folder, state, None, status, str(error), log.invalid_lines)
+    last, state, why = log.events[-1] if log.events else {}, str(status.state), status.why
     if status.state == "running":
         if runs.stop_requested(folder):
             state = "stopping"
         elif last.get("kind") == "waiting":
             state, ahead = "waiting", last.get("ahead", [])
-            why = f"waits for {', '.join(map(str, ahead[:3]))} to leave the {last.get('device', 'device')}"
-        elif not last or last["kind"] in written.TERMINAL_EVENTS:
+            why = f"Queued behind {', '.join(map(str, ahead[:3]))} ({last.get('device', 'device')} busy)"
+        elif not last or last["kind"] in event_log.TERMINAL_EVENTS:
             state = "starting"
-    started = next((event for event in reversed(found.events) if event["kind"] == "started"), {})
-    epochs = [event for event in found.events if event["kind"] == "epoch"]
-    pace = (
-        {key: epochs[-1][key] for key in ("images_per_second", "memory_mb") if key in epochs[-1]}
-        if epochs
-        else None
-    )
-    status = status if status.epochs else replace(status, epochs=settings.epochs)
-    told = [str(note) for note in started.get("notes") or ()]
+    started = next((event for event in reversed(log.events) if event["kind"] == "started"), {})
+    epoch = next((event for event in reversed(log.events) if event["kind"] == "epoch"), {})
+    pace = {key: epoch[key] for key in ("images_per_second", "memory_mb") if epoch.get(key)} or None
+    notes = [str(note) for note in started.get("notes") or ()]
     if state != "finished":
-        told += troubles.notes(folder, living, found.offset)
-    return Run(name, folder, state, settings, status, why, found.damaged, tuple(told), pace)
+        notes += _problems(folder, active, log.offset)
+    status = status if status.epochs else replace(status, epochs=settings.epochs)
+    return Run(name, folder, state, settings, status, why, log.invalid_lines, tuple(notes), pace)
 
 
-def look_at_all(root: Path) -> list[Run]:
-    """Every run: those that live first, then the latest touched, then the records that ship (their files are
-    as old as the clone, so that their own last word says which is the later one).
-    """
-    found = [look(root, name) for name in names(root)]
+def read_runs(root: Path) -> list[Run]:
+    """Returns every run: active ones first, then the latest changed, then the imported ones."""
 
-    def touched(run: Run) -> float:
-        if run.record:
-            return max((event["time"] for event in seen(run.folder).events[-1:]), default=0.0)
+    def changed(run: Run) -> float:
+        if run.imported:  # its files are as old as the clone
+            return max((event["time"] for event in events_of(run.folder).events[-1:]), default=0.0)
         files = [run.folder / name for name in ("events.jsonl", "settings.json")]
         return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
 
-    return sorted(found, key=lambda run: (not run.living, run.record, -touched(run)))
+    found = [read_run(root, name) for name in names(root)]
+    return sorted(found, key=lambda run: (not run.active, run.imported, -changed(run)))
 
 
-def first_shown(found: Sequence[Run]) -> list[str]:
-    """What a page shows that has just been opened: what trains, else the latest run and its teacher's."""
-    living = [run.name for run in found if run.living][:MOST_SHOWN]
-    teacher = getattr(found[0].settings, "teacher", None) if found else None
-    return living or [run.name for run in found if run is found[0] or (teacher and run.name == teacher.name)]
+def colour_indexes(listed: Sequence[Run]) -> dict[str, int]:
+    """Returns the palette index of each run, whatever is selected: by age, teachers odd, students even."""
+
+    def began(run: Run) -> tuple[float, str]:
+        times = [float(event["time"]) for event in events_of(run.folder).events[:1]]
+        file = run.folder / "settings.json"
+        return (times or [file.stat().st_mtime if file.is_file() else 0.0])[0], run.name
+
+    ordered = sorted(listed, key=began)
+    teachers = [run.name for run in ordered if run.stage == "teacher"]
+    others = [run.name for run in ordered if run.stage != "teacher"]
+    return {
+        name: 2 * at + odd for odd, group in ((1, teachers), (0, others)) for at, name in enumerate(group)
+    }
 
 
-def duration(seconds: float) -> str:
-    """'40 s', '12 min', '3 h 05 min'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+def default_selection(listed: Sequence[Run]) -> list[str]:
+    """Returns what a new page shows: what trains, else the latest run and its teacher's."""
+    active = [run.name for run in listed if run.active][:MAX_DRAWN]
+    teacher = getattr(listed[0].settings, "teacher", None) if listed else None
+    return active or [
+        run.name for run in listed if run is listed[0] or (teacher and run.name == teacher.name)
+    ]
 
 
-def _there(folder: Path, root: Path | None) -> Path:
-    """The checkpoint folder that settings name or, where it is not there, the one of that name in `root`."""
+def _checkpoint_in(folder: Path, root: Path | None) -> Path:
+    """Returns the checkpoint folder that settings name or, where it has moved, that of its name in `root`."""
     return folder if root is None or (folder / "config.json").is_file() else root / folder.name
 
 
 def backbone(settings: Settings, root: Path | None = None) -> str:
-    """Trunk of a run: asked for by a teacher, its teacher's (or its start's) for a student; '' if unknown."""
-    asked = getattr(settings, "backbone", "")
+    """Returns a run's backbone: a teacher's own, a student's from its start or teacher; '' if unknown."""
+    own = getattr(settings, "backbone", "")
     origin = getattr(settings, "start", None) or getattr(settings, "teacher", None)
-    if not asked and origin:
+    if not own and origin:
         try:
-            return read_config(_there(origin, root)).backbone
+            return read_config(_checkpoint_in(origin, root)).backbone
         except (ValueError, OSError):
             return PRESETS[settings.preset].backbone if settings.preset in PRESETS else ""
-    return asked
+    return own
 
 
-# --- points -------------------------------------------------------------------------------------------------
+# ---- points and levels of the curves
 
 
 def points(events: Sequence[dict[str, Any]]) -> list[tuple[int, dict[str, float]]]:
-    """(epoch, numbers by name) of every event that stands on a curve, five digits each."""
-    found = []
-    for event in events:
-        if event["kind"] in ("epoch", "scores") and "epoch" in event:
-            numbers = {name: float(f"{value:.5g}") for name, value in written.numbers(event).items()}
-            found.append((event["epoch"], numbers))
-    return found
+    """Returns (epoch, numbers by series) of every event on a curve, five digits each."""
+    return [
+        (event["epoch"], {key: float(f"{value:.5g}") for key, value in event_log.numbers(event).items()})
+        for event in events
+        if event["kind"] in ("epoch", "scores") and "epoch" in event
+    ]
 
 
-def references(settings: Settings, root: Path | None = None) -> list[dict[str, Any]]:
-    """Level lines for a run's plots: its teacher's scores (dashed) and the published ones (dotted), as
-    fractions. A teacher that has moved is looked for among the checkpoints in `root`.
-    """
-    lines = []
-    teacher = getattr(settings, "teacher", None)
+def points_after(folder: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """Returns the points after a byte offset, one object each, and the offset to ask from next."""
+    log = events_of(folder)
+    events: Sequence[dict[str, Any]] = log.events
+    if 0 < offset < log.offset:
+        events = event_log.read(folder, offset)[0]
+    elif offset == log.offset:
+        events = []
+    return [{"epoch": epoch, **numbers} for epoch, numbers in points(events)], log.offset
+
+
+class Level(NamedTuple):
+    """A horizontal line in a plot: a score (fraction) to compare with, of the "teacher" or "published"."""
+
+    series: str
+    value: float
+    source: str
+
+
+def levels(settings: Settings, root: Path | None = None) -> list[Level]:
+    """Returns the scores of the run's teacher and the published ones. `root`: the checkpoints folder."""
+    teacher, scores = getattr(settings, "teacher", None), {}
     if teacher is not None:
         try:
-            scores = read_config(_there(teacher, root)).scores
+            scores = read_config(_checkpoint_in(teacher, root)).scores
         except (ValueError, OSError):
             scores = {}
-        lines += _lines(scores, "teacher", "dash")
     published = PUBLISHED.get((settings.dataset, backbone(settings, root), settings.stage), {})
-    return lines + _lines(published, "published", "dot")
-
-
-def _lines(scores: dict[str, dict[str, float]], text: str, dash: str) -> list[dict[str, Any]]:
     return [
-        {"series": f"{protocol}/{metric}", "value": value, "text": text, "dash": dash}
-        for protocol, metrics in scores.items()
+        Level(f"{protocol}/{metric}", value, source)
+        for source, table in (("teacher", scores), ("published", published))
+        for protocol, metrics in table.items()
         for metric, value in metrics.items()
         if isinstance(value, int | float)
     ]
 
 
-def news(
-    root: Path, shown: Sequence[str], have: dict[str, Any], order: Sequence[str] | None = None
-) -> dict[str, Any] | None:
-    """What a page that has `have` ({run: byte offset}), drawn in `order`, must be sent to draw `shown`.
-
-    None: nothing. Only points after the offset are sent, and all when the file is new or was replaced.
-    """
-    message: dict[str, Any] = {"order": list(shown), "runs": {}}
-    for name in shown:
-        found = seen(root / name)
-        known = have.get(name)
-        if known == found.offset:
-            continue
-        part: dict[str, Any] = {"to": found.offset, "from": 0}
-        if isinstance(known, int) and 0 < known < found.offset:
-            part["from"] = known
-            part["points"] = points(_after(root / name, known))
-        else:
-            part["points"] = points(found.events)
-            try:
-                part["references"] = references(load(root / name / "settings.json"), root)
-            except (ValueError, OSError):
-                part["references"] = []
-        message["runs"][name] = part
-    return message if message["runs"] or order != list(shown) else None
-
-
-def _after(folder: Path, offset: int) -> list[dict[str, Any]]:
-    try:
-        events, _ = written.read(folder, offset)
-    except OSError:
-        return []
-    return [event for event in events if troubles.is_event(event)]
+# ---- log and problems
 
 
 def log_tail(folder: Path, lines: int = LOG_LINES) -> str:
-    """The last lines that the trainer printed; of a progress bar its last state; tokens blacked out."""
+    """Returns the last lines of the log, of a progress bar its last state, without tokens."""
     try:
         with (folder / "log.txt").open("rb") as file:
             file.seek(0, 2)
@@ -286,23 +264,49 @@ def log_tail(folder: Path, lines: int = LOG_LINES) -> str:
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    kept = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")]
-    kept = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in kept]
-    return _TOKEN.sub("hf_…", "\n".join(kept[-lines:]).strip("\n"))
+    rows = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")]
+    rows = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", row) for row in rows]
+    return redact("\n".join(rows[-lines:]).strip("\n"))
+
+
+def _problems(folder: Path, active: bool, offset: int) -> list[str]:
+    """Returns notes on a record that ends too early (read up to byte `offset`) and on a full disk."""
+    notes, path = [], folder / "events.jsonl"
+    if not path.is_file() and not active and (folder / resume.NAME).is_file():
+        notes.append("events.jsonl is missing: earlier curves are lost, nothing else.")
+    elif not active and path.is_file() and path.stat().st_size > offset:
+        notes.append("events.jsonl ends within a line, which is ignored.")
+    try:
+        needed = 2 * (folder / resume.NAME).stat().st_size  # a save is written beside the old one
+    except OSError:
+        needed = 0
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return notes
+    if free < max(needed, _MIN_FREE_BYTES):
+        notes.append(
+            f"Disk of {folder}: {free / 2**20:.1f} MiB left, too little for a save. Free some space."
+        )
+    return notes
+
+
+def saved_state(folder: Path) -> str:
+    """Says what a run that ended too early has saved, and what Resume does with it."""
+    if not (folder / resume.NAME).is_file():
+        return "Nothing was saved: Resume starts from the beginning."
+    try:
+        return f"Saved: Resume continues after epoch {read_config(folder).epoch}."
+    except (ValueError, OSError):
+        return "Saved: Resume continues from the last save."
 
 
 def as_json(run: Run) -> dict[str, Any]:
-    """A run as data, for programs."""
-    status = run.status
+    """Returns a run as data, for programs."""
+    status, left = run.status, run.status.seconds_left
     return {
-        "name": run.name,
-        "state": run.state,
-        "stage": run.stage,
-        "dataset": run.settings.dataset if run.settings else "",
-        "epoch": status.epoch if status else 0,
-        "epochs": status.epochs if status else 0,
-        "seconds_left": round(status.seconds_left, 1) if status and status.seconds_left is not None else None,
-        "scores": status.scores if status else {},
-        "why": run.why,
-        "damaged_lines": run.damaged,
-    }
+        "name": run.name, "state": run.state, "stage": run.stage,
+        "dataset": run.settings.dataset if run.settings else "", "epoch": status.epoch,
+        "epochs": status.epochs, "seconds_left": None if left is None else round(left, 1),
+        "scores": status.scores, "why": run.why, "damaged_lines": run.invalid_lines,
+    }  # fmt: skip

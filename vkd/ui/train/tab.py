@@ -1,230 +1,237 @@
-"""The Train tab: a form made of the settings, runs that live without the page, curves that move."""
+"""The Train tab: a settings form, runs that live without the page, live curves."""
 
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from vkd.ui import components, curves, html, limits
+from vkd.ui import components, limits, plots
 from vkd.ui.errors import show_errors
+from vkd.ui.html import render
 from vkd.ui.state import AppPaths
-from vkd.ui.train import actions, attention, board, presets, runs
-
-# --- what programs ask --------------------------------------------------------------------------------------
-
-
-def list_runs(paths: AppPaths) -> list[dict[str, Any]]:
-    """Every run: name, state, stage, data set, epochs, seconds left, scores (fractions), why it ended."""
-    return [runs.as_json(run) for run in runs.look_at_all(paths.checkpoints)]
-
-
-@show_errors
-def run_points(paths: AppPaths, name: str, offset: float) -> dict[str, Any]:
-    """Points of a run's curves after a byte offset (0: all), with the offset to ask from next."""
-    runs.folder_of(paths.checkpoints, name)
-    message = runs.news(paths.checkpoints, [name], {name: int(offset)} if offset else {})
-    part = (message or {"runs": {}})["runs"].get(name, {"points": [], "to": int(offset)})
-    return {
-        "points": [{"epoch": epoch, **numbers} for epoch, numbers in part["points"]],
-        "offset": part["to"],
-    }
-
-
-@show_errors
-def run_log(paths: AppPaths, name: str) -> str:
-    """The last lines of a run's log."""
-    return runs.log_tail(runs.folder_of(paths.checkpoints, name))
-
-
-# --- what the page shows ------------------------------------------------------------------------------------
-
-
-def look(paths: AppPaths, shown: list[str] | None, have: dict[str, Any] | None) -> list[Any]:
-    """Everything that changed since this page looked last: list, headline, curves, log, which buttons make
-    sense.
-
-    `have` comes from the page itself: marks of the pieces it shows and byte offsets of the points it has.
-    """
-    have = have or {}
-    found = runs.look_at_all(paths.checkpoints)
-    known = {run.name: run for run in found}
-    kept = [name for name in shown or [] if name in known]
-    chosen = kept or runs.first_shown(found)
-    listed = board.list_html(found, chosen)
-    headline = board.headline_html(known[chosen[0]]) if chosen else board.marked("")
-    log = board.log_html(paths.checkpoints, chosen)
-    message = runs.news(paths.checkpoints, chosen, have.get("runs") or {}, have.get("order"))
-    looks = attention.news(paths.checkpoints / chosen[0], have.get("looks") or {}) if chosen else None
-    changed = board.mark_of(headline) != have.get("headline")
-    buttons = _buttons(known.get(chosen[0]) if chosen else None) if changed else [gr.skip()] * 3
-    return [
-        gr.skip() if chosen == shown else chosen,
-        gr.skip() if board.mark_of(listed) == have.get("list") else listed,
-        headline if changed else gr.skip(),
-        gr.skip() if message is None else message,
-        gr.skip() if looks is None else looks,
-        gr.skip() if board.mark_of(log) == have.get("log") else log,
-        *buttons,
-    ]
-
-
-def _buttons(run: runs.Run | None) -> list[Any]:
-    """Stop, Resume, Delete: each only where it makes sense."""
-    if run is None:
-        return [gr.update(interactive=False)] * 3
-    return [
-        gr.update(interactive=run.living and run.state != "stopping"),
-        gr.update(interactive=not run.living and run.state not in ("finished", "broken")),
-        gr.update(interactive=not run.living and not run.record),
-    ]
-
-
-def choose_run(shown: list[str] | None, event: gr.EventData) -> list[str]:
-    """What is drawn after a click in the list: a name makes that run the chosen one, a box adds or removes
-    its curves.
-    """
-    name, kept = str(event.run), list(shown or [])
-    if event.how == "box":
-        kept = [other for other in kept if other != name] if name in kept else [*kept, name]
-        return kept[-runs.MOST_SHOWN :]
-    return [name, *(other for other in kept[1:] if other != name)]
-
-
-def show_started(name: str) -> list[str]:
-    """The run that was just started becomes the chosen one."""
-    return [name]
-
-
-def ask_delete(shown: list[str] | None) -> tuple[Any, str]:
-    """Ask before a run is deleted."""
-    if not shown:
-        return gr.skip(), ""
-    name = html.escape(shown[0])
-    return gr.update(visible=True), f"<p>Delete <b>{name}</b> with its weights and curves, for good?</p>"
-
-
-def hide() -> Any:
-    return gr.update(visible=False)
-
-
-def first(shown: list[str] | None) -> str:
-    return shown[0] if shown else ""
-
-
-# --- layout -------------------------------------------------------------------------------------------------
+from vkd.ui.train import actions, attention, curves, presets, runs, views
 
 CSS = Path(__file__).parents[1] / "static" / "train.css"
 IN_DEMO = (
-    "This is a public demo: it trains nothing, and shows the runs that made its networks. "
-    "The form writes the command line that starts such a run on your own machine."
+    "Public demo: training is disabled. The runs of the demo's own models are shown, and the form writes the "
+    "command line that starts such a run on your own machine."
 )
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-_HAVE = """(paths, shown, have) => {
+# What the page shows already, read from the page itself: a component may not be drawn yet.
+_HAVE = """(paths, selected, have) => {
   const mark = (id) => document.querySelector(`#${id} [data-mark]`)?.dataset.mark ?? '';
-  const curves = window.vkdCurves ?? { have: {}, order: [] };
-  const looks = window.vkdAttention ?? { run: '', epochs: [] };
-  return [paths, shown, {
-    runs: curves.have, order: curves.order, looks: { run: looks.run, epochs: looks.epochs },
+  const played = window.vkdAttention;
+  return [paths, selected, {
     list: mark('vkd-train-list'), headline: mark('vkd-train-headline'), log: mark('vkd-train-log'),
+    curves: mark('vkd-train-curves'), attention: played ? { run: played.run, epochs: played.epochs } : null,
   }];
 }"""
+# A box shows what the server answers: a run too many stays unticked.
 _CLICKS = """
 element.addEventListener('click', (event) => {
   const row = event.target.closest('[data-run]');
   if (!row) return;
   const box = event.target.closest('label');
-  if (box && event.target.tagName !== 'INPUT') return;
+  if (box) event.preventDefault();
   trigger('click', { run: row.dataset.run, how: box ? 'box' : 'name' });
 });
 """
+
+# ---- for programs
+
+
+def list_runs(paths: AppPaths) -> list[dict[str, Any]]:
+    """List every run: name, state, stage, dataset, epochs, seconds left, scores (fractions), why it ended."""
+    return [runs.as_json(run) for run in runs.read_runs(paths.checkpoints)]
+
+
+@show_errors
+def run_points(paths: AppPaths, name: str, offset: float) -> dict[str, Any]:
+    """Return points of a run's curves after a byte offset (0: all), with the offset to ask from next."""
+    points, end = runs.points_after(runs.folder_of(paths.checkpoints, name), int(offset))
+    return {"points": points, "offset": end}
+
+
+@show_errors
+def run_log(paths: AppPaths, name: str) -> str:
+    """Return the last lines of a run's log."""
+    return runs.log_tail(runs.folder_of(paths.checkpoints, name))
+
+
+# ---- what the page shows
+
+
+def refresh(paths: AppPaths, selected: list[str] | None, have: dict[str, Any] | None) -> list[Any]:
+    """Returns what changed since this page's last call: selection, list, headline, curves, attention, log,
+    Stop, Resume, Delete. `have` has the digests of what the page shows.
+    """
+    have = have or {}
+    listed = runs.read_runs(paths.checkpoints)
+    by_name, colours = {run.name: run for run in listed}, runs.colour_indexes(listed)
+    chosen = [name for name in selected or [] if name in by_name] or runs.default_selection(listed)
+    first = by_name[chosen[0]] if chosen else None
+    list_html = views.list_html(listed, chosen, colours)
+    headline = views.headline_html(first) if first else views.marked("")
+    log = views.log_html(paths.checkpoints, chosen)
+    drawn = curves.refresh(paths.checkpoints, chosen, colours, have.get("curves"))
+    shows = have.get("attention")  # None: that sub-tab was not opened yet, and its images are not sent
+    snapshots = attention.refresh(first.folder, shows) if first and shows is not None else None
+    changed = views.mark_of(headline) != have.get("headline")
+    return [
+        gr.skip() if chosen == selected else chosen,
+        gr.skip() if views.mark_of(list_html) == have.get("list") else list_html,
+        headline if changed else gr.skip(),
+        gr.skip() if drawn is None else drawn,
+        gr.skip() if snapshots is None else snapshots,
+        gr.skip() if views.mark_of(log) == have.get("log") else log,
+        *(_buttons(first) if changed else [gr.skip()] * 3),
+    ]
+
+
+def _buttons(run: runs.Run | None) -> list[Any]:
+    """Returns the updates of Stop, Resume and Delete."""
+    if run is None:
+        return [gr.update(interactive=False)] * 3
+    return [
+        gr.update(interactive=run.active and run.state != "stopping"),
+        gr.update(interactive=not run.active and run.state not in ("finished", "broken")),
+        gr.update(interactive=not run.active and not run.imported),
+    ]
+
+
+def select(selected: list[str] | None, event: gr.EventData) -> list[str]:
+    """Returns the selection after a click: a name is selected, a box adds or removes a run's curves."""
+    name, others = str(event.run), list(selected or [])
+    if event.how != "box":
+        return [name, *(other for other in others[1:] if other != name)]
+    if name in others:
+        return [other for other in others if other != name]
+    if len(others) >= runs.MAX_DRAWN:
+        gr.Warning(f"At most {runs.MAX_DRAWN} runs are drawn: untick one first.", title="Too many runs")
+        return others
+    return [*others, name]
+
+
+def ask_delete(selected: list[str] | None) -> tuple[Any, str, str]:
+    """Opens the confirmation; it names the run that it deletes, whatever is selected meanwhile."""
+    name = selected[0] if selected else ""
+    return gr.update(visible=bool(name)), render("train/delete.html.j2", name=name), name
+
+
+def close_other(selected: list[str] | None, name: str) -> tuple[Any, str]:
+    """Closes the confirmation once another run is selected."""
+    same = bool(name) and (selected or [""])[0] == name
+    return gr.update(visible=same), name if same else ""
+
+
+def close_confirmation() -> tuple[Any, str]:
+    return gr.update(visible=False), ""
+
+
+# ---- layout
 
 
 def build(here: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
     """Builds layout and wiring of the tab; `opened` are the events of its coming into view."""
     paths = gr.State(here)
+    trains = limits.training_allowed()
     with gr.Row(elem_classes="vkd-train"):
         with gr.Column(elem_classes="vkd-form", scale=0):
-            asked = presets.layout(here)
-            with asked.begin:
-                if not limits.training_allowed():
+            form = presets.layout(here)
+            with form.begin:
+                if not trains:
                     components.demo_note(IN_DEMO)
-                begin = gr.Button("Start training", variant="primary", visible=limits.training_allowed())
-                with gr.Row(visible=limits.training_allowed()):
-                    name = gr.Textbox(
-                        show_label=False, placeholder="name (optional)", max_lines=1, container=False
-                    )
-                    check = gr.Button("Check the data", size="sm")
+                begin = gr.Button("Start training", variant="primary", visible=trains)
+                with gr.Row(visible=trains, elem_classes="vkd-name-row"):
+                    name = gr.Textbox(label="Run name", placeholder="run name (optional)", max_lines=1)
+                    inspect = gr.Button("Inspect dataset", size="sm")
                 summary = gr.HTML(elem_id="vkd-train-data")
-                render = gr.Button("Render the street there", size="sm", visible=False)
+                generate = gr.Button("Generate the synthetic dataset (~1 min)", size="sm", visible=False)
                 rows = gr.JSON(visible=False)
-                gr.HTML('<a class="vkd-jump" href="#vkd-train-data-group">Every setting stands below ↓</a>')
+                gr.HTML('<a class="vkd-jump" href="#vkd-train-data-group">All settings ↓</a>')
         with gr.Column(elem_classes="vkd-results"):
-            listed = gr.HTML(elem_id="vkd-train-list", js_on_load=_CLICKS)
-            with gr.Row(elem_classes="vkd-head-row"):
-                headline = gr.HTML(elem_id="vkd-train-headline")
-                with gr.Row(elem_classes="vkd-deeds", visible=limits.training_allowed()):
-                    halt = gr.Button("Stop", size="sm", interactive=False)
-                    on = gr.Button("Resume", size="sm", interactive=False)
-                    away = gr.Button("Delete…", size="sm", interactive=False)
-                    reuse = gr.Button("Use its settings", size="sm")
-            with gr.Row(visible=False, elem_classes="vkd-confirm") as confirm:
-                question = gr.HTML()
-                really, keep = (
-                    gr.Button("Delete for good", variant="stop", size="sm"),
-                    gr.Button("Keep it", size="sm"),
-                )
+            listing = gr.HTML(elem_id="vkd-train-list", js_on_load=_CLICKS)
+            headline, buttons, reuse = _headline(trains)
+            confirmation = _confirmation()
             with gr.Tabs():
                 with gr.Tab("Curves"):
-                    drawn = curves.component(None, elem_id="vkd-train-curves")
-                with gr.Tab("Attention"):
-                    watched = attention.component(elem_id="vkd-train-attention")
+                    drawn = plots.component(elem_id="vkd-train-curves", elem_classes="vkd-curves")
+                with gr.Tab("Grad-CAM over epochs") as attention_tab:
+                    played = attention.component(elem_id="vkd-train-attention")
                 with gr.Tab("Log"):
                     log = gr.HTML(elem_id="vkd-train-log")
-    shown, have = gr.JSON([], visible=False), gr.JSON({}, visible=False)
-    presets.wire(page, paths, asked, shown, reuse)
-    pieces = [shown, listed, headline, drawn, watched, log, halt, on, away]
-    gr.on([gr.Timer(2).tick, page.load, shown.change], look, [paths, shown, have], pieces, js=_HAVE, **_QUIET)
-    listed.click(choose_run, shown, shown, **_QUIET)
-    data = [asked.inputs[field] for field in ("dataset", "root", "cameras")]
-    shows = {"fn": actions.show_data, "inputs": [paths, *data], "outputs": [summary, rows, render]}
-    check.click(**shows, api_name="train_check")
-    picked = components.wire_folder_browser(
-        paths, asked.browser, asked.inputs["root"], api_name="train_folders"
-    )
-    picked.success(presets.read_form, [paths, *asked.asked], asked.told, **_QUIET)
-    picked.success(**shows, api_visibility="private")
-    written = gr.Textbox(visible=False)
-    render.click(
-        actions.render_street,
-        [paths, asked.inputs["root"]],
-        written,
-        api_name="train_street",
-        show_progress_on=summary,
-    ).success(**shows, api_visibility="private")
+    selected, have = gr.JSON([], visible=False), gr.JSON({}, visible=False)
+    presets.wire(page, paths, form, selected, reuse)
+    ticks = [components.ticker().click, selected.change, attention_tab.select, *opened[1:]]
+    shown = [selected, listing, headline, drawn, played, log, *buttons]
+    gr.on(ticks, refresh, [paths, selected, have], shown, js=_HAVE, **_QUIET)
+    listing.click(select, selected, selected, **_QUIET)
+    _wire_dataset(paths, form, inspect, generate, (summary, rows, generate))
     started = gr.Textbox(visible=False)
-    begin.click(presets.read_form, [paths, *asked.asked], asked.told, **_QUIET).success(
-        presets.require_right, asked.wrong, None, **_QUIET
-    ).success(actions.start, [paths, asked.text, name], started, api_name="train_start").success(
-        show_started, started, shown, **_QUIET
-    )
-    _wire_deeds(paths, shown, (halt, on, away, really, keep), confirm, question)
+    data = [form.inputs[field] for field in ("dataset", "root", "cameras")]
+    begin.click(presets.read_form, [paths, *form.read], form.checked, **_QUIET).success(
+        presets.require_valid, form.errors, None, **_QUIET
+    ).success(actions.show_data, [paths, *data], [summary, rows, generate], **_QUIET).success(
+        actions.start, [paths, form.text, name], started, api_name="train_start"
+    ).success(lambda name: [name], started, selected, **_QUIET)
+    _wire_run(paths, selected, buttons, confirmation)
 
 
-def _wire_deeds(
-    paths: gr.State, shown: gr.JSON, buttons: tuple[gr.Button, ...], confirm: gr.Row, question: gr.HTML
+def _headline(trains: bool) -> tuple[gr.HTML, list[gr.Button], gr.Button]:
+    """Builds the selected run's line: headline, Stop, Resume and Delete, and the button to its settings."""
+    with gr.Row(elem_classes="vkd-head-row"):
+        headline = gr.HTML(elem_id="vkd-train-headline")
+        with gr.Row(elem_classes="vkd-run-actions", visible=trains):
+            labels = ("Stop", "Resume", "Delete…")
+            buttons = [gr.Button(label, size="sm", interactive=False) for label in labels]
+            reuse = gr.Button("Load settings into form", size="sm")
+    return headline, buttons, reuse
+
+
+def _confirmation() -> tuple[gr.Row, gr.HTML, gr.Textbox, gr.Button, gr.Button]:
+    """Builds the question before a run is deleted; the hidden field holds the name that it shows."""
+    with gr.Row(visible=False, elem_classes="vkd-confirm") as row:
+        question = gr.HTML()
+        confirm = gr.Button("Delete permanently", variant="stop", size="sm")
+        cancel = gr.Button("Cancel", size="sm")
+    return row, question, gr.Textbox(visible=False), confirm, cancel
+
+
+def _wire_dataset(
+    paths: gr.State, form: presets.Form, inspect: gr.Button, generate: gr.Button, outputs: tuple[Any, ...]
 ) -> None:
-    """Stop, Resume and Delete of the chosen run, and what only programs ask for."""
-    halt, on, away, really, keep = buttons
-    name, again, done = (gr.Textbox(visible=False) for _ in range(3))
-    for button, deed, api in ((halt, actions.stop, "train_stop"), (on, actions.resume, "train_resume")):
-        button.click(first, shown, name, **_QUIET).success(deed, [paths, name], done, api_name=api)
-    away.click(ask_delete, shown, [confirm, question], **_QUIET)
-    keep.click(hide, None, confirm, **_QUIET)
-    really.click(lambda shown: (first(shown),) * 2, shown, [name, again], **_QUIET).success(
-        actions.delete, [paths, name, again], done, api_name="train_delete"
-    ).then(hide, None, confirm, **_QUIET)
+    """Wires what shows a dataset: Inspect, a chosen folder, a generated street."""
+    root = form.inputs["root"]
+    inputs = [paths, form.inputs["dataset"], root, form.inputs["cameras"]]
+    shows: dict[str, Any] = {"fn": actions.show_data, "inputs": inputs, "outputs": list(outputs)}
+    inspect.click(**shows, api_name="train_check")
+    picked = components.wire_folder_browser(paths, form.browser, root, api_name="train_folders")
+    picked.success(presets.read_form, [paths, *form.read], form.checked, **_QUIET)
+    picked.success(**shows, api_visibility="private")
+    written, summary = gr.Textbox(visible=False), outputs[0]
+    generate.click(lambda: "", None, summary, **_QUIET).then(
+        actions.generate_street, [paths, root], written, api_name="train_street", show_progress_on=summary
+    ).success(**shows, api_visibility="private")
+
+
+def _wire_run(
+    paths: gr.State, selected: gr.JSON, buttons: list[gr.Button], confirmation: tuple[Any, ...]
+) -> None:
+    """Wires Stop, Resume and Delete of the selected run, and the endpoints for programs."""
+    stop, resume, delete = buttons
+    row, question, target, confirm, cancel = confirmation
+    name, done = gr.Textbox(visible=False), gr.Textbox(visible=False)
+    for button, action, api in ((stop, actions.stop, "train_stop"), (resume, actions.resume, "train_resume")):
+        button.click(lambda names: (names or [""])[0], selected, name, **_QUIET).success(
+            action, [paths, name], done, api_name=api
+        )
+    delete.click(ask_delete, selected, [row, question, target], **_QUIET)
+    selected.change(close_other, [selected, target], [row, target], **_QUIET)
+    cancel.click(close_confirmation, None, [row, target], **_QUIET)
+    confirm.click(actions.delete, [paths, target, target], done, api_name="train_delete").then(
+        close_confirmation, None, [row, target], **_QUIET
+    )
     data, text, offset = gr.JSON(visible=False), gr.Textbox(visible=False), gr.Number(0, visible=False)
-    asks = gr.Button(visible=False)
-    asks.click(list_runs, paths, data, api_name="train_runs")
-    asks.click(run_points, [paths, name, offset], data, api_name="train_points")
-    asks.click(run_log, [paths, name], text, api_name="train_log")
+    components.endpoint(list_runs, [paths], [data], api_name="train_runs")
+    components.endpoint(run_points, [paths, name, offset], [data], api_name="train_points")
+    components.endpoint(run_log, [paths, name], [text], api_name="train_log")
