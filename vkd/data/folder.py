@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vkd.data.benchmarks import walk
-from vkd.data.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Splits, Tracklet, first_frames
+from vkd.data.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Splits, Tracklet, first_frames, is_junk
 from vkd.io.errors import MissingFileError, VKDError
 
 PARTS = ("train", "query", "gallery", "test")
@@ -117,7 +117,8 @@ def _cameras_of(tracklets: list[Tracklet]) -> dict[int, Counter[int]]:
 
 def _has_match(camera: int, cameras: Counter[int]) -> bool:
     """True if a tracklet of this camera has a match among the others of its identity."""
-    return cameras.total() > 1 if camera == UNKNOWN_CAMERA else len(cameras) > 1
+    others = cameras - Counter([camera])
+    return any(not is_junk(0, camera, 0, other) for other in others)
 
 
 def _held_out(

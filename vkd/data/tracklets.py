@@ -128,15 +128,14 @@ def valid_queries(queries: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> i
     cameras: dict[int, set[int]] = {}
     for item in gallery:
         cameras.setdefault(item.identity, set()).add(item.camera)
-    return sum(_matches(query, cameras.get(query.identity, set())) for query in queries)
+    return sum(_has_match(query, cameras.get(query.identity, set())) for query in queries)
 
 
-def _matches(query: Tracklet, cameras: set[int]) -> bool:
-    if query.identity == UNKNOWN_IDENTITY:
-        return False
-    if query.camera == UNKNOWN_CAMERA or UNKNOWN_CAMERA in cameras:
-        return bool(cameras)
-    return bool(cameras - {query.camera})
+def _has_match(query: Tracklet, cameras: set[int]) -> bool:
+    identity = query.identity
+    return identity != UNKNOWN_IDENTITY and any(
+        not is_junk(identity, query.camera, identity, camera) for camera in cameras
+    )
 
 
 def explain_invalid(splits: Splits, protocol: str) -> str:

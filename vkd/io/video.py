@@ -1,4 +1,4 @@
-"""Frames of a short video clip, spread evenly over its length: a tracklet query from a phone or a camera."""
+"""Video decoding: evenly spaced frames of a short clip."""
 
 from pathlib import Path
 
@@ -10,23 +10,20 @@ from vkd.io.errors import MissingFileError, VKDError
 from vkd.io.images import MAX_PIXELS
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv")
-MOST_FRAMES = 3600
-"""Two minutes at 30 frames a second; a longer clip is refused, it would keep the others waiting."""
+MAX_FRAMES = 3600
+"""Two minutes at 30 frames per second; longer clips are refused, as they would block other requests."""
 
 
 def is_video(path: str | Path) -> bool:
-    """Whether the name is that of a video clip."""
+    """True if the name has the suffix of a video."""
     return Path(path).suffix.lower() in SUFFIXES
 
 
 def read_video(path: str | Path, frames: int = 8) -> list[Tensor]:
-    """Video file → `frames` pictures (or all, where there are fewer), uint8 (3, H, W), upright, RGB.
+    """Reads `frames` frames of a video (or all, if there are fewer), uint8 (3, H, W), upright, RGB.
 
-    The frames stand at the middles of equal parts of the clip.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not a video of a known container, nothing in it can be decoded, too long, too large.
+    The frames are the middles of equal parts of the clip. Raises MissingFileError for a missing file,
+    VKDError for an unknown container, damage, too many frames and too large frames.
     """
     if not Path(path).is_file():
         raise MissingFileError(f"The video {path} is missing.")
@@ -35,23 +32,23 @@ def read_video(path: str | Path, frames: int = 8) -> list[Tensor]:
         if not _is_container(file.read(12)):
             raise VKDError(f"{path} is not a video (mp4, mov, webm, mkv, avi or mpeg).")
     total = _count(path)
-    wanted = {(2 * part + 1) * total // (2 * min(frames, total)) for part in range(min(frames, total))}
-    found: list[Tensor] = []
+    positions = {(2 * part + 1) * total // (2 * min(frames, total)) for part in range(min(frames, total))}
+    images: list[Tensor] = []
     clip = _open(path)
     try:
-        for place in range(total):
+        for position in range(total):
             if not clip.grab():
                 break
-            if place in wanted:
-                good, pixels = clip.retrieve()
-                if good:
+            if position in positions:
+                decoded, pixels = clip.retrieve()
+                if decoded:
                     rgb = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-                    found.append(torch.from_numpy(rgb).permute(2, 0, 1).contiguous())
+                    images.append(torch.from_numpy(rgb).permute(2, 0, 1).contiguous())
     finally:
         clip.release()
-    if not found:
+    if not images:
         raise VKDError(f"The video {path} has no frame that can be decoded.")
-    return found
+    return images
 
 
 def _is_container(head: bytes) -> bool:
@@ -65,7 +62,7 @@ def _is_container(head: bytes) -> bool:
 def _open(path: str | Path) -> cv2.VideoCapture:
     clip = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not clip.isOpened():
-        raise VKDError(f"The video {path} cannot be decoded: save it once more as MP4 or WebM.")
+        raise VKDError(f"The video {path} cannot be decoded: convert it to MP4 or WebM.")
     width, height = clip.get(cv2.CAP_PROP_FRAME_WIDTH), clip.get(cv2.CAP_PROP_FRAME_HEIGHT)
     if width * height > MAX_PIXELS:
         clip.release()
@@ -76,13 +73,13 @@ def _open(path: str | Path) -> cv2.VideoCapture:
 
 
 def _count(path: str | Path) -> int:
-    """Frames of the clip, counted: what a browser records does not say its length."""
+    """Counts the frames of a clip, since recordings of browsers do not state their length."""
     clip, total = _open(path), 0
     try:
-        while total <= MOST_FRAMES and clip.grab():
+        while total <= MAX_FRAMES and clip.grab():
             total += 1
     finally:
         clip.release()
-    if total > MOST_FRAMES:
-        raise VKDError(f"{path} has more than {MOST_FRAMES} frames: cut out the seconds that matter.")
+    if total > MAX_FRAMES:
+        raise VKDError(f"{path} has more than {MAX_FRAMES} frames: shorten it.")
     return total

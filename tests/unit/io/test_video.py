@@ -44,6 +44,6 @@ def test_a_damaged_clip_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_clip_that_is_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vkd.io.video.MOST_FRAMES", 5)
+    monkeypatch.setattr("vkd.io.video.MAX_FRAMES", 5)
     with pytest.raises(ValueError, match="more than 5 frames"):
         read_video(write_clip(tmp_path / "long.avi", 6))
