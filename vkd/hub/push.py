@@ -160,10 +160,9 @@ def _teacher_repo(summary: Summary) -> str | None:
     """Returns the repository of a student's teacher, as far as folders tell."""
     if summary.config.stage != "student":
         return None
-    if summary.config.parent:
-        beside = read_origin(summary.folder.resolve().parent / Path(summary.config.parent).name)
-        if beside:
-            return beside["repo"]
+    origin = read_origin(summary.teacher_folder) if summary.teacher_folder else None
+    if origin:
+        return origin["repo"]
     return base_model(summary.folder / README) if read_origin(summary.folder) else None
 
 

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.jobs import events as run_events
+from vkd.jobs.runs import teacher_of
 from vkd.models import checkpoint
 from vkd.models.config import Config, apply_weights_metadata, read_config
 from vkd.training import settings as run_settings
@@ -39,22 +40,17 @@ class Summary:
 
     @cached_property
     def teacher(self) -> "Summary | None":
-        """A student's teacher, from the settings' folder or from the one beside the student that the config
-        names. None if it is missing or was trained on another dataset by now.
-        """
-        name = last_part(self.config.parent or "")
-        if self.config.stage != "student" or not name:
+        """A student's teacher; None if it is missing or was trained on another dataset by now."""
+        folder = self.teacher_folder
+        try:
+            teacher = read_summary(folder) if folder else None
+        except (OSError, VKDError):
             return None
-        told = getattr(self.settings, "teacher", None)
-        folders = [Path(told)] if told is not None and last_part(told) == name else []
-        for folder in [*folders, self.folder.resolve().parent / name]:
-            try:
-                teacher = read_summary(folder)
-            except (OSError, VKDError):
-                continue
-            if teacher.config.dataset == self.config.dataset:
-                return teacher
-        return None
+        return teacher if teacher and teacher.config.dataset == self.config.dataset else None
+
+    @property
+    def teacher_folder(self) -> Path | None:
+        return teacher_of(self.folder, self.settings) if self.config.stage == "student" else None
 
     def started(self) -> dict[str, Any]:
         """Returns the last `started` event, {} without one."""
