@@ -339,6 +339,6 @@ def test_the_space_trains_nothing_and_says_at_the_start_what_it_did_not_understa
     with pytest.raises(AppError, match="public demo"):
         visitor.predict("{}", "", api_name="/train_start")
     log = space[1].read_text()
-    assert "VKD_TRAINING is 'please': say 1 or 0." in log
+    assert "VKD_TRAINING='please'" in log
     # Gradio's own watcher wants the package `spaces`, which every Space has and few other machines do.
     assert log.count("Traceback") == log.count("RuntimeError: `spaces` package is required"), log
