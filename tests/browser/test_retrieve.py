@@ -27,6 +27,7 @@ def clear(page: Page) -> None:
 
 def test_examples_and_uploads(page: Page, demo: Path) -> None:
     expect(page.get_by_role("heading", name="Query the gallery")).to_be_visible()
+    expect(page.get_by_text("Drop one or more crops of the same person").first).to_be_visible()
     expect(page.get_by_role("button", name="Search", exact=True)).to_be_in_viewport()
     page.get_by_role("button", name="Search", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("upload one or click an example")

@@ -79,6 +79,7 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None, mcp:
         theme=theme.theme(),
         css_paths=[theme.CSS, train.CSS, evaluate.CSS, hub.CSS],
         head=theme.HEAD,
+        i18n=gr.I18n(en={"upload_text.drop_gallery": "Drop one or more crops of the same person"}),
         footer_links=["api"],
         allowed_paths=[str(AppPaths.of(checkpoints).queries)],
         show_error=False,
