@@ -6,8 +6,8 @@ class VKDError(ValueError):
 
 
 class MissingFileError(VKDError, FileNotFoundError):
-    """A file or folder that was asked for does not exist."""
+    """A file or folder does not exist."""
 
 
 class CancelledError(VKDError):
-    """The work ended because somebody asked for it; nothing of it is kept."""
+    """The work was cancelled; nothing of it was saved."""

@@ -1,6 +1,6 @@
 """Atomic writing of files and folders, names of folders, and evenly spaced choices.
 
-A file or a folder is made under a temporary name beside its place and renamed: it appears whole or not at
+A file or a folder is made under a temporary name beside its target and renamed: it appears whole or not at
 all. Temporary names tell which process they belong to, so that what a killed process left can be removed.
 """
 

@@ -1,4 +1,4 @@
-"""Progress of long work, told through one kind of callback."""
+"""Progress callbacks of long work."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar

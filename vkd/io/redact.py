@@ -1,4 +1,4 @@
-"""Removal of access tokens from text that is shown, logged or stored."""
+"""Removes access tokens from text for users, logs and files."""
 
 import re
 

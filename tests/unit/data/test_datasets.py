@@ -122,7 +122,7 @@ def test_duke_grouping(trees: Path):
 
 
 def write_mars(root: Path, train: list, test: list, query: list) -> Path:
-    """The `info` folder of a MARS tree for rows of (frames, identity, camera); no pictures."""
+    """The `info` folder of a MARS tree for rows of (frames, identity, camera); no images."""
     (root / "info").mkdir(parents=True)
     for part, rows in (("train", train), ("test", test)):
         names, table = [], []
@@ -261,8 +261,8 @@ def test_damaged_image(name: str, file: str, how: str, trees: Path):
 
 
 def test_missing_images_are_counted(trees: Path):
-    for picture in (trees / "mars" / "bbox_train" / "0007").iterdir():
-        picture.unlink()
+    for image in (trees / "mars" / "bbox_train" / "0007").iterdir():
+        image.unlink()
     with pytest.raises(MissingFileError, match=r"0007C2T0001F001\.jpg .*13 of 64 "):
         check_listed(read_dataset("mars", trees, check=False))
 

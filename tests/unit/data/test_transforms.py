@@ -32,13 +32,13 @@ def test_prepare_equals_reference(number: int, pipeline: str, reference: dict):
     """Within one level of Pillow's bytes (0.018 after normalisation)."""
     size, fit = PIPELINES[pipeline]
     assert [number, pipeline, [3, *size]] in json.loads(str(reference["meta"]))["outputs"]
-    picture, name = reference[f"img{number}"], f"img{number}__{pipeline}__"
-    resized = resize([as_image(picture)], size, fit)[0].permute(1, 2, 0).numpy()
+    image, name = reference[f"img{number}"], f"img{number}__{pipeline}__"
+    resized = resize([as_image(image)], size, fit)[0].permute(1, 2, 0).numpy()
     levels = np.abs(resized.astype(int) - reference[f"{name}resized_u8"])
     assert levels.max() <= 1
     assert (levels > 0).mean() < 0.01
 
-    prepared = prepare([picture], size, fit=fit)[0].numpy()
+    prepared = prepare([image], size, fit=fit)[0].numpy()
     np.testing.assert_allclose(prepared[:, ::8, ::8], reference[f"{name}sub8"], atol=0.018)
     np.testing.assert_allclose(prepared.mean((1, 2), np.float64), reference[f"{name}mean"], atol=1e-3)
     np.testing.assert_allclose(prepared.std((1, 2), np.float64), reference[f"{name}std"], atol=1e-3)
@@ -89,9 +89,9 @@ def test_crop_and_flip_per_frame():
     }
     seen = []
     for frame in transform(clip, torch.Generator().manual_seed(0)):
-        places = [place for place, crop in crops.items() if torch.equal(crop, frame)]
-        assert len(places) == 1
-        seen += places
+        matches = [match for match, crop in crops.items() if torch.equal(crop, frame)]
+        assert len(matches) == 1
+        seen += matches
     assert {top for top, _, _ in seen} == set(range(9))
     assert 15 < sum(mirrored for _, _, mirrored in seen) < 45
     assert len(set(seen)) > 40, "each frame has its own draws"
@@ -106,10 +106,10 @@ def test_erasing_distribution_equals_torchvision(aspect: tuple[float, float]):
     assert len(ours) / count == pytest.approx(0.5, abs=0.03)
 
     eraser = v2.RandomErasing(p=1, scale=(0.02, 0.4), ratio=aspect)
-    picture = torch.ones(3, 64, 32)
+    image = torch.ones(3, 64, 32)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        params = [eraser.make_params([picture]) for _ in range(count)]
+        params = [eraser.make_params([image]) for _ in range(count)]
     theirs = np.array([[p["i"], p["j"], p["h"], p["w"]] for p in params if p["v"] is not None])
     for column in range(4):
         spread = math.sqrt(theirs[:, column].var() * (1 / len(ours) + 1 / len(theirs)))
@@ -142,8 +142,8 @@ def test_randomness_from_generator_only():
 
 
 def test_frames_of_different_sizes():
-    pictures = [torch.zeros(3, 10, 5, dtype=torch.uint8), torch.zeros(3, 30, 40, dtype=torch.uint8)]
-    assert TrainTransform((32, 16))(pictures, torch.Generator()).shape == (2, 3, 32, 16)
+    images = [torch.zeros(3, 10, 5, dtype=torch.uint8), torch.zeros(3, 30, 40, dtype=torch.uint8)]
+    assert TrainTransform((32, 16))(images, torch.Generator()).shape == (2, 3, 32, 16)
 
 
 def test_normalise_equals_torchvision():

@@ -130,8 +130,8 @@ def test_truncated_file(suffix: str, tmp_path: Path):
     path = tmp_path / f"holiday{suffix}"
     noise().save(path)
     data = path.read_bytes()
-    for kept in (0, 1, 3, 12, len(data) // 2):
-        path.write_bytes(data[:kept])
+    for length in (0, 1, 3, 12, len(data) // 2):
+        path.write_bytes(data[:length])
         with pytest.raises(VKDError, match=f"holiday\\{suffix}"):
             read_image(path)
 
