@@ -22,8 +22,7 @@ from vkd.cli.train import train
 from vkd.data import datasets
 from vkd.data.tracklets import Tracklet
 from vkd.evaluation import protocols, results_io
-from vkd.evaluation.comparison import Comparison, compare
-from vkd.evaluation.digest import digest
+from vkd.evaluation.comparison import Comparison, evaluate_models
 from vkd.explain.snapshots import FOLDER as SNAPSHOTS
 from vkd.io.errors import VKDError
 from vkd.io.files import evenly_spaced, replace_dir, staging_dir, write_text
@@ -182,7 +181,7 @@ def ship_evaluation(data: Path, runs_dir: Path, out: Path) -> Path:
     names = (TEACHER, STUDENT)
     networks = {name: checkpoint.load(runs_dir / name, weights="model") for name in names}
     splits = datasets.read_dataset("street", data / UNSEEN)
-    comparison = compare(networks, splits, resamples=RESAMPLES, progress=progress_bar("frame"))
+    comparison = evaluate_models(networks, splits, resamples=RESAMPLES, progress=progress_bar("frame"))
     request = EvaluationRequest(names, "street", str(Path("data") / UNSEEN), tuple(comparison.query_gallery))
     return write_evaluation(comparison, out / SHIPPED, request, data)
 
@@ -194,11 +193,15 @@ def write_evaluation(comparison: Comparison, folder: Path, request: EvaluationRe
     for a folder of something else.
     """
     _check_replaceable(folder, "asked.json", "an evaluation")
-    small = digest(comparison, above)
+    base = above.absolute()
+    items = [
+        item._replace(frames=(str(Path(item.frames[0]).absolute().relative_to(base)),))
+        for item in comparison.items
+    ]
     with staging_dir(folder) as staged:
-        for frame in dict.fromkeys(frame for item in small.items for frame in item.frames):
+        for frame in dict.fromkeys(frame for item in items for frame in item.frames):
             evaluations.write_thumbnail(staged, frame, above / frame)
-        results_io.save(small, staged)
+        results_io.save(replace(comparison, items=items), staged)
         evaluations.write_finished(staged, request)
         replace_dir(staged, folder)
     return folder

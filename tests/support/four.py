@@ -14,7 +14,7 @@ def as_four(found: Comparison, folder: Path) -> str:
     again = {"tiny-student": "tiny-student-again", "tiny-teacher": "tiny-teacher-again"}
     parts = {
         key: {**getattr(found, key), **{other: getattr(found, key)[name] for name, other in again.items()}}
-        for key in ("networks", "scores", "pairs", "curves", "features")
+        for key in ("networks", "scores", "pairs", "curves", "lists")
     }
     compared = replace(found, **parts, differences=differences(parts["scores"], "tiny-teacher", resamples=50))
     folder.mkdir()

@@ -354,7 +354,7 @@ def test_outside_text_is_escaped(compared: Comparison, tmp_path: Path):
     named = replace(compared, names={compared.items[int(item)].identity: evil})
     renamed = {
         key: {evil if name == "tiny-student" else name: each for name, each in getattr(named, key).items()}
-        for key in ("networks", "scores", "pairs", "curves", "differences", "features")
+        for key in ("networks", "scores", "pairs", "curves", "differences", "lists")
     }
     named = replace(named, **renamed)
     status = evaluations.EvaluationStatus("failed", why=evil)

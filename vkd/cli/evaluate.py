@@ -71,10 +71,10 @@ def evaluate(argv: Sequence[str]) -> int:
 
 
 def _compare(flags: EvaluateFlags, progress: "Progress") -> "Comparison":
-    from vkd.evaluation.comparison import COUNTS, compare
+    from vkd.evaluation.comparison import COUNTS, evaluate_models
 
     networks = flags.load(flags.checkpoints)
-    return compare(
+    return evaluate_models(
         networks,
         flags.read(next(iter(networks.values())).config.dataset),
         protocols=flags.protocols,
@@ -87,6 +87,7 @@ def _compare(flags: EvaluateFlags, progress: "Progress") -> "Comparison":
 
 def _report(flags: EvaluateFlags, comparison: "Comparison") -> int:
     """Writes the requested files, prints the table and the differences; returns 0."""
+    from vkd.evaluation.comparison import difference_name
     from vkd.metrics import tables
 
     results = comparison.results()
@@ -95,7 +96,7 @@ def _report(flags: EvaluateFlags, comparison: "Comparison") -> int:
     print(tables.markdown(results).rstrip())
     first = next(iter(comparison.networks))
     for name, differences in comparison.differences.items():
-        pair = "student − teacher" if len(comparison.differences) == 1 else f"{name} − {first}"
+        pair = difference_name(name, first)
         for protocol, intervals in differences.items():
             mean, low, high = (100 * number for number in intervals["map"])
             print(

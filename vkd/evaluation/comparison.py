@@ -1,50 +1,61 @@
-"""Several networks on one data set: scores, differences, pairs of scores, curves over frames, ranked lists.
+"""Several networks on one dataset: scores, differences, pairs, curves over frames, ranked lists.
 
 Every frame is embedded once and tracklets are means of their frames, so that one pass serves every protocol
 and every number of frames. The first network is what the others are compared with: the teacher.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vkd.data.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Splits, Tracklet
-from vkd.evaluation.protocols import Results
-from vkd.evaluation.sides import Curves, Sides
+from vkd.data.tracklets import Splits, Tracklet, is_junk
+from vkd.evaluation.protocols import Curves, EvaluationItems, Rows
+from vkd.evaluation.published import published_scores
 from vkd.io.errors import VKDError
 from vkd.io.progress import Progress, silent
 from vkd.metrics.bootstrap import Interval, difference
+from vkd.metrics.ranking import Verdict, length_to_rank, verdict
 from vkd.metrics.scores import Scores, distances
+from vkd.metrics.tables import Results, markdown
 from vkd.metrics.verification import PairScores
 from vkd.models.checkpoint import Checkpoint
-from vkd.models.inference import EmbedConfig, embed_counts, select_frames
-from vkd.training.presets import PUBLISHED
+from vkd.models.inference import EmbedConfig, Features, embed_counts, select_frames
 
 COUNTS = (1, 2, 4, 8)
 """Numbers of gallery frames, and of query views, that accuracy is drawn against."""
+DEPTH = 50
+"""Items of each ranked list that are kept, junk not counted."""
 
 
 class NetworkInfo(NamedTuple):
-    """What a network of a comparison is."""
+    """Stage and backbone of a network of a comparison."""
 
     stage: str
     backbone: str
 
 
-class Ranked(NamedTuple):
+class RankedItem(NamedTuple):
     """One line of a ranked list: `item` is a position in `Comparison.items`."""
 
     item: int
     similarity: float
-    verdict: str
+    verdict: Verdict
+
+
+class RankedLists(NamedTuple):
+    """The beginnings of the ranked lists of Q queries: positions in `Comparison.items` and cosines (Q, n)."""
+
+    items: NDArray[np.int32]
+    """−1 behind the last."""
+    similarities: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What several networks (name → …, the teacher first) reach on one data set."""
+    """Results of several networks (name → …, the teacher first) on one dataset."""
 
     dataset: str
     convention: str
@@ -58,24 +69,25 @@ class Comparison:
     differences: dict[str, dict[str, dict[str, Interval]]]
     """Network after the first → protocol → metric → network − first, with its 95 % interval."""
     items: Sequence[Tracklet]
-    """Every tracklet and picture that takes part, with the frames that stand for it."""
-    query_gallery: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
+    """Every tracklet and image that takes part, with the frames that represent it."""
+    query_gallery: dict[str, tuple[Rows, Rows]]
     """Protocol → items that are its queries and its gallery, in the order of the scores."""
-    features: dict[str, NDArray[np.float32]]
-    """Network → embeddings (n, D) of the items."""
+    lists: dict[str, dict[str, RankedLists]]
+    """Network → protocol → ranked lists."""
     names: dict[int, str] = field(default_factory=dict)
+    """Identity → name, of a dataset whose identities have names."""
 
     def network(self, name: str) -> str:
-        """The name itself; raises ValueError for a network that was not evaluated."""
+        """Returns the name. Raises VKDError for a network that was not evaluated."""
         if name not in self.networks:
             raise VKDError(f"'{name}' was not evaluated here: choose from {', '.join(self.networks)}.")
         return name
 
     def pair(self, base: str | None = None, other: str | None = None) -> tuple[str, str]:
-        """Two networks to set against each other: those named, else the first and the next one.
+        """Chooses two networks to compare: those named, else the first and the next one.
 
-        Raises ValueError for one that was not evaluated, or for one network with itself; of a single network
-        both are it.
+        Of a single network both are it. Raises VKDError for one that was not evaluated, or for one network
+        with itself.
         """
         names = list(self.networks)
         if len(names) == 1:
@@ -87,177 +99,186 @@ class Comparison:
         return base, other
 
     def protocol(self, name: str) -> str:
-        """The name itself; raises ValueError for a protocol that was not evaluated."""
+        """Returns the name. Raises VKDError for a protocol that was not evaluated."""
         if name not in self.query_gallery:
             raise VKDError(f"'{name}' was not evaluated here: choose from {', '.join(self.query_gallery)}.")
         return name
 
     def gains(self, base: str) -> dict[str, dict[str, dict[str, Interval]]]:
-        """Network other than `base` → protocol → metric → network − base: `differences` to any network.
+        """Returns network other than `base` → protocol → metric → network − base.
 
-        Raises ValueError for a network that was not evaluated.
+        Raises VKDError for a network that was not evaluated.
         """
         first = next(iter(self.networks))
         return self.differences if self.network(base) == first else differences(self.scores, base)
 
     def results(self, base: str | None = None) -> Results:
-        """Scores, differences (to the first network or to `base`) and published numbers as `report` writes
-        them.
-        """
-        rows: dict[str, Any] = {name: dict(found) for name, found in self.scores.items()}
+        """Returns the rows of a table: scores, published scores, differences to `base` or the first."""
+        rows: dict[str, Any] = {name: dict(scores) for name, scores in self.scores.items()}
         rows |= published(self.networks, self.dataset, self.query_gallery)
-        base, first = self.pair(base)[0], next(iter(self.networks))
-        for name, found in self.gains(base).items():
-            label = "student − teacher" if len(self.networks) == 2 and base == first else f"{name} − {base}"
-            rows[label] = {
-                protocol: difference_row(self.convention, intervals) for protocol, intervals in found.items()
+        base = self.pair(base)[0]
+        for name, protocols in self.gains(base).items():
+            rows[difference_name(name, base)] = {
+                protocol: difference_row(self.convention, intervals)
+                for protocol, intervals in protocols.items()
             }
         return rows
 
+    def to_markdown(self, base: str | None = None) -> str:
+        """Returns the table of `results` in percent."""
+        return markdown(self.results(base))
+
     def ap(self, network: str, protocol: str) -> NDArray[np.float64]:
-        """(Q,) average precision of each query, NaN where it has no match."""
+        """Returns the average precision of each query (Q,), NaN where it has no match."""
         return self.scores[network][protocol].ap
 
-    def ranked(self, network: str, protocol: str, query: int, k: int = 10) -> list[Ranked]:
-        """The list of one query until its k-th item that is not junk, best first.
+    def ranked(self, network: str, protocol: str, query: int, k: int = 10) -> list[RankedItem]:
+        """Returns the list of one query until its k-th item that is not junk (at most DEPTH), best first.
 
-        Raises ValueError for a query that the protocol does not have.
+        Raises VKDError for a query that the protocol does not have.
         """
         queries, _ = self.query_gallery[self.protocol(protocol)]
         if not 0 <= query < len(queries):
-            raise VKDError(
-                f"{protocol.upper()} has queries 0 to {len(queries) - 1}; {query} is none of them."
-            )
+            raise VKDError(f"{protocol.upper()} has no query {query}: choose from 0 to {len(queries) - 1}.")
         own = self.items[int(queries[query])]
-        found: list[Ranked] = []
-        counted = 0
-        for item, similarity in self.nearest(network, protocol, query):
-            verdict = verdict_of(own, self.items[item])
-            found.append(Ranked(item, similarity, verdict))
-            counted += verdict != "junk"
-            if counted == k:
-                break
-        return found
-
-    def nearest(self, network: str, protocol: str, query: int) -> Iterator[tuple[int, float]]:
-        """Item and cosine of the whole gallery, best first."""
-        queries, gallery = self.query_gallery[protocol]
-        rows = self.features[network]
-        cosine = 1 - distances(rows[queries[query]][None], rows[gallery])[0]
-        for place in np.argsort(-cosine, kind="stable"):
-            yield int(gallery[place]), float(cosine[place])
+        lists = self.lists[network][protocol]
+        hits: list[RankedItem] = []
+        for item, similarity in zip(lists.items[query], lists.similarities[query], strict=True):
+            if item >= 0:
+                each = self.items[int(item)]
+                hit = verdict(own.identity, own.camera, each.identity, each.camera)
+                hits.append(RankedItem(int(item), float(similarity), hit))
+        return hits[: length_to_rank(np.array([hit.verdict == "junk" for hit in hits], bool), k)]
 
     def order(
         self, protocol: str, by: str = "worst", base: str | None = None, other: str | None = None
     ) -> list[int]:
-        """Valid queries, by mean AP over all networks ("worst" first) or by what the second network of the
-        `pair` "loses" or "gains".
-        """
+        """Sorts the valid queries: "worst" (mean AP of all networks), or what `other` "loses" or "gains"."""
         ap = np.stack([self.ap(name, self.protocol(protocol)) for name in self.networks])
         first, second = (self.ap(name, protocol) for name in self.pair(base, other))
         keys = {"worst": ap.mean(0), "loses": second - first, "gains": first - second}
         if by not in keys:
-            raise VKDError(f"'{by}' is no order of queries: choose from {', '.join(keys)}.")
+            raise VKDError(f"Queries cannot be ordered by '{by}': choose from {', '.join(keys)}.")
         return [int(query) for query in np.argsort(keys[by], kind="stable") if not np.isnan(ap[0, query])]
 
 
-def verdict_of(query: Tracklet, item: Tracklet) -> str:
-    """right, wrong, junk (same identity, same camera) or unknown."""
-    if UNKNOWN_IDENTITY in (query.identity, item.identity):
-        return "unknown"
-    if query.identity != item.identity:
-        return "incorrect"
-    return "junk" if query.camera == item.camera != UNKNOWN_CAMERA else "correct"
-
-
 def published(networks: Mapping[str, NetworkInfo], dataset: str, protocols: Iterable[str]) -> dict[str, Any]:
-    """The paper's scores for the same data set, backbone and stage, where it has them, as rows of results."""
+    """Returns the published scores for the same dataset, backbone and stage as rows of `results`."""
     rows: dict[str, Any] = {}
+    terms = {"dataset": dataset, "ap": "trapezoid", "queries_in_gallery": True}
     for each in networks.values():
-        stages = ("teacher", "student") if each.stage == "imported" else (each.stage,)
-        for stage in stages:
-            scores = PUBLISHED.get((dataset, each.backbone, stage), {})
-            common = {"dataset": dataset, "ap": "trapezoid", "queries_in_gallery": True}
-            found = {protocol: {**common, **scores[protocol]} for protocol in protocols if protocol in scores}
-            if found:
-                rows[f"{each.backbone} {stage}, published"] = found
+        for stage, scores in published_scores(dataset, each.backbone, each.stage).items():
+            if both := {protocol: terms | scores[protocol] for protocol in protocols if protocol in scores}:
+                rows[f"{each.backbone} {stage}, published"] = both
     return rows
 
 
 def differences(
     scores: Mapping[str, Mapping[str, Scores]], base: str, *, resamples: int = 10_000, seed: int = 0
 ) -> dict[str, dict[str, dict[str, Interval]]]:
-    """Network other than `base` → protocol → metric → network − base, with its 95 % interval."""
+    """Returns network other than `base` → protocol → metric → network − base, with its 95 % interval."""
     return {
         name: {
             protocol: difference(each, scores[base][protocol], resamples=resamples, seed=seed)
-            for protocol, each in found.items()
+            for protocol, each in protocols.items()
         }
-        for name, found in scores.items()
+        for name, protocols in scores.items()
         if name != base
     }
 
 
+def difference_name(name: str, base: str) -> str:
+    """Names a difference of two networks, as a row of a table."""
+    return f"{name} − {base}"
+
+
 def difference_row(convention: str, intervals: Mapping[str, Interval]) -> dict[str, Any]:
-    """A difference as a row of results: each metric with its `_low` and `_high`."""
+    """Returns a difference as a row of `results`: each metric with its `_low` and `_high`."""
     row: dict[str, Any] = {"ap": convention}
     for metric, interval in intervals.items():
         row |= {metric: interval.mean, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
     return row
 
 
-def compare(
-    networks: Mapping[str, Checkpoint],
+def ranked_lists(features: Features, items: Sequence[Tracklet], queries: Rows, gallery: Rows) -> RankedLists:
+    """Ranks the gallery for each query until its DEPTH-th item that is not junk; ties by gallery position."""
+    ids, cameras = (np.array([getattr(t, name) for t in items]) for name in ("identity", "camera"))
+    lists: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+    for query in queries:
+        row = distances(features[query][None], features[gallery])[0]
+        junk = is_junk(ids[query], cameras[query], ids[gallery], cameras[gallery])
+        length = min(DEPTH + int(junk.sum()), len(row))
+        # Only what can be in the list is sorted: up to the distance of its last item, ties included.
+        near = np.flatnonzero(row <= np.partition(row, length - 1)[length - 1])
+        near = near[np.argsort(row[near], kind="stable")]
+        near = near[: length_to_rank(junk[near], DEPTH)]
+        lists.append((gallery[near], 1 - row[near]))
+    out = np.full((len(lists), max(len(each) for each, _ in lists)), -1, np.int32)
+    similarities = np.zeros(out.shape, np.float32)
+    for query, (positions, cosines) in enumerate(lists):
+        out[query, : len(positions)], similarities[query, : len(cosines)] = positions, cosines
+    return RankedLists(out, similarities)
+
+
+def evaluate_models(
+    models: Mapping[str, Checkpoint],
     splits: Splits,
     *,
     protocols: Sequence[str] = ("i2v", "v2v"),
-    views: int = 8,
-    frames: str = "chunk",
-    batch: int = 32,
-    workers: int = 0,
     convention: str = "trapezoid",
     counts: Sequence[int] = COUNTS,
     resamples: int = 10_000,
     seed: int = 0,
     progress: Progress = silent,
+    **embedding: Any,
 ) -> Comparison:
-    """Evaluate networks, the teacher first, on the test side of a data set; see `Comparison`.
+    """Evaluates and compares networks, the teacher first, on the test side of a dataset.
 
-    `counts` are the numbers of frames that accuracy is drawn against (none: no such curves). The other
-    arguments are those of `evaluate.evaluate`. `progress` counts frames of all networks and
-    names the one at work.
+    Args:
+        counts: numbers of frames that accuracy is drawn against; none for no such curves.
+        resamples, seed: of the paired bootstrap.
+        progress: called after each batch with frames done, frames of all networks, the network.
+        embedding: fields of `EmbedConfig` that the checkpoints do not tell: views, frames, batch, workers.
 
-    Raises ValueError before anything is embedded if a protocol is unknown or has no valid query.
+    Raises VKDError before anything is embedded if a protocol is unknown or has no valid query.
     """
-    sides = Sides.of(splits, protocols, convention, tracks=bool(counts))
-    wanted = tuple(dict.fromkeys((views, *counts)))
-    features, curves = {}, {}
+    items = EvaluationItems.of(splits, protocols, convention, query_views=bool(counts))
+    configs = {name: EmbedConfig.of(model.config, **embedding) for name, model in models.items()}
+    config = next(iter(configs.values()))
+    views, lists = config.views, {}
     scores: dict[str, dict[str, Scores]] = {}
-    for number, (name, each) in enumerate(networks.items()):
-        config = EmbedConfig.of(each.config, views=views, frames=frames, batch=batch, workers=workers)
-        report = _over_all(progress, name, number, len(networks))
-        found = embed_counts(each.net, sides.items, wanted, config, report)
-        features[name] = found[views]
-        scores[name] = {protocol: sides.score(protocol, found[views]) for protocol in sides.rows}
-        curves[name] = {protocol: sides.curves(protocol, found, views, counts) for protocol in sides.rows}
+    pairs: dict[str, dict[str, PairScores]] = {}
+    curves: dict[str, dict[str, Curves]] = {}
+    for number, (name, model) in enumerate(models.items()):
+
+        def report(done: int, total: int, what: str, name: str = name, number: int = number) -> None:
+            progress(number * total + done, len(models) * total, name)
+
+        by_count = embed_counts(
+            model.net, items.tracklets, tuple(dict.fromkeys((views, *counts))), configs[name], report
+        )
+        features = by_count[views]
+        scores[name] = {protocol: items.score(protocol, features) for protocol in items.rows}
+        pairs[name] = {protocol: items.pairs(protocol, features) for protocol in items.rows}
+        curves[name] = {protocol: items.curves(protocol, by_count, views, counts) for protocol in items.rows}
+        lists[name] = {
+            protocol: ranked_lists(features, items.tracklets, *rows) for protocol, rows in items.rows.items()
+        }
     return Comparison(
         dataset=splits.name,
         convention=convention,
         views=views,
         networks={
-            name: NetworkInfo(each.config.stage, each.config.backbone) for name, each in networks.items()
+            name: NetworkInfo(each.config.stage, each.config.backbone) for name, each in models.items()
         },
         scores=scores,
-        pairs={name: {p: sides.pairs(p, rows) for p in sides.rows} for name, rows in features.items()},
+        pairs=pairs,
         curves=curves,
         differences=differences(scores, next(iter(scores)), resamples=resamples, seed=seed),
-        items=[item._replace(frames=select_frames(item.frames, views, frames)) for item in sides.items],
-        query_gallery=sides.rows,
-        features=features,
+        items=[
+            item._replace(frames=select_frames(item.frames, views, config.frames)) for item in items.tracklets
+        ],
+        query_gallery=items.rows,
+        lists=lists,
         names=splits.names,
     )
-
-
-def _over_all(progress: Progress, name: str, number: int, networks: int) -> Progress:
-    """Progress of the network of that number as progress of all of them."""
-    return lambda done, total, _: progress(number * total + done, networks * total, name)

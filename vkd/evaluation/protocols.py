@@ -1,34 +1,113 @@
-"""From a network and a split to scores: embed every tracklet once, rank by each protocol, tell the results.
+"""Scores of a network under each protocol of a dataset: every tracklet is embedded once, then ranked.
 
-Source of the protocols: arXiv 2007.04174, section 4. Embeddings are pre-neck, compared by cosine.
+Source of the protocols: arXiv 2007.04174, section 4. Embeddings are taken before the neck, compared by
+cosine.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from vkd.data.tracklets import PROTOCOLS, Splits, explain_invalid
+import numpy as np
+from numpy.typing import NDArray
+
+from vkd.data.tracklets import PROTOCOLS, Splits, Tracklet, explain_invalid
 from vkd.io.errors import VKDError
 from vkd.io.progress import Progress, silent
-from vkd.metrics.bootstrap import Interval, paired_interval
-from vkd.metrics.scores import CHUNK_BYTES, Scores, distances, score, score_features
-from vkd.metrics.tables import Results, export, latex, markdown, rows
-from vkd.models.inference import EmbedConfig, embed
+from vkd.metrics.bootstrap import mean_interval
+from vkd.metrics.scores import Scores, score_features
+from vkd.metrics.verification import PairScores, pair_scores
+from vkd.models.inference import EmbedConfig, Features, embed
 from vkd.models.network import ReIDNet
 
-__all__ = [
-    "PROTOCOLS",
-    "Interval",
-    "Results",
-    "Scores",
-    "distances",
-    "evaluate",
-    "export",
-    "latex",
-    "markdown",
-    "paired_interval",
-    "rows",
-    "score",
-    "score_features",
-]
+GALLERY_FRAMES, QUERY_VIEWS = "gallery frames", "query views"
+
+Rows = NDArray[np.int64]
+"""Positions in `EvaluationItems.tracklets`."""
+Curves = dict[str, dict[int, dict[str, float]]]
+"""GALLERY_FRAMES or QUERY_VIEWS → number → metric → fraction; `map_low`, `map_high`: its interval."""
+
+
+class EvaluationItems(NamedTuple):
+    """Every tracklet and image that takes part in an evaluation, once, and the sides of each protocol."""
+
+    tracklets: Sequence[Tracklet]
+    rows: dict[str, tuple[Rows, Rows]]
+    """Protocol → its queries and its gallery."""
+    query_tracklets: Rows
+    """For the curve over query views; empty where it is not drawn."""
+    splits: Splits
+    convention: str
+
+    @classmethod
+    def of(
+        cls, splits: Splits, protocols: Iterable[str], convention: str, *, query_views: bool = False
+    ) -> "EvaluationItems":
+        """Collects the items, with the query tracklets for the curve over query views if that is drawn.
+
+        Raises VKDError if a protocol is unknown or has no valid query.
+        """
+        sides = {protocol: splits.query_gallery(protocol) for protocol in protocols}
+        require_queries(splits, sides)
+        query_tracklets = splits.query if query_views else ()
+        used = [*(side for both in sides.values() for side in both), query_tracklets]
+        distinct = {tracklet.frames: tracklet for side in used for tracklet in side}
+        index = {frames: row for row, frames in enumerate(distinct)}
+
+        def rows(side: Sequence[Tracklet]) -> Rows:
+            return np.array([index[tracklet.frames] for tracklet in side], np.int64)
+
+        both = {protocol: (rows(query), rows(gallery)) for protocol, (query, gallery) in sides.items()}
+        return cls(list(distinct.values()), both, rows(query_tracklets), splits, convention)
+
+    def score(
+        self, protocol: str, gallery: Features, query: Features | None = None, queries: Rows | None = None
+    ) -> Scores:
+        """Scores embeddings of the items; `query`: those for the queries, `queries`: other queries."""
+        own, items = self.rows[protocol]
+        queries = own if queries is None else queries
+        return score_features(
+            (gallery if query is None else query)[queries],
+            gallery[items],
+            *self._labels(queries, items),
+            protocol=protocol,
+            dataset=self.splits.name,
+            convention=self.convention,
+            queries_in_gallery=self.splits.queries_in_gallery,
+        )
+
+    def pairs(self, protocol: str, features: Features) -> PairScores:
+        """Counts genuine and impostor pairs of a protocol by similarity."""
+        query, gallery = self.rows[protocol]
+        return pair_scores(features[query], features[gallery], *self._labels(query, gallery))
+
+    def curves(
+        self, protocol: str, features: Mapping[int, Features], views: int, counts: Sequence[int]
+    ) -> Curves:
+        """Scores against the number of gallery frames, and of views of query tracklets.
+
+        `features` holds the embeddings by number of frames; the side that is not varied has `views` of them.
+        """
+        curves: Curves = {}
+        if counts and PROTOCOLS[protocol].gallery == "tracklet":
+            curves[GALLERY_FRAMES] = {
+                n: _with_interval(self.score(protocol, features[n], features[views])) for n in counts
+            }
+        if counts and len(self.query_tracklets):
+            curves[QUERY_VIEWS] = {
+                n: _with_interval(self.score(protocol, features[views], features[n], self.query_tracklets))
+                for n in counts
+            }
+        return curves
+
+    def _labels(self, query: Rows, gallery: Rows) -> list[Rows]:
+        ids = np.array([item.identity for item in self.tracklets], np.int64)
+        cameras = np.array([item.camera for item in self.tracklets], np.int64)
+        return [ids[query], ids[gallery], cameras[query], cameras[gallery]]
+
+
+def _with_interval(scores: Scores) -> dict[str, float]:
+    interval = mean_interval(scores.ap)
+    return {**scores.numbers(), "map_low": interval.low, "map_high": interval.high}
 
 
 def evaluate(
@@ -38,42 +117,19 @@ def evaluate(
     *,
     protocols: Iterable[str] = ("i2v", "v2v"),
     convention: str = "trapezoid",
-    chunk_bytes: int = CHUNK_BYTES,
     progress: Progress = silent,
 ) -> dict[str, Scores]:
-    """Protocol → Scores of a network on the test side of a data set.
+    """Scores a network on the test side of a dataset: protocol → scores. `progress` counts tracklets.
 
-    Each tracklet is embedded once, however many protocols and sides it takes part in. The other arguments are
-    those of `retrieval.score_features`.
-
-    Raises ValueError before anything is embedded if a protocol is unknown or has no valid query.
+    Raises VKDError before anything is embedded if a protocol is unknown or has no valid query.
     """
-    sides = {protocol: splits.query_gallery(protocol) for protocol in protocols}
-    require_queries(splits, sides)
-    distinct = {tracklet.frames: tracklet for both in sides.values() for side in both for tracklet in side}
-    place = {key: row for row, key in enumerate(distinct)}
-    features = embed(net, list(distinct.values()), config, progress)
-    return {
-        protocol: score_features(
-            features[[place[tracklet.frames] for tracklet in query]],
-            features[[place[tracklet.frames] for tracklet in gallery]],
-            [tracklet.identity for tracklet in query],
-            [tracklet.identity for tracklet in gallery],
-            [tracklet.camera for tracklet in query],
-            [tracklet.camera for tracklet in gallery],
-            protocol=protocol,
-            dataset=splits.name,
-            convention=convention,
-            queries_in_gallery=splits.queries_in_gallery,
-            chunk_bytes=chunk_bytes,
-        )
-        for protocol, (query, gallery) in sides.items()
-    }
+    items = EvaluationItems.of(splits, protocols, convention)
+    features = embed(net, items.tracklets, config, progress)
+    return {protocol: items.score(protocol, features) for protocol in items.rows}
 
 
 def require_queries(splits: Splits, protocols: Iterable[str]) -> None:
-    """Raise ValueError, saying what to do, if a protocol has no valid query."""
+    """Raises VKDError, saying what to do, if a protocol has no valid query."""
     for protocol in protocols:
         if reason := explain_invalid(splits, protocol):
-            told = f"no valid query for {protocol.upper()}: {reason}"
-            raise VKDError(f"{splits.root} has {told}.")
+            raise VKDError(f"{splits.root} has no valid query for {protocol.upper()}: {reason}.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vkd.data.datasets import DATASETS, UNKNOWN, Dataset
 from vkd.data.tracklets import PROTOCOLS
+from vkd.evaluation.published import PUBLISHED
 from vkd.hub.client import check_repo
 from vkd.hub.files import public_settings
 from vkd.hub.summary import Summary, last_part
@@ -19,7 +20,6 @@ from vkd.metrics import tables
 from vkd.metrics.ranking import METRICS
 from vkd.models.backbones import BACKBONES
 from vkd.models.config import Config
-from vkd.training.presets import PUBLISHED
 from vkd.version import __version__
 
 PAPER = "https://arxiv.org/abs/2007.04174"

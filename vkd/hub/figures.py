@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vkd.data.datasets import DATASETS, UNKNOWN
+from vkd.evaluation.published import PUBLISHED
 from vkd.hub.files import public_events
 from vkd.hub.summary import CURVES, HEATMAPS, Summary, last_part
 from vkd.io.errors import VKDError
 from vkd.io.grids import Cell, Row, grid
 from vkd.io.images import read_image
-from vkd.training.presets import PUBLISHED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,7 +1,7 @@
 """An evaluation is a folder, made by a process of its own: any page finds it again, whatever was closed.
 
-`asked.json` holds the request, `progress.json` its state; `comparison.json` with `arrays.npz`, `items.json`
-and `features-*.npy` the results. The rest is as in a run (`vkd.jobs.process`).
+`asked.json` holds the request, `progress.json` its state; `results/` the results. The rest is as in a run
+(`vkd.jobs.process`).
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Recipes of settings: the published ones (arXiv 2007.04174), the demo ones, and the published scores.
+"""Recipes of settings: the published ones (arXiv 2007.04174), and the demo ones.
 
 The published recipes differ only in stage × data set, and in the backbone that they name, so they are
 generated from three small tables.
@@ -9,36 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vkd.data.datasets import DATASETS
+from vkd.evaluation.published import PUBLISHED, ProtocolScores
 from vkd.io.errors import VKDError
 from vkd.models.backbones import BACKBONES
 from vkd.training.settings import STAGES, Settings
-
-Score = dict[str, dict[str, float]]
-"""Protocol → metric → fraction."""
-
-
-def _published(i2v: tuple[float, float], v2v: tuple[float, float]) -> Score:
-    names = ("top1", "map")
-    pair = {"i2v": i2v, "v2v": v2v}
-    return {
-        protocol: {n: round(x / 100, 6) for n, x in zip(names, xs, strict=True)}
-        for protocol, xs in pair.items()
-    }
-
-
-PUBLISHED: dict[tuple[str, str, str], Score] = {
-    ("mars", backbone, stage): _published(*scores)
-    for backbone, rows in {
-        "resnet34": [((80.81, 70.74), (86.67, 78.03)), ((82.17, 73.68), (87.83, 79.50))],
-        "resnet50": [((82.22, 73.38), (87.88, 81.13)), ((83.89, 77.27), (88.74, 82.22))],
-        "resnet101": [((82.78, 74.94), (88.59, 81.66)), ((85.91, 77.64), (89.60, 82.65))],
-        "resnet50bam": [((82.58, 74.11), (88.54, 81.19)), ((84.34, 78.13), (89.39, 83.07))],
-        "densenet121": [((82.68, 74.34), (89.75, 81.93)), ((84.04, 77.09), (89.80, 82.84))],
-        "mobilenet": [((78.64, 67.94), (85.96, 77.10)), ((83.33, 73.95), (88.13, 79.62))],
-    }.items()
-    for stage, scores in zip(STAGES, rows, strict=True)
-}
-"""Table 1 of arXiv 2007.04174: (data set, backbone, stage) → scores, with the trapezoid AP."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +23,7 @@ class Preset:
     stage: str
     backbone: str
     values: dict[str, Any] = field(repr=False)
-    expected: Score = field(default_factory=dict, repr=False)
+    expected: ProtocolScores = field(default_factory=dict, repr=False)
 
     def settings(self, **changes: Any) -> Settings:
         """The settings of this row, some of them changed; raises ValueError with a sentence."""

@@ -16,7 +16,7 @@ import gradio as gr
 import numpy as np
 
 from vkd.evaluation.comparison import Comparison
-from vkd.evaluation.sides import GALLERY_FRAMES, QUERY_VIEWS
+from vkd.evaluation.protocols import GALLERY_FRAMES, QUERY_VIEWS
 from vkd.metrics.bootstrap import cmc_band
 from vkd.ui.evaluate.labels import colours, labels
 

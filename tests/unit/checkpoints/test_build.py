@@ -13,9 +13,7 @@ from PIL import Image
 from tests.support.demo import CHECKPOINTS, build
 from vkd.data import datasets
 from vkd.data.tracklets import Tracklet
-from vkd.evaluation import results_io
-from vkd.evaluation.comparison import Comparison, compare
-from vkd.evaluation.digest import DEPTH, Digest, digest
+from vkd.evaluation.comparison import Comparison, evaluate_models
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.jobs import evaluations, events, runs
 from vkd.jobs.evaluations import SHIPPED, EvaluationRequest
@@ -146,7 +144,7 @@ def test_unfinished_run_is_refused(run: Path, tmp_path: Path):
 @pytest.fixture(scope="module")
 def comparison(small_street: Path, tiny_pair: tuple[Path, Path]) -> Comparison:
     networks = {folder.name: checkpoint.load(folder) for folder in tiny_pair}
-    return compare(networks, datasets.read_dataset("street", small_street), resamples=200)
+    return evaluate_models(networks, datasets.read_dataset("street", small_street), resamples=200)
 
 
 def test_evaluation_without_its_data(comparison: Comparison, small_street: Path, tmp_path: Path):
@@ -172,23 +170,6 @@ def test_evaluation_without_its_data(comparison: Comparison, small_street: Path,
     frames = [frame for item in opened.items for frame in item.frames]
     assert all(evaluations.thumbnail(folder, frame).is_file() for frame in frames)
     assert not any(Path(frame).is_absolute() for frame in frames)
-    assert not list(folder.glob("features-*"))
-
-
-def test_ranked_lists_without_embeddings(comparison: Comparison, tmp_path: Path):
-    small = digest(comparison, Path(comparison.items[0].frames[0]).parents[3])
-    results_io.save(small, tmp_path)
-    opened = results_io.load(tmp_path)
-    assert isinstance(opened, Digest)
-    for name in comparison.networks:
-        for protocol in comparison.query_gallery:
-            for query in (0, 5):
-                full, short = (each.ranked(name, protocol, query, DEPTH) for each in (comparison, opened))
-                assert [(hit.item, hit.verdict) for hit in short] == [(hit.item, hit.verdict) for hit in full]
-                cosines = ([hit.similarity for hit in hits] for hits in (short, full))
-                assert np.allclose(*cosines, atol=6e-5)
-    with pytest.raises(VKDError, match=str(DEPTH + 1)):
-        opened.ranked(next(iter(comparison.networks)), "i2v", 0, DEPTH + 1)
 
 
 def test_folder_of_something_else(comparison: Comparison, tmp_path: Path):

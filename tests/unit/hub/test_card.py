@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 from tests.support.student_run import SECRETS
 from vkd.data.datasets import DATASETS, UNKNOWN
+from vkd.evaluation.published import PUBLISHED
 from vkd.hub.card import model_card
 from vkd.hub.summary import Summary, read_summary
 from vkd.io.errors import VKDError
 from vkd.models import checkpoint
 from vkd.models.backbones import BACKBONES
 from vkd.models.config import Config, read_config
-from vkd.training.presets import PUBLISHED
 
 LICENCES = {"mit", "other", "unknown"}  # of the Hub's identifiers, those that are used here
 

@@ -10,9 +10,10 @@ import pydantic
 import pytest
 
 from vkd.data.datasets import DATASETS
+from vkd.evaluation.published import PUBLISHED
 from vkd.models.backbones import BACKBONES
 from vkd.training import settings as asked
-from vkd.training.presets import PRESETS, PUBLISHED, preset
+from vkd.training.presets import PRESETS, preset
 from vkd.training.settings import (
     STAGES,
     Settings,

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from vkd.data.tracklets import PROTOCOLS
+from vkd.evaluation import results_io
 from vkd.evaluation.comparison import Comparison
 from vkd.io.errors import VKDError
 from vkd.jobs import evaluations
@@ -182,7 +183,7 @@ def _load(folder: Path, changed: int) -> Comparison:
 def comparison(paths: AppPaths, name: str) -> tuple[Comparison, Path]:
     """Returns the results of an evaluation, cached, and its folder. Raises VKDError where there are none."""
     folder = evaluations.folder_of(paths.checkpoints, name)
-    file = folder / "comparison.json"
+    file = results_io.results_file(folder)
     return _load(folder, file.stat().st_mtime_ns if file.is_file() else 0), folder
 
 

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from vkd.evaluation.comparison import Comparison, published
 from vkd.jobs.evaluations import SHIPPED, EvaluationRequest, EvaluationStatus, thumbnail
 from vkd.metrics import tables
 from vkd.metrics.bootstrap import Interval
-from vkd.metrics.ranking import METRICS, metric_value
+from vkd.metrics.ranking import METRICS, metric_value, ranks_without_junk
 from vkd.ui import html
 from vkd.ui.evaluate.labels import css_parts, difference_label, labels
 from vkd.ui.html import render
@@ -182,8 +181,7 @@ def ranked_html(
     strips, data = [], {}
     for name, label in labels(results).items():
         hits = results.ranked(name, protocol, query, k)
-        counted = accumulate(int(hit.verdict != "junk") for hit in hits)
-        ranks = [rank if hit.verdict != "junk" else None for rank, hit in zip(counted, hits, strict=True)]
+        ranks = ranks_without_junk([hit.verdict for hit in hits])
         items = [results.items[hit.item] for hit in hits]
         ap = float(results.ap(name, protocol)[query])
         cards = []

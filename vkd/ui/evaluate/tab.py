@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from vkd.evaluation.comparison import Comparison
-from vkd.evaluation.sides import GALLERY_FRAMES, QUERY_VIEWS
+from vkd.evaluation.protocols import GALLERY_FRAMES, QUERY_VIEWS
 from vkd.jobs import evaluations
 from vkd.ui import components, dataset, html, mode, plots
 from vkd.ui.errors import show_errors

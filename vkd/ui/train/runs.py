@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vkd.evaluation.published import PUBLISHED
 from vkd.io.errors import VKDError
 from vkd.io.files import NAME
 from vkd.io.redact import redact
@@ -19,7 +20,7 @@ from vkd.jobs import events as event_log
 from vkd.jobs import runs
 from vkd.models.config import read_config
 from vkd.training import resume
-from vkd.training.presets import PRESETS, PUBLISHED
+from vkd.training.presets import PRESETS
 from vkd.training.settings import Settings, load
 
 MAX_DRAWN = 6
