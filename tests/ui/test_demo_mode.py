@@ -1,4 +1,4 @@
-"""The public demo: enforced in every handler, however it is asked."""
+"""Demo mode: enforced in every handler, however it is called."""
 
 import json
 import urllib.error
@@ -140,7 +140,7 @@ def name_of(callback: Callable[..., Any]) -> str:
 
 
 def handlers(page: gr.Blocks) -> dict[str, list[int]]:
-    """Every handler of the page with the numbers under which it can be called."""
+    """Returns every handler of the page with the numbers under which it can be called."""
     found: dict[str, list[int]] = {}
     for number, block in page.fns.items():
         if block.fn is not None and "<lambda>" not in name_of(block.fn):
@@ -149,7 +149,7 @@ def handlers(page: gr.Blocks) -> dict[str, list[int]]:
 
 
 def raw(address: str, number: int, data: list[Any]) -> str:
-    """All that is answered to a request as anybody can send it, whatever the page shows and is private."""
+    """Returns the answer to a request as anybody can send it, whatever the page shows."""
     session = f"raw{number}"
     body = json.dumps({"data": data, "fn_index": number, "session_hash": session}).encode()
     head = {"Content-Type": "application/json"}
@@ -160,19 +160,17 @@ def raw(address: str, number: int, data: list[Any]) -> str:
 
 
 def harmless(block: Any) -> list[Any]:
-    """A value for each input that its component takes."""
+    """Returns a value for each input that its component takes."""
     return [None if isinstance(part, gr.State) else getattr(part, "value", None) for part in block.inputs]
 
 
-def test_every_handler_was_thought_about(demo: tuple[gr.Blocks, str]) -> None:
-    """A new handler goes into CHANGES, and calls `public.refuse` first, or into READS."""
+def test_every_handler_is_listed(demo: tuple[gr.Blocks, str]) -> None:
+    """A new handler goes into CHANGES, and calls `limits.refuse` first, or into READS."""
     assert set(handlers(demo[0])) - CHANGES - OWN == READS
 
 
 @pytest.mark.parametrize("name", sorted(CHANGES))
-def test_what_changes_something_refuses_whoever_asks(
-    demo: tuple[gr.Blocks, str], app_paths: AppPaths, name: str
-) -> None:
+def test_changes_are_refused(demo: tuple[gr.Blocks, str], app_paths: AppPaths, name: str) -> None:
     page, address = demo
     before = sorted(app_paths.checkpoints.rglob("*"))
     for number in handlers(page)[name]:
@@ -180,7 +178,7 @@ def test_what_changes_something_refuses_whoever_asks(
     assert sorted(app_paths.checkpoints.rglob("*")) == before
 
 
-def test_a_path_of_the_server_is_no_upload(demo: tuple[gr.Blocks, str]) -> None:
+def test_server_path_is_no_upload(demo: tuple[gr.Blocks, str]) -> None:
     page, address = demo
     stolen = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
     for number in handlers(page)["train.presets.load_settings"]:
@@ -190,7 +188,7 @@ def test_a_path_of_the_server_is_no_upload(demo: tuple[gr.Blocks, str]) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(OWN - {"hub.arrivals.cancel"}))
-def test_a_visitor_pushes_with_their_own_login_only(
+def test_push_needs_own_login(
     demo: tuple[gr.Blocks, str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", f"hf_{'S' * 34}")  # the Space's own
@@ -200,7 +198,7 @@ def test_a_visitor_pushes_with_their_own_login_only(
         assert "Log in with Hugging Face" in raw(address, number, values)
 
 
-def test_settings_from_outside_do_not_tell_what_lies_on_the_server(
+def test_settings_reveal_no_files(
     app_paths: AppPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config.json").write_text("{}")
@@ -213,7 +211,7 @@ def test_settings_from_outside_do_not_tell_what_lies_on_the_server(
         assert fitted.teacher.parent == app_paths.checkpoints  # type: ignore[attr-defined]
 
 
-def test_a_demo_answers_what_it_is_there_for(client: Client, app_paths: AppPaths) -> None:
+def test_demo_answers(client: Client, app_paths: AppPaths) -> None:
     shipped = sorted(app_paths.queries.glob("*.jpg"))
     _, data = search(client, image_value(shipped[0]))
     assert len(data["student"]["hits"]) >= 5
@@ -230,7 +228,7 @@ def test_a_demo_answers_what_it_is_there_for(client: Client, app_paths: AppPaths
 
 
 def seen(page: gr.Blocks) -> dict[str, bool]:
-    """Labels and texts of the page, and whether anybody can see them."""
+    """Returns labels and texts of the page, and whether they are visible."""
     found: dict[str, bool] = {}
 
     def walk(node: dict[str, Any], above: bool) -> None:
@@ -255,7 +253,7 @@ HIDDEN = (
 )  # fmt: skip
 
 
-def test_nothing_offers_what_a_demo_does_not_do(demo: tuple[gr.Blocks, str], app_paths: AppPaths) -> None:
+def test_page_offers_nothing_refused(demo: tuple[gr.Blocks, str], app_paths: AppPaths) -> None:
     shown = seen(demo[0])
     paths = {field.label for field in form.fields() if field.kind == "folder"} - {"Teacher"}  # a picker, too
     for label in (*HIDDEN, *paths):
@@ -264,7 +262,7 @@ def test_nothing_offers_what_a_demo_does_not_do(demo: tuple[gr.Blocks, str], app
     assert any("it evaluates nothing new" in text and visible for text, visible in shown.items())
 
 
-def test_a_space_can_be_duplicated(app_paths: AppPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duplicate_button(app_paths: AppPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mode, "DEMO", True)
     assert "Duplicate this Space" not in seen(app.build(app_paths.checkpoints))
     monkeypatch.setenv("SPACE_ID", "user/vkd")
@@ -274,14 +272,14 @@ def test_a_space_can_be_duplicated(app_paths: AppPaths, monkeypatch: pytest.Monk
 # ---- limits
 
 
-def test_a_query_has_a_limit(client: Client, app_paths: AppPaths) -> None:
+def test_image_limit(client: Client, app_paths: AppPaths) -> None:
     files = sorted(app_paths.queries.glob("*.jpg"))[:1] * (limits.MAX_IMAGES + 1)
     with pytest.raises(AppError, match=f"at most {limits.MAX_IMAGES} images"):
         search(client, image_value(*files))
 
 
 def upload(address: str, megabytes: float, **headers: str) -> int:
-    """Send a file of this size; → the answer's status."""
+    """Uploads a file of this size; returns the status."""
     content = b"x" * int(megabytes * 2**20)
     body = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.bin"\r\n\r\n' + content
     head = {"Content-Type": "multipart/form-data; boundary=b", **headers}
@@ -293,7 +291,7 @@ def upload(address: str, megabytes: float, **headers: str) -> int:
         return refused.code
 
 
-def test_uploads_have_a_size_and_a_rate(demo: tuple[gr.Blocks, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upload_limits(demo: tuple[gr.Blocks, str], monkeypatch: pytest.MonkeyPatch) -> None:
     _, address = demo
     assert upload(address, 0.1) == 200
     assert upload(address, limits.MAX_MEGABYTES + 1) == 413
@@ -301,7 +299,7 @@ def test_uploads_have_a_size_and_a_rate(demo: tuple[gr.Blocks, str], monkeypatch
     assert [upload(address, 2) for _ in range(3)] == [200, 200, 429]
 
 
-def test_a_visitor_who_asks_too_often_waits(
+def test_call_limits(
     demo: tuple[gr.Blocks, str], app_paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = limits.RateLimiter(page="2 per hour", everybody="100 per second")
@@ -344,9 +342,7 @@ def test_models_are_rate_limited(
 # ---- a Space that may train
 
 
-def test_an_owner_may_let_a_demo_train_on_its_own_data(
-    tmp_path: Path, small_street: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_on_own_data(tmp_path: Path, small_street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mode, "DEMO", True)
     monkeypatch.setattr(mode, "TRAINING", True)
     paths = AppPaths.of(tmp_path / "checkpoints")

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vkd.io.errors import VKDError
 from vkd.models import checkpoint
 from vkd.models.checkpoint import Checkpoint
+from vkd.models.inference import resolve_device
 from vkd.retrieval import storage
 from vkd.retrieval.gallery import Gallery
 from vkd.retrieval.storage import Table
@@ -64,14 +63,9 @@ def _stamp(folder: Path) -> tuple[Hashable, ...]:
     return (folder.resolve(), *((path.name, path.stat().st_mtime_ns) for path in files))
 
 
-def device() -> str:
-    """Returns "cuda" where a CUDA GPU is available, else "cpu"."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def load_model(folder: Path) -> Checkpoint:
     """Loads the checkpoint in `folder`; cached until its files change."""
-    return _MODELS.get(_stamp(folder), lambda: checkpoint.load(folder, device=device()))
+    return _MODELS.get(_stamp(folder), lambda: checkpoint.load(folder, device=resolve_device("auto")))
 
 
 def load_gallery(folder: Path) -> Gallery:
