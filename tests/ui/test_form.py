@@ -9,8 +9,9 @@ import gradio as gr
 import pytest
 
 from vkd.cli.train import _asked
+from vkd.training.fields import GROUPS
 from vkd.training.presets import PRESETS
-from vkd.training.settings import GROUPS, STAGES, Settings
+from vkd.training.settings import STAGES, Settings
 from vkd.ui.train import form
 
 FIELDS = {field.name: field for field in form.fields()}

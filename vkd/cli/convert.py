@@ -9,7 +9,7 @@ import pydantic
 from vkd.cli.hub import ENDPOINT, quiet_client
 from vkd.cli.options import ModelOptions, argument, bar, flag, parse, refuse
 from vkd.io.errors import VKDError
-from vkd.training.settings import Choice
+from vkd.training.fields import Choice
 
 if TYPE_CHECKING:
     from vkd.models.zoo import Converted, Listed

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from vkd.cli.options import DatasetOptions, Frames, ModelOptions, argument, flag, parse, progress_bar, refuse
 from vkd.io.errors import CancelledError
-from vkd.training.settings import Choice
+from vkd.training.fields import Choice
 
 if TYPE_CHECKING:
     from vkd.evaluation.comparison import Comparison

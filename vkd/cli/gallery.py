@@ -9,7 +9,7 @@ from vkd.cli.options import DatasetOptions, ModelOptions, argument, bar, flag, p
 from vkd.data.tracklets import Part
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.io.files import write_text
-from vkd.training.settings import Choice
+from vkd.training.fields import Choice
 
 if TYPE_CHECKING:
     from vkd.retrieval.gallery import Hit

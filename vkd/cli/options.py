@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from vkd.io.errors import VKDError
 from vkd.io.progress import Progress, silent
-from vkd.training.settings import Choice, sentences
+from vkd.training.fields import Choice, sentences
 
 if TYPE_CHECKING:
     from vkd.data.tracklets import Splits

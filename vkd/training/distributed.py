@@ -18,20 +18,21 @@ from torch import Tensor
 from torch import distributed as dist
 
 from vkd.io.errors import VKDError
+from vkd.models.network import Output
 
 
 def world_size() -> int:
-    """How many processes train together; 1 outside a launch."""
+    """Returns how many processes train together; 1 outside a launch."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0; 0 also writes the files."""
+    """Returns this process's number from 0; 0 also writes the files."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Rows (B, …) of this process → rows (world · B, …) of all, in the order of ranks, the same everywhere.
+    """Gathers rows (B, …) of each process to (world_size · B, …) in the order of ranks.
 
     Only this process's rows carry a gradient. Every process must hold the same number of rows.
     """
@@ -43,8 +44,13 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def gather_output(output: Output) -> Output:
+    """Gathers embeddings and logits of all processes; the views, which no loss uses, stay local."""
+    return Output(gather_rows(output.embedding), gather_rows(output.logits), output.views)
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is up in any process: all learn the same answer and act at the same step."""
+    """Returns the logical OR of the flag over all processes, so that they act at the same step."""
     if world_size() == 1:
         return flag
     raised = torch.tensor(int(flag), device=device)
@@ -53,7 +59,7 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 
 def accelerator(device: str, precision: str, samples: int) -> Accelerator:
-    """Device, processes and precision. Raises ValueError if this machine has not what is asked.
+    """Sets up device, processes and precision. Raises VKDError for what this machine does not have.
 
     `device`: auto, cpu or cuda; `precision`: fp32, bf16 or fp16; `samples`: size of the group that the
     processes share.
@@ -65,7 +71,7 @@ def accelerator(device: str, precision: str, samples: int) -> Accelerator:
     forget_device()
     made = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
-        cpu=device == "cpu",
+        cpu=device == "cpu" or not torch.cuda.is_available(),  # never MPS: it lacks some of our operations
         # The first process evaluates alone, and on a large benchmark the others wait for long.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=4))],
     )
@@ -79,7 +85,7 @@ def accelerator(device: str, precision: str, samples: int) -> Accelerator:
 
 @contextmanager
 def explain_oom(device: torch.device, doing: str, remedy: str) -> Iterator[None]:
-    """What runs out of memory inside raises a ValueError instead: where, doing what, and what to lower."""
+    """Raises VKDError for memory that runs out inside: where, doing what, and what to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -95,10 +101,10 @@ _NO_MEMORY = ("out of memory", "defaultcpuallocator")  # some libraries say it o
 
 
 def device_name(device: torch.device) -> str:
-    """In words: the GPU's name, or CPU."""
+    """Returns the GPU's name, or CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
 def forget_device() -> None:
-    """accelerate remembers one device and precision for a process; each run here has its own."""
+    """Resets accelerate, which keeps one device and precision for a process; each run here has its own."""
     AcceleratorState._reset_state(reset_partial_state=world_size() == 1)

@@ -1,11 +1,10 @@
-"""What a run holds while it trains: networks, optimiser, batches, and how far it is.
+"""Training state of one run: networks, optimizer, loader and progress.
 
 Shapes: B tracklets of this process, V views, P × K samples in the group of all processes.
 """
 
 import dataclasses
 import itertools
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -23,32 +22,27 @@ from vkd.evaluation import protocols as evaluation_protocols
 from vkd.io.errors import VKDError
 from vkd.models import checkpoint
 from vkd.models.inference import EmbedConfig
-from vkd.models.network import NoImageNetWeights, ReIDNet, batch_statistics, student_of
+from vkd.models.network import batch_statistics
 from vkd.training import resume
-from vkd.training.distributed import accelerator, explain_oom, forget_device, gather_rows, rank, world_size
-from vkd.training.objectives import (
-    choose_views,
+from vkd.training.distributed import (
+    accelerator,
+    explain_oom,
+    forget_device,
     gather_output,
-    pick_views,
-    student_losses,
-    teacher_losses,
-    total,
+    gather_rows,
+    rank,
+    world_size,
 )
-from vkd.training.settings import (
-    Settings,
-    StudentSettings,
-    TeacherSettings,
-    conflicts,
-    generation_rate,
-    learning_rate,
-)
+from vkd.training.networks import build_networks
+from vkd.training.objectives import LossInputs, choose_views, named_losses, pick_views, total
+from vkd.training.settings import Settings, StudentSettings, conflicts, generation_rate, learning_rate
 
 _SANITY_IDENTITIES = 4  # enough to run every part of an evaluation once
 
 
 @dataclass
 class Progress:
-    """How far a run is. `epoch` whole epochs are done, and `step` groups of the next one."""
+    """How far a run is: `epoch` whole epochs, and `step` P×K groups of the next one."""
 
     epoch: int = 0
     step: int = 0
@@ -59,25 +53,23 @@ class Progress:
 
 
 class Trainer:
-    """Everything that changes in a run. ValueError or FileNotFoundError for settings that do not fit."""
+    """Everything that changes in a run. Raises VKDError for settings that do not fit."""
 
     def __init__(self, settings: Settings, folder: Path, splits: Splits) -> None:
         self.settings, self.folder, self.splits = settings, folder, splits
         labels = splits.labels()
         self.labels = sorted(labels, key=labels.__getitem__)
-        self.notes: list[str] = []
-        self.parent: str | None = None
         self._peak = 0.0
         self.accelerator = accelerator(settings.device, settings.precision, settings.samples)
         self.device = self.accelerator.device
         self.loader = _loader(settings, splits, self.device.type == "cuda")
-        self.teacher: ReIDNet | None = None
         with explain_oom(
             self.device,
             "while the networks were loaded",
             "choose a smaller backbone, or let other programs end",
         ):
-            self.net = self._networks()
+            built = build_networks(settings, self.labels, self.device)
+        self.net, self.teacher, self.parent, self.notes = built.net, built.teacher, built.parent, built.notes
         if settings.channels_last:
             self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         model = torch.compile(self.net) if settings.compile else self.net
@@ -87,57 +79,8 @@ class Trainer:
         self.progress = Progress()
         self.resumed = self._restore()
 
-    # --- beginning ---
-
-    def _networks(self) -> ReIDNet:
-        """The network to train, on the device; a student's teacher too."""
-        settings, count = self.settings, len(self.labels)
-        generator = torch.Generator().manual_seed(settings.seed)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", NoImageNetWeights)
-            if isinstance(settings, StudentSettings):
-                self.teacher, origin = self._teachers(settings)
-                net = student_of(origin, count, pretrained=settings.pretrained, generator=generator)
-            else:
-                assert isinstance(settings, TeacherSettings)
-                net = ReIDNet(settings.backbone, count, pretrained=settings.pretrained, generator=generator)
-        for warning in caught:
-            if issubclass(warning.category, NoImageNetWeights):
-                self.notes.append(str(warning.message))
-            else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        if self.teacher is not None:
-            self.teacher.to(self.device).requires_grad_(False)
-        return net.to(self.device)
-
-    def _teachers(self, settings: StudentSettings) -> tuple[ReIDNet | None, ReIDNet]:
-        """The frozen teacher (None if nothing is learned from it) and what the student starts from."""
-        if settings.teacher is None:
-            raise VKDError("A student needs a teacher: give the folder of its checkpoint.")
-        known = checkpoint.load(settings.teacher)
-        self.parent = known.name
-        if known.config.image_size != settings.image_size:
-            self.notes.append(
-                "The teacher learned from pictures of {} × {} pixels and now sees {} × {}.".format(
-                    *known.config.image_size, *settings.image_size
-                )
-            )
-        if settings.kd_weight and known.net.identities != len(self.labels):
-            raise VKDError(
-                f"{settings.teacher} knows {known.net.identities} identities and {self.splits.root} has "
-                f"{len(self.labels)} to train with: logits cannot be compared; give the teacher's own data "
-                "set, or a kd weight of 0."
-            )
-        if settings.kd_weight and known.config.labels not in (None, self.labels):
-            raise VKDError(
-                f"{settings.teacher} learned other identities than those of {self.splits.root}: give the "
-                "teacher's own data set, or a kd weight of 0."
-            )
-        origin = checkpoint.load(settings.start).net if settings.start else known.net
-        return (known.net if settings.kd_weight or settings.dp_weight else None), origin
-
     def _restore(self) -> bool:
-        """Go on from training.pt, if there is one."""
+        """Restores the state of training.pt, if there is one."""
         state = resume.load(self.folder)
         if state is None:
             resume.check(self.folder)
@@ -156,7 +99,7 @@ class Trainer:
         if state["identities"] != self.labels:
             raise VKDError(
                 f"{self.folder} was begun with other identities than those of {self.splits.root}: give that "
-                "data set, or train in another folder."
+                "dataset, or train in another folder."
             )
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -170,24 +113,24 @@ class Trainer:
 
     @property
     def steps(self) -> int:
-        """P×K groups in an epoch."""
+        """Number of P×K groups in an epoch."""
         return len(self.loader)
 
     @property
     def images_per_step(self) -> int:
-        """Pictures read for a group, in all processes."""
+        """Images read for a group, in all processes."""
         settings = self.settings
         return settings.samples * settings.views
 
     def rate(self) -> float:
-        """Learning rate of the epoch that is next."""
+        """Returns the learning rate of the next epoch."""
         base = self.settings.learning_rate
         if isinstance(self.settings, StudentSettings):
             base = generation_rate(self.settings.generation, base)
         return learning_rate(self.progress.epoch, base, self.settings.milestones, self.settings.gamma)
 
     def begin_epoch(self) -> None:
-        """Set the networks' modes and the learning rate."""
+        """Sets the networks' modes and the learning rate."""
         self.model.train()
         if self.settings.freeze_batch_norm:
             for module in self.net.modules():
@@ -199,29 +142,19 @@ class Trainer:
             group["lr"] = self.rate()
 
     def losses(self, images: Tensor, labels: Tensor, step: int) -> dict[str, Tensor]:
-        """Named losses of the whole group, from this process's images (B, V, 3, H, W) and labels (B,)."""
-        settings = self.settings
+        """Computes the losses of the whole group from this process's images (B, V, 3, H, W), labels (B,)."""
+        settings, teacher = self.settings, None
         images, labels = self._moved(images), labels.to(self.device, non_blocking=True)
-        if not isinstance(settings, StudentSettings):
-            return teacher_losses(
-                gather_output(self.model(images)), gather_rows(labels), margin=settings.margin
-            )
-        taught = None
-        if self.teacher is not None:
-            rule = torch.no_grad() if settings.freeze_batch_norm else batch_statistics(self.teacher)
-            with rule, self.accelerator.autocast():
-                taught = gather_output(self.teacher(images))
-        seed = (settings.seed, self.progress.epoch, step)
-        chosen = choose_views(len(images) * world_size(), images.shape[1], settings.student_views, seed)
-        own = chosen[rank() * len(images) : (rank() + 1) * len(images)]
-        return student_losses(
-            gather_output(self.model(pick_views(images, own))),
-            taught,
-            gather_rows(labels),
-            margin=settings.margin,
-            logits=settings.logits if settings.kd_weight else None,
-            temperature=settings.temperature,
-        )
+        if isinstance(settings, StudentSettings):
+            if self.teacher is not None:
+                rule = torch.no_grad() if settings.freeze_batch_norm else batch_statistics(self.teacher)
+                with rule, self.accelerator.autocast():
+                    teacher = gather_output(self.teacher(images))
+            seed = (settings.seed, self.progress.epoch, step)
+            chosen = choose_views(len(images) * world_size(), images.shape[1], settings.student_views, seed)
+            images = pick_views(images, chosen[rank() * len(images) : (rank() + 1) * len(images)])
+        output = gather_output(self.model(images))
+        return named_losses(LossInputs(gather_rows(labels), output, teacher, settings))
 
     def _moved(self, images: Tensor) -> Tensor:
         images = images.to(self.device, non_blocking=True)
@@ -231,13 +164,13 @@ class Trainer:
         return images
 
     def is_update_step(self, step: int) -> bool:
-        """Whether the group at `step` completes those that share one update of the weights."""
+        """True if the optimizer steps after this group (gradient accumulation)."""
         return (step + 1) % self.settings.accumulate == 0 or step + 1 == self.steps
 
     def step(self, images: Tensor, labels: Tensor, step: int) -> dict[str, Tensor]:
-        """Gradients of one group, and an update of the weights where a window of groups ends.
+        """Computes the gradients of one group, and updates the weights where a window of groups ends.
 
-        → the losses and their weighted sum ('total'), detached, still on the device.
+        Returns the losses and their weighted sum ('total'), detached, still on the device.
         """
         start = step - step % self.settings.accumulate
         window = min(self.settings.accumulate, self.steps - start)
@@ -254,7 +187,7 @@ class Trainer:
     # --- scores ---
 
     def evaluate(self, splits: Splits | None = None) -> dict[str, dict[str, float]]:
-        """Scores of every protocol asked for, as numbers. Leaves the network in evaluation mode."""
+        """Returns the scores of every protocol as numbers. Leaves the network in evaluation mode."""
         settings = self.settings
         self.net.eval()
         found = evaluation_protocols.evaluate(
@@ -268,7 +201,7 @@ class Trainer:
         return {protocol: scores.numbers() for protocol, scores in found.items()}
 
     def sanity_check(self) -> dict[str, dict[str, float]]:
-        """A whole evaluation of very few queries: what would fail after the first epochs fails now."""
+        """Evaluates very few queries: what would fail after the first epochs fails now."""
         return self.evaluate(subset(self.splits, self.settings.protocols))
 
     # --- saving ---
@@ -287,14 +220,14 @@ class Trainer:
         }
 
     def save(self) -> None:
-        """training.pt first, which alone decides how the run goes on, then the checkpoint made from it."""
+        """Writes training.pt, which alone decides how the run goes on, then the checkpoint made from it."""
         if rank() == 0:
             resume.save(self.folder, self.state())
             self.export("model")
         self.accelerator.wait_for_everyone()
 
     def export(self, weights: str) -> None:
-        """Write the checkpoint: `weights` is 'model' (the last) or 'best'."""
+        """Writes the checkpoint: `weights` is 'model' (the last) or 'best'."""
         config = checkpoint.Config(
             backbone=self.net.backbone_name,
             identities=len(self.labels),
@@ -316,13 +249,13 @@ class Trainer:
         return self._peak
 
     def close(self) -> None:
-        """Let the memory go; a later run in this process may use another precision or device."""
+        """Frees the memory; a later run in this process may use another precision or device."""
         self.accelerator.free_memory()
         forget_device()
 
 
 def subset(splits: Splits, protocols: Sequence[str], count: int = _SANITY_IDENTITIES) -> Splits:
-    """The same data set with `count` identities in query and gallery that have a match in each protocol."""
+    """Reduces query and gallery to `count` identities that have a match in each protocol."""
     kept: set[int] = set()
     for protocol in protocols:
         queries, gallery = splits.query_gallery(protocol)
@@ -338,7 +271,7 @@ def subset(splits: Splits, protocols: Sequence[str], count: int = _SANITY_IDENTI
 
 
 def _loader(settings: Settings, splits: Splits, cuda: bool) -> TrainLoader:
-    """This process's share of the P×K groups."""
+    """Returns the loader of this process's share of the P×K groups."""
     return train_loader(
         splits,
         image_size=settings.image_size,

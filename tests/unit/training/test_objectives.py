@@ -1,6 +1,7 @@
-"""The two objectives, step by step as the reference took them, and the choice of the student's views."""
+"""The two objectives, step by step as the reference took them; the table of losses; the student's views."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,18 @@ import torch
 from torch import Tensor
 
 from tests.support.filled import filled_net
+from vkd.cli.main import main
 from vkd.models.network import Output, ReIDNet, batch_statistics
-from vkd.training.objectives import choose_views, pick_views, student_losses, teacher_losses, total
-from vkd.training.settings import StudentSettings, TeacherSettings, learning_rate
+from vkd.training import settings as settings_io
+from vkd.training.objectives import LOSSES, Loss, LossInputs, choose_views, named_losses, pick_views, total
+from vkd.training.settings import (
+    STAGES,
+    Settings,
+    StudentSettings,
+    TeacherSettings,
+    learning_rate,
+    register_loss,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +44,13 @@ def adam(net: ReIDNet, steps: dict) -> torch.optim.Adam:
     )
 
 
-def test_three_teacher_steps_are_those_of_the_reference(steps: dict):
+def test_teacher_steps_of_the_reference(steps: dict):
     net, images, labels = filled_net("resnet18").train(), images_of(steps), torch.tensor(steps["labels"])
     before = [weight.detach().clone() for weight in net.parameters()]
     optimizer = adam(net, steps)
     expected = steps["baseline"]["float64"]
     for step in range(steps["steps"]):
-        losses = teacher_losses(net(images), labels)
+        losses = named_losses(LossInputs(labels, net(images), None, TeacherSettings()))
         loss = total(losses, TeacherSettings().weights)
         for name, value in {**losses, "total": loss}.items():
             assert value.item() == pytest.approx(expected[name][step], rel=1e-7)
@@ -61,7 +71,7 @@ def test_three_teacher_steps_are_those_of_the_reference(steps: dict):
     assert torch.equal(net.neck.bias, dict(filled_net("resnet18").named_parameters())["neck.bias"])
 
 
-def test_three_student_steps_are_those_of_the_reference(steps: dict):
+def test_student_steps_of_the_reference(steps: dict):
     """The teacher sees both views, by batch statistics; the student, a copy here, sees the first."""
     teacher, student = filled_net("resnet18"), filled_net("resnet18").train()
     images, labels = images_of(steps), torch.tensor(steps["labels"])
@@ -70,8 +80,8 @@ def test_three_student_steps_are_those_of_the_reference(steps: dict):
     names = {"kd": "kl", "dp": "similarity", "total": "loss"}
     for step in range(steps["steps"]):
         with batch_statistics(teacher):
-            taught = teacher(images)
-        losses = student_losses(student(images[:, :1]), taught, labels)
+            output = teacher(images)
+        losses = named_losses(LossInputs(labels, student(images[:, :1]), output, StudentSettings()))
         loss = total(losses, StudentSettings().weights)
         for name, value in {**losses, "total": loss}.items():
             assert value.item() == pytest.approx(expected[names.get(name, name)][step], rel=1e-7)
@@ -81,7 +91,7 @@ def test_three_student_steps_are_those_of_the_reference(steps: dict):
 
 
 @pytest.mark.parametrize("case", range(4))
-def test_the_learning_rate_falls_where_the_reference_lets_it_fall(steps: dict, case: int):
+def test_learning_rates_of_the_reference(steps: dict, case: int):
     row = steps["lr_schedules"][case]
     first, every, count = row["first_milestone"], row["step_milestone"], row["num_epochs"]
     milestones = tuple(range(first, count, every))
@@ -98,27 +108,65 @@ def output(rows: int, classes: int, seed: int) -> Output:
     return Output(embedding, torch.randn(rows, classes, generator=draw), embedding[:, None])
 
 
-def test_logits_can_be_matched_instead_of_distilled():
-    labels = torch.tensor([0, 0, 1, 1])
-    student, teacher = output(4, 3, 0), output(4, 3, 1)
-    found = student_losses(student, teacher, labels, logits="mse")
-    assert set(found) == {"class", "triplet", "mse", "dp"} == set(StudentSettings(logits="mse").weights)
-    assert found["mse"].item() == pytest.approx(
-        ((student.logits - teacher.logits) ** 2).mean().item(), rel=1e-6
+def losses_of(settings: Settings, teacher: Output | None = None) -> dict[str, Tensor]:
+    return named_losses(LossInputs(torch.tensor([0, 0, 1, 1]), output(4, 3, 0), teacher, settings))
+
+
+def test_logit_mse():
+    teacher = output(4, 3, 1)
+    losses = losses_of(StudentSettings(logits="mse"), teacher)
+    assert set(losses) == {"class", "triplet", "mse", "dp"} == set(StudentSettings(logits="mse").weights)
+    expected = ((output(4, 3, 0).logits - teacher.logits) ** 2).mean().item()
+    assert losses["mse"].item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"kd_weight": 0}, {"class", "triplet", "dp"}),  # so the teacher may know other identities
+        ({"dp_weight": 0}, {"class", "triplet", "kd"}),
+        ({"class_weight": 0}, {"class", "triplet", "kd", "dp"}),
+    ],
+)
+def test_weights_of_zero(values: dict[str, float], names: set[str]):
+    classes = 5 if "kd_weight" in values else 3
+    assert set(losses_of(StudentSettings(**values), output(4, classes, 1))) == names
+
+
+def test_without_a_teacher():
+    assert losses_of(StudentSettings()) == losses_of(TeacherSettings())
+
+
+@pytest.fixture
+def center_loss() -> Iterator[str]:
+    """A loss of a plugin: one registration."""
+    register_loss(
+        "center",
+        Loss("Center", "Weight of the center loss.", lambda given: given.output.embedding.var(), 0.25),
     )
+    yield "center"
+    del LOSSES["center"]
+    for model in STAGES.values():
+        del model.model_fields["center_weight"], model.__annotations__["center_weight"]
+        model.model_rebuild(force=True)
 
 
-def test_a_teacher_of_other_classes_still_teaches_distances():
-    found = student_losses(output(4, 3, 0), output(4, 5, 1), torch.tensor([0, 0, 1, 1]), logits=None)
-    assert set(found) == {"class", "triplet", "dp"}
+def test_registered_loss(center_loss: str, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    for settings in (TeacherSettings(), StudentSettings()):
+        assert settings.weights[center_loss] == 0.25
+    changed = TeacherSettings.model_validate({"center_weight": 2})
+    assert settings_io.load(settings_io.save(changed, tmp_path / "settings.json")) == changed
+    assert total(losses_of(changed), changed.weights).item() == pytest.approx(
+        sum(losses_of(TeacherSettings())[n].item() * w for n, w in changed.weights.items())
+    )
+    with pytest.raises(ValueError, match="greater than"):
+        StudentSettings.model_validate({"center_weight": -1})
+    with pytest.raises(SystemExit):
+        main(["train", "student", "--help"])
+    assert "--center-weight" in capsys.readouterr().out
 
 
-def test_without_a_teacher_the_student_has_the_losses_of_stage_one():
-    labels = torch.tensor([0, 0, 1, 1])
-    assert student_losses(output(4, 3, 0), None, labels) == teacher_losses(output(4, 3, 0), labels)
-
-
-def test_each_sample_has_its_own_views_and_the_same_ones_for_the_same_seed():
+def test_views_are_drawn_for_each_sample_from_the_seed():
     chosen = choose_views(200, 8, 2, (3, 4, 5))
     assert torch.equal(chosen, choose_views(200, 8, 2, (3, 4, 5)))
     assert all(len(set(row)) == 2 for row in chosen.tolist())
@@ -128,7 +176,7 @@ def test_each_sample_has_its_own_views_and_the_same_ones_for_the_same_seed():
         assert not torch.equal(chosen, choose_views(200, 8, 2, other))
 
 
-def test_picked_views_are_those_chosen():
+def test_pick_views():
     images = torch.arange(2 * 4).view(2, 4, 1, 1, 1).expand(2, 4, 3, 2, 2)
     picked = pick_views(images, torch.tensor([[3, 0], [1, 2]]))
     assert picked[:, :, 0, 0, 0].tolist() == [[3, 0], [5, 6]]

@@ -20,8 +20,9 @@ from gradio.components import Component
 from pydantic.fields import FieldInfo
 
 from vkd.io.errors import VKDError
+from vkd.training.fields import GROUPS, Choice
 from vkd.training.presets import PRESETS
-from vkd.training.settings import GROUPS, STAGES, Choice, Settings
+from vkd.training.settings import STAGES, Settings
 from vkd.ui import limits
 
 HIDDEN = ("preset",)  # chosen above the form

@@ -8,8 +8,9 @@ import gradio as gr
 
 from vkd.io.errors import VKDError
 from vkd.models import checkpoint
+from vkd.training.fields import GROUPS
 from vkd.training.presets import PRESETS
-from vkd.training.settings import GROUPS, STAGES, Settings, load
+from vkd.training.settings import STAGES, Settings, load
 from vkd.ui import components, limits, state
 from vkd.ui.components import FolderBrowser
 from vkd.ui.errors import show_errors
