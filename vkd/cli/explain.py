@@ -6,7 +6,7 @@ from typing import Annotated
 
 from vkd.cli.options import DatasetOptions, Frames, ModelOptions, argument, bar, flag, parse
 from vkd.data.tracklets import Part
-from vkd.training.settings import Choice
+from vkd.training.fields import Choice
 
 
 def _targets() -> Iterable[str]:

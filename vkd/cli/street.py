@@ -7,7 +7,7 @@ from typing import Annotated
 import pydantic
 
 from vkd.cli.options import argument, flag, parse, progress_bar, refuse
-from vkd.training.settings import Choice
+from vkd.training.fields import Choice
 
 
 def _layouts() -> Iterable[str]:

@@ -5,39 +5,22 @@ A field has its default, bounds, title and one sentence of help. A choice is a k
 """
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
 
 from vkd.data.datasets import DATASETS
+from vkd.data.sampling import FRAMES, VIEWS
 from vkd.data.tracklets import PROTOCOLS
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.io.files import write_text
+from vkd.models.backbones import BACKBONES
 from vkd.training.fields import Choice, sentences, setting
 from vkd.training.objectives import LOSSES, Loss, loss_weights, weight_field
 
 if TYPE_CHECKING:
     from vkd.data.tracklets import Splits
-
-
-def _frames() -> Iterable[str]:
-    from vkd.data.sampling import FRAMES
-
-    return FRAMES
-
-
-def _views() -> Iterable[str]:
-    from vkd.data.sampling import VIEWS
-
-    return VIEWS
-
-
-def _backbones() -> Iterable[str]:
-    from vkd.models.backbones import BACKBONES
-
-    return BACKBONES
 
 
 def _weight(name: str) -> Any:
@@ -85,10 +68,10 @@ class Settings(pydantic.BaseModel):
         "Keep the initial BatchNorm statistics, in backbone and BNNeck, of both networks.",
     )
 
-    frames: Annotated[str, Choice(_frames)] = setting(
+    frames: Annotated[str, Choice(FRAMES)] = setting(
         "random_chunk", "views", "Frame sampling", "How frames are drawn from a tracklet."
     )
-    views_from: Annotated[str, Choice(_views)] = setting("tracklet", *_VIEW_SAMPLING)
+    views_from: Annotated[str, Choice(VIEWS)] = setting("tracklet", *_VIEW_SAMPLING)
     views: int = setting(8, "views", "Views N", "Views of a sample: what the teacher sees.", ge=1, le=64)
     test_views: int = setting(
         8, "views", "Frames at test time", "Frames that represent a tracklet in evaluation.", ge=1, le=64
@@ -226,7 +209,7 @@ class TeacherSettings(Settings):
 
     stage: ClassVar[str] = "teacher"
 
-    backbone: Annotated[str, Choice(_backbones)] = setting("resnet50", "network", "Backbone", "Backbone.")
+    backbone: Annotated[str, Choice(BACKBONES)] = setting("resnet50", "network", "Backbone", "Backbone.")
     pretrained: bool = setting(
         True, "network", "ImageNet weights", "Start from ImageNet weights where they are available."
     )
@@ -254,7 +237,7 @@ class StudentSettings(Settings):
         "Generation of the student: each starts at a tenth of the learning rate, but not below 1e-5.",
         ge=0,
     )
-    views_from: Annotated[str, Choice(_views)] = setting("multiview", *_VIEW_SAMPLING)
+    views_from: Annotated[str, Choice(VIEWS)] = setting("multiview", *_VIEW_SAMPLING)
     student_views: int = setting(
         2, "views", "Student views M", "Views that the student sees, drawn anew for each sample.", ge=1, le=64
     )
