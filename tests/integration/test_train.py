@@ -19,6 +19,7 @@ from tests.support.training import (
 )
 from vkd.cli.main import main
 from vkd.data import datasets
+from vkd.io.errors import VKDError
 from vkd.jobs import runs
 from vkd.models import checkpoint
 from vkd.training import loop
