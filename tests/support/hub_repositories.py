@@ -116,20 +116,6 @@ def info(repo: str, repository: Repository, revision: str) -> dict[str, Any]:
     }
 
 
-def refs(repository: Repository) -> dict[str, Any]:
-    def listed(held: dict[str, str], prefix: str) -> list[dict[str, str]]:
-        return [{"name": name, "ref": f"{prefix}{name}", "targetCommit": sha} for name, sha in held.items()]
-
-    branches = {name: sha for name, sha in repository.refs.items() if not name.startswith("refs/")}
-    proposals = {name: sha for name, sha in repository.refs.items() if name.startswith("refs/")}
-    return {
-        "branches": listed(branches, "refs/heads/"),
-        "tags": listed(repository.tags, "refs/tags/"),
-        "converts": [],
-        "pullRequests": listed(proposals, ""),
-    }
-
-
 def preupload(repository: Repository, revision: str, asked: dict[str, Any]) -> dict[str, Any]:
     """How each file that is to come should be sent."""
     files = repository.commits[repository.resolve(revision)]

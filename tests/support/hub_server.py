@@ -6,7 +6,6 @@ misbehave: refuse, break off in the middle, shorten files, or run a function bef
 
 import asyncio
 import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -32,7 +31,6 @@ from tests.support.hub_repositories import (
     front,
     info,
     preupload,
-    refs,
 )
 
 KINDS = {"models": "model", "spaces": "space", "datasets": "dataset"}
@@ -79,9 +77,7 @@ class Hub:
         self.large: dict[str, bytes] = {}
         self.requests: list[Request_] = []
         self.faults: list[Fault] = []
-        app = Starlette(
-            routes=[Route("/{rest:path}", self._answer, methods=["GET", "HEAD", "POST", "PUT", "DELETE"])]
-        )
+        app = Starlette(routes=[Route("/{rest:path}", self._answer, methods=["GET", "HEAD", "POST", "PUT"])])
         config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
@@ -192,8 +188,6 @@ class Hub:
                 return self._whoami(request)
             case ["api", "repos", "create"]:
                 return self._create(request, await request.json())
-            case ["api", "repos", "delete"]:
-                return self._delete(request, await request.json())
             case ["api", "validate-yaml"]:
                 return self._validate(await request.json())
             case ["api", kind, owner, name, *rest] if kind in KINDS:
@@ -237,14 +231,6 @@ class Hub:
         new.commit({".gitattributes": Blob(b"*.safetensors filter=lfs\n", False)}, title="initial commit")
         return JSONResponse({"url": url, "name": repo, "id": repo})
 
-    def _delete(self, request: Request, asked: dict[str, Any]) -> Response:
-        owner = asked.get("organization") or self._user(request) or ""
-        kind, repo = f"{asked.get('type') or 'model'}s", f"{owner}/{asked['name']}"
-        self._repository(request, kind, repo)
-        self._writer(request, owner)
-        del self.repositories[kind, repo]
-        return JSONResponse({})
-
     def _validate(self, asked: dict[str, Any]) -> Response:
         try:
             front(asked["content"])
@@ -264,22 +250,16 @@ class Hub:
                 files = repository.commits[repository.resolve(revision)]
                 under = f"{path[0]}/" if path else ""
                 return JSONResponse([entry(p, b) for p, b in files.items() if p.startswith(under)])
-            case ["paths-info", revision]:
-                files = repository.commits[repository.resolve(revision)]
-                paths = [str(path) for path in (await request.form()).getlist("paths")]
-                return JSONResponse([entry(path, files[path]) for path in paths if path in files])
-            case ["commits", revision]:
-                repository.resolve(revision)
-                return JSONResponse([])
-            case ["refs"]:
-                return JSONResponse(refs(repository))
             case ["preupload", revision]:
                 if not request.query_params.get("create_pr"):
                     self._writer(request, repository.owner)
                 return JSONResponse(preupload(repository, revision, await request.json()))
-            case ["branch" | "tag" as what, name]:
+            case ["branch", name]:
                 self._writer(request, repository.owner)
-                return self._name(repository, what, name, json.loads(await request.body() or b"{}"))
+                if name in repository.refs:
+                    raise Refusal(409, message=f"Reference already exists: {name}")
+                repository.refs[name] = repository.resolve("main")
+                return JSONResponse({})
             case ["commit", revision]:
                 proposal = bool(request.query_params.get("create_pr"))
                 if not proposal:
@@ -289,14 +269,6 @@ class Hub:
                 if kind == "spaces" and request.method in ("POST", "GET"):
                     return JSONResponse({"stage": "BUILDING"})  # hardware, secrets, variables
                 raise Refusal(404, message=f"no such endpoint: {rest}")
-
-    def _name(self, repository: Repository, what: str, name: str, asked: dict[str, Any]) -> Response:
-        held = repository.refs if what == "branch" else repository.tags
-        name = asked.get("tag", name)
-        if name in held:
-            raise Refusal(409, message=f"Reference already exists: {name}")
-        held[name] = repository.resolve(asked.get("startingPoint", "main"))
-        return JSONResponse({})
 
     def _batch(self, request: Request, words: list[str], asked: dict[str, Any]) -> Response:
         if self._user(request) is None:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
-PAPER = "https://arxiv.org/abs/2007.04174"
 TASK = "image-feature-extraction"
 """The nearest task that the Hub knows: images in, embeddings out."""
 

@@ -40,28 +40,21 @@ def write_figures(summary: Summary, folder: Path) -> list[str]:
 
 def curves(summary: Summary) -> bytes | None:
     """Draws losses and test mAP by epoch as a PNG; None for a run without such events."""
-    losses, scores = _losses(summary), _scores(summary)
-    if not losses and not scores:
+    scores = _scores(summary)
+    levels = {name: level for name, level in _levels(summary).items() if name.split()[-1] in scores}
+    weighted = "weighted" if summary.settings is not None else "unweighted"
+    panels = [(f"Losses, {weighted}", _losses(summary), {}, "log")]
+    panels.append(("Test mAP (trapezoid), %", scores, levels, "linear"))
+    panels = [panel for panel in panels if panel[1]]
+    if not panels:
         return None
     # matplotlib only here, so that the page opens without it; its objects alone, because pyplot keeps state
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.6 * (bool(losses) + bool(scores)), 3.9), dpi=150, layout="constrained")
-    axes = iter(figure.subplots(1, bool(losses) + bool(scores), squeeze=False)[0])
-    if losses:
-        weighted = "weighted" if summary.settings is not None else "unweighted"
-        _plot(next(axes), losses, {}, f"Losses, {weighted}")
-    if scores:
-        levels = {name: level for name, level in _levels(summary).items() if name.split()[-1] in scores}
-        panel = next(axes)
-        _plot(panel, scores, levels, "Test mAP (trapezoid), %")
-        if "best.safetensors" in summary.weights:
-            panel.axvline(summary.config.epoch, color="#667079", lw=0.8, ls="-.", label="best weights")
-            panel.legend(frameon=False, fontsize=8)
-    for panel in figure.axes:
-        if panel.get_title(loc="left").startswith("Losses"):
-            panel.set_yscale("log")
+    figure = Figure(figsize=(5.6 * len(panels), 3.9), dpi=150, layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _plot(axes, *panel)
     file = io.BytesIO()
     FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
     return file.getvalue()
@@ -113,7 +106,7 @@ def _map(metrics: Any) -> float:
     return float(value) if isinstance(value, int | float) and 0 < value <= 1 else 0.0
 
 
-def _plot(axes: "Axes", lines: Lines, levels: Mapping[str, float], title: str) -> None:
+def _plot(axes: "Axes", title: str, lines: Lines, levels: Mapping[str, float], scale: str) -> None:
     colours = dict(zip(lines, cycle(COLOURS), strict=False))
     for name, points in lines.items():
         marker = "o" if len(points) < 30 else ""
@@ -122,6 +115,7 @@ def _plot(axes: "Axes", lines: Lines, levels: Mapping[str, float], title: str) -
         style = "--" if name.startswith("teacher") else ":"
         axes.axhline(level, color=colours[name.split()[-1]], ls=style, lw=1.2, alpha=0.75, label=name)
     axes.set_title(title, loc="left", fontsize=10)
+    axes.set_yscale(scale)
     axes.set_xlabel("epoch", fontsize=9)
     axes.locator_params(axis="x", integer=True)
     axes.grid(axis="y", color="#e3e6e9", lw=0.8)
