@@ -16,9 +16,10 @@ from vkd.data.datasets import UNKNOWN_IDENTITY, Tracklet, mask_path
 from vkd.data.sampling import FRAMES
 from vkd.data.transforms import prepare
 from vkd.explain.gradcam import METHODS, Heat, heatmaps
-from vkd.explain.overlay import COLOURS, Strip, on_subject, overlay, sheet
+from vkd.explain.overlay import COLOURS, on_subject, overlay
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.io.files import staging_dir
+from vkd.io.grids import Cell, Row, grid
 from vkd.io.images import read_image
 from vkd.models.checkpoint import Checkpoint
 from vkd.models.inference import EmbedConfig, embed
@@ -32,7 +33,6 @@ __all__ = [
     "heatmaps",
     "on_subject",
     "overlay",
-    "sheet",
 ]
 
 TARGETS = {
@@ -92,7 +92,7 @@ def explain_split(
             known = {network: column[number] for network, column in references.items()}
             name = f"{_label(tracklets[number])}-{number:05d}.jpg"
             explained = _explained(name, tracklets[number], networks, known, masks, asked)
-            sheet(explained.strips).save(work / "sheets" / name, quality=90)
+            grid(explained.strips).save(work / "sheets" / name, quality=90)
             rows += explained.rows
         summary = {
             **asked._asdict(),
@@ -117,7 +117,7 @@ class _Asked(NamedTuple):
 class _Explained(NamedTuple):
     """One tracklet's sheet, strip by strip, and its rows of the table, one for each network."""
 
-    strips: list[Strip]
+    strips: list[Row]
     rows: list[dict[str, Any]]
 
 
@@ -135,13 +135,14 @@ def _explained(
     pictures = [read_image(path) for path in paths]
     subjects = None if masks is None else [_mask(mask_path(masks, path)) for path in paths]
     shown = [picture.permute(1, 2, 0).numpy() for picture in pictures]
-    strips = [Strip(f"{_label(tracklet)}, {len(set(paths))} of {len(tracklet.frames)} frames", shown)]
+    title = f"{_label(tracklet)}, {len(set(paths))} of {len(tracklet.frames)} frames"
+    strips = [Row([Cell(image) for image in shown], title)]
     rows = []
     for network, checkpoint in networks.items():
         heat = _heat(checkpoint, pictures, references.get(network), asked.method, asked.layer)
         rows.append(_row(name, tracklet, network, checkpoint, heat, subjects))
         over = [overlay(*pair) for pair in zip(shown, heat.maps[0], strict=True)]
-        strips.append(Strip(_caption(rows[-1]), over))
+        strips.append(Row([Cell(image) for image in over], _caption(rows[-1])))
     return _Explained(strips, rows)
 
 

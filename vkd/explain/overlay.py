@@ -1,14 +1,10 @@
-"""Heatmaps made visible and measured: laid over pictures, on sheets, against the subject's mask."""
-
-from collections.abc import Sequence
-from typing import NamedTuple
+"""Heatmaps made visible and measured: laid over images, against the subject's mask."""
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vkd.io.errors import VKDError
@@ -62,36 +58,3 @@ def on_subject(heat: NDArray | Tensor, mask: NDArray | Tensor) -> float:
         subject = F.interpolate(flat, size=heat.shape[-2:], mode="area").numpy().reshape(heat.shape)
     total = heat.sum()
     return float((heat * subject).sum() / total) if total > 0 else float("nan")
-
-
-class Strip(NamedTuple):
-    """One row of a sheet: a sentence and pictures (H, W, 3) below it."""
-
-    caption: str
-    pictures: Sequence[NDArray[np.uint8]]
-
-
-CAPTION, GAP, LEAST_WIDTH = 22, 4, 480  # pixels
-
-
-def sheet(strips: Sequence[Strip], *, height: int = 192) -> Image.Image:
-    """Strips one below the other, their pictures at one height, for a file that is looked at."""
-    rows = [[_at_height(picture, height) for picture in strip.pictures] for strip in strips]
-    width = max(LEAST_WIDTH, *(sum(picture.width + GAP for picture in row) + GAP for row in rows))
-    page = Image.new("RGB", (width, len(rows) * (CAPTION + height + GAP) + GAP), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=14)
-    for place, (strip, row) in enumerate(zip(strips, rows, strict=True)):
-        top = GAP + place * (CAPTION + height + GAP)
-        draw.text((GAP, top), strip.caption, fill="black", font=font)
-        left = GAP
-        for picture in row:
-            page.paste(picture, (left, top + CAPTION))
-            left += picture.width + GAP
-    return page
-
-
-def _at_height(picture: NDArray[np.uint8], height: int) -> Image.Image:
-    image = Image.fromarray(picture)
-    return image.resize(
-        (max(1, round(image.width * height / image.height)), height), Image.Resampling.BICUBIC
-    )

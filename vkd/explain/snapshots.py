@@ -26,10 +26,12 @@ from PIL import Image
 
 from vkd.data import datasets
 from vkd.data.datasets import Splits, Tracklet
+from vkd.data.tracklets import is_junk
 from vkd.data.transforms import prepare
 from vkd.explain.gradcam import heatmaps
 from vkd.explain.overlay import overlay
 from vkd.io.errors import VKDError
+from vkd.io.grids import resize_to_height
 from vkd.io.images import read_image
 from vkd.metrics.scores import distances
 from vkd.models import checkpoint
@@ -167,18 +169,13 @@ class Probes:
         )
         Image.fromarray(overlay(picture, small[0, 0].numpy())).save(work / f"heat-{n}.jpg", quality=88)
         best = np.argsort(-similar, kind="stable")
-        best = [int(item) for item in best if not self._is_junk(probe, self.gallery[item])][:TOP]
+        best = [int(item) for item in best if not is_junk(*probe[1:], *self.gallery[item][1:])][:TOP]
         return {
             "heat": f"heat-{n}.jpg",
             "similarity": round(float(np.asarray(heat.values)[0]), 4),
             "top": [{"item": item, "similarity": round(float(similar[item]), 4)} for item in best],
         }
 
-    def _is_junk(self, probe: Tracklet, item: Tracklet) -> bool:
-        return item.identity == probe.identity and item.camera == probe.camera != datasets.UNKNOWN_CAMERA
-
 
 def _small(path: str) -> Image.Image:
-    picture = Image.fromarray(read_image(path).permute(1, 2, 0).contiguous().numpy())
-    width = max(1, round(picture.width * _HEIGHT / picture.height))
-    return picture.resize((width, _HEIGHT), Image.Resampling.BICUBIC)
+    return resize_to_height(read_image(path).permute(1, 2, 0).contiguous().numpy(), _HEIGHT)

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[int, int, str], object]
 """Called with (items done, items in all or 0 if unknown, what is being done). May raise to end the work."""
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from vkd.data.sampling import FRAMES
 from vkd.data.tracklets import Tracklet
+from vkd.io.grids import resize_to_height
 from vkd.io.images import read_image
 
 HEIGHT = 128  # pixels
@@ -79,6 +80,4 @@ def choose(frames: tuple[str, ...], views: int) -> tuple[str, ...]:
 
 
 def small(frame: str) -> Image.Image:
-    image = Image.fromarray(read_image(frame).permute(1, 2, 0).contiguous().numpy())
-    width = max(1, min(4 * HEIGHT, round(image.width * HEIGHT / image.height)))
-    return image.resize((width, HEIGHT), Image.Resampling.BICUBIC, reducing_gap=2)
+    return resize_to_height(read_image(frame).permute(1, 2, 0).contiguous().numpy(), HEIGHT, max_aspect=4)

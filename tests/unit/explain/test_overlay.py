@@ -1,4 +1,4 @@
-"""Heat over pictures, sheets of strips, and the share of heat on the subject."""
+"""Heat over images, and the share of heat on the subject."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from vkd.explain.overlay import COLOURS, Strip, on_subject, overlay, sheet
+from vkd.explain.overlay import COLOURS, on_subject, overlay
 
 GREY = np.full((8, 6, 3), 120, np.uint8)
 
@@ -78,12 +78,3 @@ def test_a_mask_of_another_size_counts_by_area():
     assert several == pytest.approx(0.625)
     with pytest.raises(ValueError, match="do not belong together"):
         on_subject(np.ones((2, 16, 8)), mask)
-
-
-def test_a_sheet_holds_every_picture_at_one_height():
-    wide = np.zeros((10, 40, 3), np.uint8)
-    page = sheet([Strip("pictures", [GREY, wide]), Strip("heat", [GREY, wide])], height=50)
-    pixels = np.asarray(page)
-    assert (pixels == 120).all(axis=2).sum() > 2 * 0.8 * 50 * 37
-    assert page.width >= 480
-    assert page.height > 100
