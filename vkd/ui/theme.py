@@ -31,7 +31,11 @@ def theme() -> Base:
         font=_SANS,
         font_mono=_MONO,
     ).set(
-        # White text on the primary button, and links, need 4.5:1; what shows a state needs 3:1.
+        # Text needs 4.5:1, what shows a state 3:1.
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         checkbox_background_color_selected="*primary_700",
         checkbox_background_color_selected_dark="*primary_500",
         checkbox_border_color_selected="*primary_700",

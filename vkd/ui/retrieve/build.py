@@ -17,7 +17,7 @@ from vkd.jobs import background
 from vkd.jobs.background import BackgroundJob
 from vkd.models.checkpoint import Checkpoint
 from vkd.retrieval.gallery import Gallery
-from vkd.ui import limits, mode, state
+from vkd.ui import components, limits, mode, state
 from vkd.ui.errors import message, show_errors
 from vkd.ui.html import render
 from vkd.ui.query_tab import QUIET
@@ -154,9 +154,10 @@ def layout(paths_state: gr.State, teacher: gr.Dropdown, student: gr.Dropdown, op
         folder = gr.Textbox(
             value="",
             label="Dataset or image folder (server path)",
-            info="Layouts: benchmark, id/cam/*.jpg, id/*.jpg, flat",
+            info="Layouts: benchmark, id/camera/images, id/images, or flat",
             max_lines=1,
         )
+        browser = components.folder_browser()
         archive = gr.File(label="…or a zip of such a folder", file_types=[".zip"], height=132)
         name = gr.Textbox(
             value="",
@@ -170,6 +171,7 @@ def layout(paths_state: gr.State, teacher: gr.Dropdown, student: gr.Dropdown, op
             cancel = gr.Button("Cancel", size="sm", elem_classes="vkd-halt")
         status = gr.HTML(label="Progress")
         data = gr.JSON(visible=False, label="Job")
+    components.wire_folder_browser(paths_state, browser, folder)
     event = build.click(
         build_gallery,
         [paths_state, folder, archive, name, teacher, student],
