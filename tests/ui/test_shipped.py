@@ -6,7 +6,9 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+from markupsafe import Markup
 
+from vkd.data.datasets import DATASETS
 from vkd.training import settings
 from vkd.training.presets import PRESETS
 from vkd.ui import components, dataset, mode
@@ -105,9 +107,9 @@ def test_folders_are_listed_without_hidden_ones_and_say_what_they_hold(tmp_path:
     assert data["folders"] == ["<b>odd", "Photos", "street"]
     assert "&lt;b&gt;odd" in html
     assert "<b>odd" not in html
-    assert html.count("<b>street</b>") == 1
+    assert html.count(Markup(f"<b>{DATASETS['street'].title}</b>")) == 1
     _, _, data = components.list_folders(AppPaths.of(tmp_path), str(small_street))
-    assert data["kind"] == "street"
+    assert data["kind"] == DATASETS["street"].title
 
 
 @pytest.mark.parametrize("written", ["gone/deeper", "street.txt", "x" * 5000, "nul\0byte"])

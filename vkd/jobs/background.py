@@ -39,7 +39,7 @@ class BackgroundJob:
         """Records progress (a `vkd.io.progress.Progress`). Raises CancelledError once `cancel` was called."""
         if self._cancel.is_set():
             raise CancelledError(f"{self.name} was cancelled; nothing of it is kept.")
-        if what != self.what or not done:
+        if not self.total or done < self.done:  # a step begins; the files within one are no steps
             self.began = time.monotonic()
         self.done, self.total, self.what = done, total, what
 

@@ -64,7 +64,11 @@ def ticker() -> gr.HTML:
 
 def gradio_progress(bar: gr.Progress) -> Progress:
     """Returns the progress callback of the library that moves Gradio's progress bar."""
-    return lambda done, total, what: bar((done, total), desc=what)
+
+    def progress(done: int, total: int, what: str) -> None:
+        bar((done, total), desc=what)
+
+    return progress
 
 
 # ---- models

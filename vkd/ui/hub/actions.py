@@ -1,27 +1,150 @@
-"""What the Hub tab does to send checkpoints: preview, push of what was previewed, the card as a file.
+"""Actions of the Hub tab: pull, preview and push, cancel, the card as a file.
 
-A public demo pushes with the visitor's own login and nothing else.
+A token is in the request that the thread of a job holds while it works, and nowhere else. The Hub's address
+comes from the environment of the app, never from a visitor. A public demo pulls nothing and pushes with the
+visitor's own login.
 """
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
 
+from vkd.hub import pull as hub_pull
 from vkd.hub import push as hub_push
+from vkd.hub.pull import PullRequest
 from vkd.hub.push import PushRequest
 from vkd.io.errors import VKDError
+from vkd.jobs import background
+from vkd.jobs.background import BackgroundJob
 from vkd.ui import components, limits, mode, state
-from vkd.ui.errors import show_errors
-from vkd.ui.hub import hub_jobs, views
-from vkd.ui.hub.hub_jobs import Job
+from vkd.ui.errors import error, show_errors
+from vkd.ui.html import escape
+from vkd.ui.hub import views
 from vkd.ui.state import AppPaths
 
-# ---- preview
+ENDPOINT = os.environ.get("HF_ENDPOINT") or None
+TICK = 0.3
+"""Seconds between two looks at a job."""
+KINDS = ("pull", "push")
 
 
-def _request(
+def _key(paths: AppPaths, kind: str, request: gr.Request | None) -> tuple[object, ...]:
+    """Everybody sees the jobs of one's own app; a visitor of a public demo sees their own."""
+    visitor = str(request.session_hash) if request is not None and mode.DEMO else ""
+    return paths.checkpoints, kind, visitor
+
+
+def _message(paths: AppPaths, job: BackgroundJob) -> str:
+    """Returns why a job failed, without the folder of the checkpoints."""
+    text = job.error
+    for folder in {str(paths.checkpoints), str(paths.checkpoints.absolute())}:
+        text = text.replace(f"{folder}/", "")
+    return text
+
+
+def _raise_failure(paths: AppPaths, job: BackgroundJob) -> None:
+    if job.state == "failed":
+        raise error(escape(_message(paths, job)), "Invalid input")
+
+
+def _ended_html(paths: AppPaths, kind: str, job: BackgroundJob) -> str:
+    """Renders the end of a push, or of a job that failed or was cancelled."""
+    if job.state == "failed":
+        return views.error_html(_message(paths, job))
+    return views.cancelled_html(kind, job) if job.state == "cancelled" else views.pushed_html(job)
+
+
+# ---- pull
+
+
+@show_errors
+def _start_pull(
+    paths: AppPaths, page: gr.Request | None, repo: str, revision: str, pair: bool, token: str, name: str
+) -> BackgroundJob:
+    limits.refuse("pulling from the Hub is disabled")
+    request = PullRequest(_required(repo), revision, name, bool(pair), token=token, endpoint=ENDPOINT)
+    return background.start(
+        _key(paths, "pull", page),
+        f"Pull of {request.repo}",
+        lambda job: hub_pull.pull(request, paths.checkpoints, progress=job.progress),
+        secret=_secret(request),
+    )
+
+
+def _required(repo: str) -> str:
+    if not (repo or "").strip():
+        raise VKDError("No repository is given: write it as user/name.")
+    return repo
+
+
+def _secret(request: PullRequest | PushRequest) -> str | None:
+    return request.token if isinstance(request.token, str) else None
+
+
+def pull(
+    paths: AppPaths,
+    repo: str,
+    revision: str = "",
+    pair: bool = False,
+    token: str = "",
+    name: str = "",
+    request: gr.Request | None = None,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Pull a checkpoint from the Hub into the folder of checkpoints; every tab can use it then.
+
+    `repo` is user/name, `revision` a branch, tag or commit (empty: main), `pair` brings the teacher too that
+    a student's card names, `token` is for private repositories and is not stored, `name` is the local folder
+    (empty: same as the repository). Answers repeatedly with state, done and total (bytes), at last with
+    `pulled`: for each its checkpoint, repo, commit, offline (from this machine's cache), there (it was here
+    already), stage, backbone, dataset, files (sizes) and card. Leaving does not end the work, `hub_cancel`
+    does.
+    """
+    job = _start_pull(paths, request, repo, revision, pair, token, name)
+    for _ in job.ticks(TICK):
+        yield views.progress_html("pull", job), views.job_data(job)
+    _raise_failure(paths, job)
+    yield _pull_outcome(paths, job)[1], views.job_data(job) | {"pulled": views.pulled_data(job.result or [])}
+
+
+def pull_page(paths: AppPaths, request: gr.Request | None, *values: Any) -> Iterator[tuple[Any, Any]]:
+    """Runs `pull` for the page: an error stands where the answer would be."""
+    try:
+        job = _start_pull(paths, request, *values)
+    except gr.Error as wrong:
+        yield views.error_html(wrong.message, safe=True), ""
+        return
+    yield from _follow_pull(paths, job)
+
+
+def watch_pull(paths: AppPaths, request: gr.Request | None = None) -> Iterator[tuple[Any, Any]]:
+    """Shows a pull that runs already to a page that is opened meanwhile."""
+    job = background.current(_key(paths, "pull", request))
+    if job is None or job.state != "running":
+        yield gr.skip(), gr.skip()
+        return
+    yield from _follow_pull(paths, job)
+
+
+def _follow_pull(paths: AppPaths, job: BackgroundJob) -> Iterator[tuple[Any, Any]]:
+    for _ in job.ticks(TICK):
+        yield views.progress_html("pull", job), ""
+    yield _pull_outcome(paths, job)
+
+
+@show_errors
+def _pull_outcome(paths: AppPaths, job: BackgroundJob) -> tuple[str, str]:
+    if job.state == "done":
+        return "", views.pulled_html(job.result)
+    return _ended_html(paths, "pull", job), ""
+
+
+# ---- preview and push
+
+
+def _push_request(
     paths: AppPaths,
     checkpoint: str,
     repo: str,
@@ -31,29 +154,11 @@ def _request(
     pull_request: bool,
     token: str | None = None,
 ) -> PushRequest:
-    """The form as a request. Raises VKDError for names that cannot be."""
-    if not hub_jobs.given(repo):
-        raise VKDError("No repository is given: write it as user/name.")
+    """Returns the form's values as a request. Raises VKDError for invalid names."""
     return PushRequest(
-        state.checkpoint_folder(paths, checkpoint),
-        repo,
-        private=bool(private),
-        revision=revision,
-        pull_request=bool(pull_request),
-        teacher=teacher,
-        token=token,
-        endpoint=hub_jobs.ENDPOINT,
-    )
-
-
-def _terms(request: PushRequest) -> str:
-    """How it would go, in sentences."""
-    how = "As a pull request" if request.pull_request else "In one commit"
-    where = f" on the branch {request.revision}" if request.revision else ""
-    new = (
-        "" if request.pull_request else f" A new repository is {'private' if request.private else 'public'}."
-    )
-    return f"{how}{where}.{new}"
+        state.checkpoint_folder(paths, checkpoint), _required(repo), private=bool(private), revision=revision,
+        pull_request=bool(pull_request), teacher=teacher, token=token, endpoint=ENDPOINT,
+    )  # fmt: skip
 
 
 @limits.rate_limited
@@ -67,65 +172,56 @@ def preview(
     revision: str = "",
     pull_request: bool = False,
 ) -> tuple[str, dict[str, Any]]:
-    """What a push would send: files with their sizes, what stays here, the card. Sends nothing.
+    """Preview a push: files with their sizes, what is not uploaded, the card. Sends nothing.
 
     `checkpoint` is a folder's name, `repo` and `teacher` (of a student, may be empty) are user/name. The
     answer's `previewed` is what `hub_push` asks for.
     """
-    request = _request(paths, checkpoint, repo, teacher, private, revision, pull_request)
+    request = _push_request(paths, checkpoint, repo, teacher, private, revision, pull_request)
     plan = hub_push.preview(request)
-    return views.plan_html(plan, _terms(request)), views.plan_data(plan)
+    return views.plan_html(plan, request), views.plan_data(plan)
 
 
-def preview_now(paths: AppPaths, *asked: Any) -> tuple[Any, str, Any]:
-    """`preview` for the page: what went wrong stands where the answer would be."""
+def preview_page(paths: AppPaths, *values: Any) -> tuple[Any, str, Any]:
+    """Runs `preview` for the page: an error stands where the answer would be."""
     try:
-        shown, data = preview(paths, *asked)
+        shown, data = preview(paths, *values)
     except gr.Error as wrong:
-        return "", views.refusal(wrong.message), None
+        return "", views.error_html(wrong.message, safe=True), None
     return shown, "", data
 
 
-# ---- push
+def can_log_in(environ: Mapping[str, str]) -> bool:
+    """True on a Space whose card asks for logins, where the packages that they need are installed."""
+    asked = environ.get("SYSTEM") == "spaces" and environ.get("SPACE_ID") and environ.get("OAUTH_CLIENT_ID")
+    return bool(asked) and all(importlib.util.find_spec(name) for name in ("authlib", "itsdangerous"))
 
 
-def can_log_in(given: Mapping[str, str]) -> bool:
-    """Whether visitors can log in here: on a Space whose card asks for it, with the packages it takes."""
-    there = given.get("SYSTEM") == "spaces" and given.get("SPACE_ID") and given.get("OAUTH_CLIENT_ID")
-    return bool(there) and all(importlib.util.find_spec(name) for name in ("authlib", "itsdangerous"))
-
-
-def _token_for_push(token: str, login: gr.OAuthToken | None) -> str | None:
-    """Whose right a push uses: in a public demo the visitor's login alone, never the Space's own."""
+def _token(typed: str, login: gr.OAuthToken | None) -> str | None:
+    """Returns the token of a push: in a public demo the visitor's login alone, never the Space's own."""
     if mode.DEMO:
         if login is None:
             raise VKDError("Log in with Hugging Face first: a demo pushes to your own account only.")
         return login.token
-    return hub_jobs.given(token) or (login.token if login else None)
+    return (typed or "").strip() or (login.token if login else None)
 
 
 @limits.rate_limited
 @show_errors
-def _begin_push(
-    paths: AppPaths,
-    asked: Sequence[Any],
-    token: str,
-    previewed: str,
-    visitor: str,
-    login: gr.OAuthToken | None,
-) -> Job:
+def _start_push(
+    paths: AppPaths, page: gr.Request | None, login: gr.OAuthToken | None, *values: Any
+) -> BackgroundJob:
+    """Starts a push of the form's values, which end with the typed token and the preview's digest."""
+    *form, typed, previewed = values
     if not previewed:
-        raise VKDError("Nothing was previewed yet: look at what would be sent, then push.")
-    hub_request = _request(paths, *asked, token=_token_for_push(token, login))
-
-    def work(job: Job) -> None:
-        job.url = hub_push.push(hub_request, digest=previewed, progress=job.progress)
-
-    return hub_jobs.start(paths, Job("push", hub_request.repo), work, visitor, _secret(hub_request))
-
-
-def _secret(request: PushRequest) -> str | None:
-    return request.token if isinstance(request.token, str) else None
+        raise VKDError("Preview the push first.")
+    request = _push_request(paths, *form, token=_token(typed, login))
+    return background.start(
+        _key(paths, "push", page),
+        f"Push of {request.repo}",
+        lambda job: hub_push.push(request, digest=previewed, progress=job.progress),
+        secret=_secret(request),
+    )
 
 
 def push(
@@ -141,74 +237,75 @@ def push(
     request: gr.Request | None = None,
     login: gr.OAuthToken | None = None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Send a checkpoint to the Hub in one commit, exactly as `hub_preview` showed it.
+    """Push a checkpoint to the Hub in one commit, exactly as `hub_preview` showed it.
 
-    The first six arguments as there, `previewed` from its answer. `token` may write to the repository and is
-    kept nowhere; empty: the login of the app's machine. A missing repository is made, private unless told
-    otherwise. Answers again and again with state, done and total (bytes), at last with the `url` of the
-    commit or pull request. Leaving does not end the work, `hub_cancel` does.
+    The first six arguments as there, `previewed` from its answer. `token` needs write access and is not
+    stored; empty: the login of the app's machine. A missing repository is created, private by default.
+    Answers repeatedly with state, done and total (bytes), at last with the `url` of the commit or pull
+    request. Leaving does not end the work, `hub_cancel` does.
     """
-    asked = (checkpoint, repo, teacher, private, revision, pull_request)
-    job = _begin_push(paths, asked, token, previewed, hub_jobs.visitor(request), login)
-    for _ in job.ticks():
-        yield views.progress_html(job), job.as_data()
-    hub_jobs.raise_wrong(job)
-    yield views.ended_html(job), job.as_data() | {"url": job.url}
+    values = (checkpoint, repo, teacher, private, revision, pull_request, token, previewed)
+    job = _start_push(paths, request, login, *values)
+    for _ in job.ticks(TICK):
+        yield views.progress_html("push", job), views.job_data(job)
+    _raise_failure(paths, job)
+    yield _ended_html(paths, "push", job), views.job_data(job) | {"url": job.result or ""}
 
 
-def push_now(
-    paths: AppPaths,
-    checkpoint: str,
-    repo: str,
-    teacher: str,
-    private: bool,
-    revision: str,
-    pull_request: bool,
-    token: str,
-    previewed: str,
-    request: gr.Request | None = None,
-    login: gr.OAuthToken | None = None,
+def push_page(
+    paths: AppPaths, request: gr.Request | None, login: gr.OAuthToken | None, *values: Any
 ) -> Iterator[tuple[Any, Any]]:
-    """`push` for the page: what went wrong stands where the answer would be, and what was sent is no longer
-    previewed.
-    """
-    asked = (checkpoint, repo, teacher, private, revision, pull_request)
+    """Runs `push` for the page: an error stands where the answer would be; once sent, the preview goes."""
     try:
-        job = _begin_push(paths, asked, token, previewed, hub_jobs.visitor(request), login)
+        job = _start_push(paths, request, login, *values)
     except gr.Error as wrong:
-        yield views.refusal(wrong.message), gr.skip()
+        yield views.error_html(wrong.message, safe=True), gr.skip()
         return
-    for told in _watch_push(job):
-        yield told, gr.skip()
+    for shown in _follow_push(paths, job):
+        yield shown, gr.skip()
     if job.state == "done":
-        yield views.ended_html(job), ""
+        yield _ended_html(paths, "push", job), ""
 
 
 def watch_push(paths: AppPaths, request: gr.Request | None = None) -> Iterator[Any]:
-    """A page that is opened while something is pushed shows how far it is."""
-    job = hub_jobs.current(paths, "push", hub_jobs.visitor(request))
-    if job is None or job.state != "working":
+    """Shows a push that runs already to a page that is opened meanwhile."""
+    job = background.current(_key(paths, "push", request))
+    if job is None or job.state != "running":
         yield gr.skip()
         return
-    yield from _watch_push(job)
+    yield from _follow_push(paths, job)
 
 
-def _watch_push(job: Job) -> Iterator[str]:
-    for _ in job.ticks():
-        yield views.progress_html(job)
-    yield views.ended_html(job)
+def _follow_push(paths: AppPaths, job: BackgroundJob) -> Iterator[str]:
+    for _ in job.ticks(TICK):
+        yield views.progress_html("push", job)
+    yield _ended_html(paths, "push", job)
 
 
-# ---- the card alone
+# ---- cancel, card
+
+
+@show_errors
+def cancel(paths: AppPaths, kind: str, request: gr.Request | None = None) -> str:
+    """Cancel the `pull` or the `push` that runs (`kind` says which); nothing of it is kept."""
+    if kind == "pull":
+        limits.refuse("pulling from the Hub is disabled")
+    if kind not in KINDS:
+        raise VKDError(f"'{kind}' is neither pull nor push.")
+    job = background.current(_key(paths, kind, request))
+    if job is None or job.state != "running":
+        raise VKDError(f"No {kind} is running: there is nothing to cancel.")
+    job.cancel()
+    return views.progress_html(kind, job)
 
 
 @limits.rate_limited
 @show_errors
 def card_file(paths: AppPaths, checkpoint: str, repo: str = "", teacher: str = "") -> str:
-    """The model card of a checkpoint as a file, README.md, as `hub_preview` shows it; nothing is sent.
+    """Return the model card of a checkpoint as a file, README.md, as `hub_preview` shows it; sends nothing.
 
     `checkpoint` is a folder's name; `repo` and `teacher` (user/name) may be empty.
     """
     folder = state.checkpoint_folder(paths, checkpoint)
-    text = hub_push.card_text(folder, hub_jobs.given(repo), teacher=hub_jobs.given(teacher))
+    text = hub_push.card_text(folder, (repo or "").strip() or None, teacher=(teacher or "").strip() or None)
     return components.download_path(text.encode("utf-8"), "README.md")

@@ -1,156 +1,171 @@
-"""The Hub tab: checkpoints come from the Hugging Face Hub and go there, with their cards."""
+"""The Hub tab: pull checkpoints from the Hugging Face Hub, preview and push one's own, with their cards."""
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from vkd.ui import components, html, mode, state
-from vkd.ui.hub import actions, arrivals
+from vkd.ui.hub import actions
 from vkd.ui.state import AppPaths
 
 CSS = Path(__file__).parents[1] / "static" / "hub.css"
 
 PULL_FIRST = html.empty_state(
     "Nothing pulled yet",
-    "Give a repository of the Hub, such as user/name, and press Pull. The checkpoint is checked, its card is "
-    "shown here, and every tab can use it.",
+    "Enter a repository of the Hub, such as user/name, and press Pull. The checkpoint is verified, its card "
+    "is shown here, and every tab can use it.",
 )
 PUSH_FIRST = html.empty_state(
-    "Look first, then send",
-    "Choose a checkpoint, say where it goes, and press Preview: here you see every file that would go, what "
-    "stays on this machine, and the card. Only then can it be pushed.",
+    "Preview, then push",
+    "Choose a checkpoint and a repository, and press Preview: the files to upload, what is not uploaded, and "
+    "the model card are shown here. Only then can it be pushed.",
 )
-_NO_NETWORK = html.empty_state(
-    "There is nothing to push yet",
+_NO_CHECKPOINT = html.empty_state(
+    "Nothing to push yet",
     "Train a teacher and a student in the Train tab, or pull a checkpoint. It can be chosen then.",
 )
 IN_DEMO = (
-    "This is a public demo: it pulls nothing. Log in with Hugging Face to push a checkpoint of this demo "
-    "to your own account."
+    "Public demo: pulling is disabled. Log in with Hugging Face to push a checkpoint of this demo to your "
+    "own account."
 )
 # Five tabs fit on a phone. Gradio measures them once, often before the style sheets are there.
 _MEASURE = """() => {
   for (const wait of [200, 1000, 3000]) setTimeout(() => window.dispatchEvent(new Event('resize')), wait);
 }"""
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-_JUMP = """
+_MANY: dict[str, Any] = {"concurrency_limit": 8}
+_OPEN_TAB = """
 element.addEventListener('click', (event) => {
-  const wanted = event.target.closest('button[data-tab]')?.dataset.tab;
-  if (!wanted) return;
+  const title = event.target.closest('button[data-tab]')?.dataset.tab;
+  if (!title) return;
   const tabs = [...document.querySelectorAll('button[role="tab"]')];
-  tabs.find((tab) => tab.textContent.trim() === wanted)?.click();
+  tabs.find((tab) => tab.textContent.trim() === title)?.click();
 });
 """
 
 
-def look_again(paths: AppPaths, chosen: str | None) -> Any:
-    """The checkpoints there are now; one that is gone gives way to the newest."""
+def refresh_checkpoints(paths: AppPaths, chosen: str | None) -> Any:
+    """Returns the update of the picker with the checkpoints that are there now."""
     names = state.checkpoints(paths)
     return gr.update(choices=names, value=chosen if chosen in names else next(iter(names), None))
 
 
 def teacher_field(paths: AppPaths, name: str | None) -> Any:
-    """Only what is no teacher has a teacher."""
+    """Returns the update of the teacher's repository: hidden for a teacher."""
     if name in state.checkpoints(paths, "teacher"):
         return gr.update(visible=False, value="")
     return gr.update(visible=True)
 
 
-def forget() -> tuple[str, Any]:
-    """What was previewed is no longer what would be sent."""
+def invalidate_preview() -> tuple[str, Any]:
+    """Disables Push: what was previewed is no longer what would be sent."""
     return "", gr.update(interactive=False, variant="secondary")
 
 
-def forget_sent(preview: str | None) -> tuple[Any, Any]:
-    """Once sent, it is not sent again without another look."""
-    return forget() if not preview else (gr.skip(), gr.skip())
+def invalidate_sent(preview: str | None) -> tuple[Any, Any]:
+    """Disables Push once the preview was sent and is gone."""
+    return invalidate_preview() if not preview else (gr.skip(), gr.skip())
 
 
-def remember(data: dict[str, Any] | None) -> tuple[str, Any]:
-    """What was previewed may be sent."""
-    mark = str((data or {}).get("previewed") or "")
-    return mark, gr.update(interactive=bool(mark), variant="primary" if mark else "secondary")
+def enable_push(data: dict[str, Any] | None) -> tuple[str, Any]:
+    """Enables Push of what was previewed."""
+    digest = str((data or {}).get("previewed") or "")
+    return digest, gr.update(interactive=bool(digest), variant="primary" if digest else "secondary")
 
 
 # ---- layout
 
 
-def _token(what: str) -> gr.Textbox:
-    """A password field; what is typed goes to the Hub with the one request and is kept nowhere."""
+def _token(info: str) -> gr.Textbox:
+    """Builds a password field; its value goes to the Hub with the one request and is not stored."""
     return gr.Textbox(
         "",
         type="password",
         label="Token (optional)",
-        info=what,
+        info=info,
         placeholder="hf_…",
         visible=not mode.DEMO,
         html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
     )
 
 
-def _repository(label: str, placeholder: str = "user/name", **more: Any) -> gr.Textbox:
-    return gr.Textbox("", label=label, placeholder=placeholder, max_lines=1, **more)
+def _repository(label: str, **more: Any) -> gr.Textbox:
+    return gr.Textbox("", label=label, placeholder="user/name", max_lines=1, **more)
 
 
-def _login() -> None:
-    """On a Space: the button by which visitors log in. Elsewhere it would lend them the machine's own login,
-    and without its packages the page could not open.
-    """
-    if actions.can_log_in(os.environ):
-        gr.LoginButton(size="sm")
+class PullForm(NamedTuple):
+    """`values` in the order of `actions.pull`."""
+
+    button: gr.Button
+    values: list[Any]
 
 
-def _pull_form() -> dict[str, Any]:
+def _pull_form() -> PullForm:
     with gr.Column(elem_classes="vkd-ask"):
         components.demo_note(IN_DEMO)
         repo = _repository("Repository")
-        pair = gr.Checkbox(False, label="With its teacher", info="The one that the student's card names")
+        pair = gr.Checkbox(False, label="Also download the teacher", info="From the student's model card")
         button = gr.Button("Pull", variant="primary", interactive=not mode.DEMO)
-        token = _token("For what is private. Used once, kept nowhere")
-    with gr.Column(elem_classes="vkd-options"), gr.Accordion("Revision, name here", open=False):
+        token = _token("For private repositories; not stored")
+    advanced = gr.Accordion("Advanced: revision, local name", open=False)
+    with gr.Column(elem_classes="vkd-options"), advanced:
         revision = gr.Textbox(
             "", label="Revision", placeholder="main", info="Branch, tag or commit", max_lines=1
         )
-        name = gr.Textbox("", label="Name here", placeholder="that of the repository", max_lines=1)
-    return {"button": button, "asked": [repo, revision, pair, token, name]}
+        name = gr.Textbox("", label="Local name", placeholder="same as the repository", max_lines=1)
+    return PullForm(button, [repo, revision, pair, token, name])
 
 
-def _push_form(here: AppPaths, paths: gr.State) -> dict[str, Any]:
+class PushForm(NamedTuple):
+    """`values` in the order of `actions.preview`."""
+
+    values: list[Any]
+    token: gr.Textbox
+    preview: gr.Button
+    push: gr.Button
+
+    @property
+    def checkpoint(self) -> gr.Dropdown:
+        return self.values[0]
+
+    @property
+    def teacher(self) -> gr.Textbox:
+        return self.values[2]
+
+
+def _push_form(here: AppPaths, paths: gr.State) -> PushForm:
     names = state.checkpoints(here)
     first = next(iter(names), None)
+    teachers = state.checkpoints(here, "teacher")
     with gr.Column(elem_classes="vkd-ask"):
         chosen = gr.Dropdown(names, value=first, label="Checkpoint", allow_custom_value=True)
         repo = _repository("Repository")
-        teacher = _repository(
-            "Its teacher's repository (optional)", visible=first not in state.checkpoints(here, "teacher")
-        )
+        teacher = _repository("Teacher's repository (optional)", visible=first not in teachers)
         with gr.Group():
             private = gr.Checkbox(True, label="Private")
             proposal = gr.Checkbox(False, label="Open a pull request")
-        token = _token("One that may write. Used once, kept nowhere")
-        _login()
+        token = _token("With write access; not stored")
+        if actions.can_log_in(os.environ):  # elsewhere it would lend visitors the machine's own login
+            gr.LoginButton(size="sm")
         with gr.Row():
-            look = gr.Button("Preview", variant="primary", min_width=100)
-            send = gr.Button("Push", interactive=False, min_width=100)
+            preview = gr.Button("Preview", variant="primary", min_width=100)
+            push = gr.Button("Push", interactive=False, min_width=100)
     with gr.Column(elem_classes="vkd-options"):
-        with gr.Accordion("Branch", open=False):
+        with gr.Accordion("Advanced: branch", open=False):
             revision = gr.Textbox(
-                "", label="Branch", placeholder="main", info="Made where it is missing", max_lines=1
+                "", label="Branch", placeholder="main", info="Created if missing", max_lines=1
             )
-        card = [paths, chosen, repo, teacher]
-        components.save_button("Save the card alone", actions.card_file, card, api_name="hub_card")
-    asked = [chosen, repo, teacher, private, revision, proposal]
-    return {"chosen": chosen, "teacher": teacher, "asked": asked, "token": token, "look": look, "send": send}
+        inputs = [paths, chosen, repo, teacher]
+        components.save_button("Download README.md", actions.card_file, inputs, api_name="hub_card")
+    return PushForm([chosen, repo, teacher, private, revision, proposal], token, preview, push)
 
 
-def _under_way(kind: str) -> tuple[gr.HTML, gr.Button]:
-    """How a job stands, and its Cancel, which the style sheet shows while it is at work."""
+def _job(kind: str) -> tuple[gr.HTML, gr.Button]:
+    """Builds the status of a job, and its Cancel, which the style sheet shows while it runs."""
     with gr.Row(elem_classes="vkd-way"):
-        status = gr.HTML(elem_id=f"vkd-hub-{kind}")
-        halt = gr.Button("Cancel", size="sm", elem_classes="vkd-halt")
-    return status, halt
+        return gr.HTML(elem_id=f"vkd-hub-{kind}"), gr.Button("Cancel", size="sm", elem_classes="vkd-halt")
 
 
 def build(here: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
@@ -159,67 +174,60 @@ def build(here: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
     with gr.Tabs(elem_classes="vkd-ways"):
         with gr.Tab("Pull"), gr.Row(elem_classes="vkd-page vkd-hub"):
             with gr.Column(elem_classes="vkd-form", scale=0):
-                pulls = _pull_form()
+                pull_form = _pull_form()
             with gr.Column(elem_classes="vkd-results"):
-                came, halt_pull = _under_way("pull")
-                shown = gr.HTML(PULL_FIRST, elem_id="vkd-hub-came", js_on_load=_JUMP)
+                pull_job = _job("pull")
+                pulled = gr.HTML(PULL_FIRST, elem_id="vkd-hub-came", js_on_load=_OPEN_TAB)
         with gr.Tab("Push") as push_tab, gr.Row(elem_classes="vkd-page vkd-hub"):
             with gr.Column(elem_classes="vkd-form", scale=0):
-                pushes = _push_form(here, paths)
+                push_form = _push_form(here, paths)
             with gr.Column(elem_classes="vkd-results"):
-                sent, halt_push = _under_way("push")
-                preview = gr.HTML(
-                    PUSH_FIRST if state.checkpoints(here) else _NO_NETWORK, elem_id="vkd-hub-preview"
-                )
+                push_job = _job("push")
+                first = PUSH_FIRST if state.checkpoints(here) else _NO_CHECKPOINT
+                preview = gr.HTML(first, elem_id="vkd-hub-preview")
     page.load(None, None, None, js=_MEASURE, api_visibility="private")
-    _wire_pull(paths, pulls, came, shown, halt_pull, opened)
-    _wire_push(paths, pushes, preview, sent, halt_push, opened)
-    gr.on(
-        [*opened, push_tab.select], look_again, [paths, pushes["chosen"]], pushes["chosen"], **_QUIET
-    ).success(teacher_field, [paths, pushes["chosen"]], pushes["teacher"], **_QUIET)
+    _wire_pull(paths, pull_form, pull_job, pulled, opened)
+    _wire_push(paths, push_form, push_job, preview, opened)
+    chosen = push_form.checkpoint
+    gr.on([*opened, push_tab.select], refresh_checkpoints, [paths, chosen], chosen, **_QUIET).success(
+        teacher_field, [paths, chosen], push_form.teacher, **_QUIET
+    )
 
 
 def _wire_pull(
-    paths: gr.State, form: dict[str, Any], status: gr.HTML, shown: gr.HTML, halt: gr.Button, opened: list[Any]
+    paths: gr.State, form: PullForm, job: tuple[gr.HTML, gr.Button], pulled: gr.HTML, opened: list[Any]
 ) -> None:
-    """Pull, Cancel, and a page that is opened while something is pulled."""
-    asked, data, kind = form["asked"], gr.JSON(visible=False), gr.Textbox("pull", visible=False)
-    many: dict[str, Any] = {"concurrency_limit": 8, **_QUIET}
-    form["button"].click(arrivals.pull_now, [paths, *asked], [status, shown], **many)
-    asked[0].submit(arrivals.pull_now, [paths, *asked], [status, shown], **many)
-    gr.on(opened, arrivals.watch_pull, paths, [status, shown], **many)
-    halt.click(
-        arrivals.cancel, [paths, kind], status, api_name="hub_cancel", queue=False, show_progress="hidden"
+    """Wires Pull, Cancel, and a page that is opened while a pull runs."""
+    status, stop = job
+    inputs, data, kind = [paths, *form.values], gr.JSON(visible=False), gr.Textbox("pull", visible=False)
+    shown = [status, pulled]
+    gr.on([form.button.click, form.values[0].submit], actions.pull_page, inputs, shown, **_MANY, **_QUIET)
+    gr.on(opened, actions.watch_pull, paths, shown, **_MANY, **_QUIET)
+    stop.click(
+        actions.cancel, [paths, kind], status, api_name="hub_cancel", queue=False, show_progress="hidden"
     )
-    programs = gr.Button(visible=False)
-    programs.click(arrivals.pull, [paths, *asked], [status, data], api_name="hub_pull", concurrency_limit=8)
+    components.endpoint(actions.pull, inputs, [status, data], api_name="hub_pull", **_MANY)
 
 
 def _wire_push(
-    paths: gr.State,
-    form: dict[str, Any],
-    preview: gr.HTML,
-    status: gr.HTML,
-    halt: gr.Button,
-    opened: list[Any],
+    paths: gr.State, form: PushForm, job: tuple[gr.HTML, gr.Button], preview: gr.HTML, opened: list[Any]
 ) -> None:
-    """Preview, then Push of what was previewed; a change of the form takes the permission back."""
-    asked, token, send = form["asked"], form["token"], form["send"]
+    """Wires Preview, then Push of what was previewed; a change of the form disables Push."""
+    status, stop = job
+    inputs = [paths, *form.values]
     data, answer = gr.JSON(visible=False), gr.JSON(visible=False)
-    mark, kind = gr.Textbox(visible=False), gr.Textbox("push", visible=False)
-    gr.on([each.change for each in asked], forget, None, [mark, send], queue=False, **_QUIET)
-    form["chosen"].change(teacher_field, [paths, form["chosen"]], form["teacher"], **_QUIET)
-    looked = gr.on(
-        [form["look"].click, asked[1].submit], actions.preview_now, [paths, *asked],
-        [preview, status, data], show_progress_on=preview, api_visibility="private",
-    )  # fmt: skip
-    looked.success(remember, data, [mark, send], **_QUIET)
-    many: dict[str, Any] = {"concurrency_limit": 8}
-    asked_to_send = [paths, *asked, token, mark]
-    send.click(actions.push_now, asked_to_send, [status, preview], **many, **_QUIET)
-    preview.change(forget_sent, preview, [mark, send], **_QUIET)
-    gr.on(opened, actions.watch_push, paths, status, **many, **_QUIET)
-    halt.click(arrivals.cancel, [paths, kind], status, queue=False, **_QUIET)
-    programs = gr.Button(visible=False)
-    programs.click(actions.preview, [paths, *asked], [preview, data], api_name="hub_preview")
-    programs.click(actions.push, asked_to_send, [status, answer], api_name="hub_push", **many)
+    digest, kind = gr.Textbox(visible=False), gr.Textbox("push", visible=False)
+    allowed = [digest, form.push]
+    gr.on([each.change for each in form.values], invalidate_preview, None, allowed, queue=False, **_QUIET)
+    form.checkpoint.change(teacher_field, [paths, form.checkpoint], form.teacher, **_QUIET)
+    gr.on(
+        [form.preview.click, form.values[1].submit], actions.preview_page, inputs, [preview, status, data],
+        show_progress_on=preview, api_visibility="private",
+    ).success(enable_push, data, allowed, **_QUIET)  # fmt: skip
+    sent = [*inputs, form.token, digest]
+    form.push.click(actions.push_page, sent, [status, preview], **_MANY, **_QUIET)
+    preview.change(invalidate_sent, preview, allowed, **_QUIET)
+    gr.on(opened, actions.watch_push, paths, status, **_MANY, **_QUIET)
+    stop.click(actions.cancel, [paths, kind], status, queue=False, **_QUIET)
+    components.endpoint(actions.preview, inputs, [preview, data], api_name="hub_preview")
+    components.endpoint(actions.push, sent, [status, answer], api_name="hub_push", **_MANY)

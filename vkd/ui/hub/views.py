@@ -1,26 +1,29 @@
-"""What came from the Hub and what would go there, as HTML and as data. Cards are a stranger's text."""
+"""HTML and data of the Hub tab: progress of a job, pulled checkpoints, the preview of a push, cards."""
 
 import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vkd.hub import pull
-from vkd.hub.push import Plan
-from vkd.models import config
+from markupsafe import Markup
+
+from vkd.hub.pull import Pulled
+from vkd.hub.push import Plan, PushRequest
+from vkd.jobs.background import BackgroundJob
 from vkd.models.backbones import BACKBONES
-from vkd.ui import html
-from vkd.ui.html import escape
-from vkd.ui.hub import prose
-from vkd.ui.hub.hub_jobs import Job
+from vkd.models.config import read_config
+from vkd.ui.html import file_uri, render
+from vkd.ui.hub import card
+from vkd.ui.train.views import duration
 
-_MOST_PICTURE = 4 * 2**20
-_FACTS = {"license": "licence", "library_name": "library", "base_model": "made from", "datasets": "data"}
-_DOING = {"pull": "Pulling", "push": "Pushing"}
+_MAX_IMAGE_BYTES = 4 * 2**20
+_METADATA = {"license": "licence", "library_name": "library", "base_model": "base model", "datasets": "data"}
+_CONTACTING = {"pull": "Contacting the Hub…", "push": "Preparing files and contacting the Hub…"}
+_FINISHING = {"pull": "Verifying files…", "push": "Uploaded; the Hub is committing…"}
 
 
-def amount(count: float) -> str:
-    """A number of bytes for a person."""
+def size_text(count: float) -> str:
+    """Formats a number of bytes."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
@@ -28,127 +31,96 @@ def amount(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-# ---- on the way
+# ---- jobs
 
 
-def progress_html(job: Job) -> str:
-    """How far a job is: bytes, file, time left."""
-    name, doing = escape(job.repo), _DOING[job.kind]
-    share = 100 * job.done / job.total if job.total else 0
-    if job.stop.is_set():
-        told = "Cancelling: what is under way comes to its end, and nothing of it is kept."
+def progress_html(kind: str, job: BackgroundJob) -> str:
+    """Renders how far a pull or a push is: bytes, file, time left."""
+    if job.cancelling:
+        text = "Cancelling; nothing of it is kept."
     elif not job.total:
-        told = "Asking the Hub." if job.kind == "pull" else "Packing, and asking the Hub."
+        text = _CONTACTING[kind]
     elif job.done >= job.total:
-        told = "Checking what came." if job.kind == "pull" else "All is there; the Hub makes a commit of it."
+        text = _FINISHING[kind]
     else:
-        left = job.left()
-        when = "" if left is None else f" · about {_duration(left)} left"
-        told = f"{escape(job.file)} · {amount(job.done)} of {amount(job.total)}{when}"
-    return (
-        f'<div class="vkd-sending" role="status"><p class="vkd-headline">{doing} {name}</p>'
-        f'<p class="vkd-detail">{told}</p><div class="vkd-progress" role="progressbar" '
-        f'aria-label="Bytes of {name}" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}">'
-        f'<i style="width:{share:.1f}%"></i></div></div>'
+        left = job.seconds_left()
+        text = f"{job.what} · {size_text(job.done)} of {size_text(job.total)}"
+        text += "" if left is None else f" · about {duration(max(1, left))} left"
+    share = 100 * job.done / job.total if job.total else 0
+    return render("hub/progress.html.j2", name=job.name, text=text, share=round(share, 1))
+
+
+def job_data(job: BackgroundJob) -> dict[str, Any]:
+    """Returns the state of a job as JSON."""
+    repo = job.name.rpartition(" ")[2]
+    return {"state": job.state, "repo": repo, "file": job.what, "done": job.done, "total": job.total}
+
+
+def error_html(message: str, *, safe: bool = False) -> str:
+    """Renders an error where the answer would be. `safe`: the message is HTML, as `show_errors` makes it."""
+    return render("hub/outcome.html.j2", kind="error", text=Markup(message) if safe else message)
+
+
+def cancelled_html(kind: str, job: BackgroundJob) -> str:
+    """Renders the end of a cancelled job."""
+    nothing = "Nothing was kept." if kind == "pull" else "Nothing was committed."
+    return render("hub/outcome.html.j2", kind="cancelled", text=f"{job.name} cancelled. {nothing}")
+
+
+def pushed_html(job: BackgroundJob) -> str:
+    """Renders where a push has arrived."""
+    url, repo = str(job.result), job.name.rpartition(" ")[2]
+    web = url.startswith(("https://", "http://"))
+    return render(
+        "hub/outcome.html.j2", kind="pushed", repo=repo, size=size_text(job.total), url=url, web=web
     )
 
 
-def _duration(seconds: float) -> str:
-    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
+# ---- pulled checkpoints
 
 
-def refused_html(wrong: str) -> str:
-    """A sentence of what went wrong, where the answer would be; plain text in."""
-    return refusal(escape(wrong))
+def pulled_html(pulled: Sequence[Pulled]) -> str:
+    """Renders pulled checkpoints, the teacher first; then their cards, that of the requested one first."""
+    cards = [
+        _card_html(f"Card of {each.repo}", read_card(each.folder), images_beside(each.folder), index == 0)
+        for index, each in enumerate(reversed(pulled))
+    ]
+    rows = [_pulled_row(each) for each in pulled]
+    return render("hub/pulled.html.j2", rows=rows, tabs=("Retrieve", "Explain", "Evaluate"), cards=cards)
 
 
-def refusal(sentence: str) -> str:
-    """The same of a sentence that is safe HTML, as `parts.kindly` makes it."""
-    return f'<section class="vkd-sent vkd-refused" role="alert"><p>{sentence}</p></section>'
-
-
-def stopped_html(job: Job) -> str:
-    """A job that somebody cancelled."""
-    kept = "Nothing of it was kept." if job.kind == "pull" else "Nothing was committed."
-    told = f"<p><b>{escape(job.repo)}</b>: cancelled. {kept}</p>"
-    return f'<section class="vkd-sent" role="status">{told}</section>'
-
-
-def ended_html(job: Job) -> str:
-    """The last word on a job that was cancelled or failed, or on a push."""
-    if job.state == "done":
-        return sent_html(job)
-    return stopped_html(job) if job.state == "cancelled" else refused_html(job.wrong)
-
-
-# ---- what came
-
-
-def pulled_html(pulled: Sequence[pull.Pulled]) -> str:
-    """What came: folder, commit, network; what to do with it; the cards, that of the asked one first."""
-    rows = "".join(_came(each) for each in pulled)
-    tabs = " ".join(
-        f'<button type="button" data-tab="{tab}">{tab}</button>'
-        for tab in ("Retrieve", "Explain", "Evaluate")
-    )
-    told = " and ".join(f"<b>{escape(each.folder.name)}</b>" for each in pulled)
-    shown = "".join(
-        _card_box(f"Card of {each.repo}", read_card(each.folder), pictures_of(each.folder), f"came-{number}",
-                  opened=number == 0)
-        for number, each in enumerate(reversed(pulled))
-    )  # fmt: skip
-    return (
-        f'<section class="vkd-parcel" role="status" aria-label="Pulled">{rows}'
-        f'<p class="vkd-use">{told} can be chosen now. Use it in {tabs} '
-        "(to search with it, build a gallery with it under Retrieve).</p></section>"
-        f"{shown}"
-    )
-
-
-def _came(one: pull.Pulled) -> str:
-    known = config.read_config(one.folder)
-    notes = []
+def _pulled_row(one: Pulled) -> dict[str, Any]:
+    config, notes = read_config(one.folder), []
     if one.offline:
-        notes.append(
-            "The Hub was out of reach: this came from this machine's cache, where an earlier pull left it."
-        )
+        notes.append("Hub unreachable: taken from this machine's cache of an earlier pull.")
     if one.unchanged:
-        notes.append("This commit was here already; nothing was downloaded.")
-    height, width = known.image_size
+        notes.append("Already up to date: nothing was downloaded.")
+    height, width = config.image_size
     facts = [
-        BACKBONES[known.backbone].label, f"{height} × {width} pixels", known.dataset or "data set not told",
-        f"{known.identities} identities", f"epoch {known.epoch}", amount(sum(_sizes(one.folder).values())),
+        BACKBONES[config.backbone].label, f"{height} × {width} px", config.dataset or "unknown dataset",
+        f"{config.identities} identities", f"epoch {config.epoch}",
+        size_text(sum(_sizes(one.folder).values())),
     ]  # fmt: skip
-    note = f'<p class="vkd-note">{" ".join(notes)}</p>' if notes else ""
-    return (
-        f'<div class="vkd-came vkd-{escape(known.stage)}"><h3><span class="vkd-part">'
-        f"{escape(known.stage.capitalize())}</span> {escape(one.folder.name)}</h3>"
-        f'<p class="vkd-detail">{escape(" · ".join(facts))}</p>'
-        f'<p class="vkd-detail">from {escape(one.repo)} at commit <code>{escape(one.commit[:12])}</code></p>'
-        f"{note}</div>"
-    )
+    return {
+        "stage": config.stage, "name": one.folder.name, "facts": facts, "notes": notes, "repo": one.repo,
+        "commit": one.commit[:12],
+    }  # fmt: skip
 
 
-def pulled_data(pulled: Sequence[pull.Pulled]) -> list[dict[str, Any]]:
-    """What came as JSON; the teacher first."""
-    found = []
+def pulled_data(pulled: Sequence[Pulled]) -> list[dict[str, Any]]:
+    """Returns pulled checkpoints as JSON; the teacher first."""
+    rows = []
     for one in pulled:
-        known = config.read_config(one.folder)
-        found.append(
+        config = read_config(one.folder)
+        rows.append(
             {
-                "checkpoint": one.folder.name,
-                "repo": one.repo,
-                "commit": one.commit,
-                "offline": one.offline,
-                "there": one.unchanged,
-                "stage": known.stage,
-                "backbone": known.backbone,
-                "dataset": known.dataset,
-                "files": _sizes(one.folder),
+                "checkpoint": one.folder.name, "repo": one.repo, "commit": one.commit,
+                "offline": one.offline, "there": one.unchanged, "stage": config.stage,
+                "backbone": config.backbone, "dataset": config.dataset, "files": _sizes(one.folder),
                 "card": read_card(one.folder),
             }
-        )
-    return found
+        )  # fmt: skip
+    return rows
 
 
 def _sizes(folder: Path) -> dict[str, int]:
@@ -156,88 +128,54 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def read_card(folder: Path) -> str:
-    """README.md of a folder, or nothing; at most what is shown."""
+    """Reads a folder's README.md, at most what is shown; '' where there is none."""
     path = folder / "README.md"
     if not path.is_file():
         return ""
     with path.open(encoding="utf-8", errors="replace") as file:
-        return file.read(prose.MOST)
+        return file.read(card.MAX_LETTERS)
 
 
-def pictures_of(folder: Path) -> dict[str, str]:
-    """Pictures that lie beside a card, as data URIs by their names."""
-    found = [path for path in folder.glob("*.png") if path.stat().st_size <= _MOST_PICTURE]
-    return {path.name: html.file_uri(path) for path in found if path.read_bytes()[:4] == b"\x89PNG"}
+def images_beside(folder: Path) -> dict[str, str]:
+    """Returns the PNG files that lie beside a card: name → data URI."""
+    files = [path for path in folder.glob("*.png") if path.stat().st_size <= _MAX_IMAGE_BYTES]
+    return {path.name: file_uri(path) for path in files if path.read_bytes()[:4] == b"\x89PNG"}
 
 
-# ---- what would go
+# ---- preview of a push
 
 
-def plan_html(planned: Plan, terms: str) -> str:
-    """The files and their sizes, what stays here, where it goes, the card as it will be."""
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(each.path)}</th><td>{amount(each.size)}</td></tr>"
-        for each in planned.files
-    )
-    total = sum(each.size for each in planned.files)
-    left = (
-        f'<p class="vkd-staying"><b>Stays here</b> {escape(", ".join(planned.kept_local))}</p>'
-        if planned.kept_local
-        else '<p class="vkd-staying"><b>Stays here</b> Nothing: all of the folder would go.</p>'
-    )
-    uris = {
-        name: f"data:image/png;base64,{base64.b64encode(held).decode()}"
-        for name, held in planned.images.items()
-    }
-    return (
-        '<section class="vkd-parcel" role="status" aria-label="Preview">'
-        f'<p class="vkd-headline">{len(planned.files)} files, {amount(total)}, would go to '
-        f'{escape(planned.repo)}</p><p class="vkd-detail">{escape(terms)} Nothing has been sent yet.</p>'
-        f'<div class="vkd-luggage"><table class="vkd-files"><tbody>{rows}</tbody></table>{left}</div>'
-        "</section>"
-        f"{_card_box('The card as it will be', planned.card, uris, 'goes', opened=True)}"
-    )
+def plan_html(plan: Plan, request: PushRequest) -> str:
+    """Renders files with sizes, what is not uploaded, where it goes, and the card."""
+    how = "As a pull request" if request.pull_request else "In one commit"
+    where = f" on the branch {request.revision}" if request.revision else ""
+    private = "private" if request.private else "public"
+    new = "" if request.pull_request else f" A new repository is {private}."
+    images = {name: f"data:image/png;base64,{base64.b64encode(data).decode()}"
+              for name, data in plan.images.items()}  # fmt: skip
+    return render(
+        "hub/plan.html.j2", plan=plan, total=size_text(sum(each.size for each in plan.files)),
+        files=[(each.path, size_text(each.size)) for each in plan.files], terms=f"{how}{where}.{new}",
+        card=_card_html("Model card preview", plan.card, images, True),
+    )  # fmt: skip
 
 
-def plan_data(planned: Plan) -> dict[str, Any]:
-    """The plan as JSON; `previewed` is what a push must repeat."""
+def plan_data(plan: Plan) -> dict[str, Any]:
+    """Returns the plan as JSON; `previewed` is what a push must repeat."""
     return {
-        "repo": planned.repo,
-        "files": {each.path: each.size for each in planned.files},
-        "left": list(planned.kept_local),
-        "card": planned.card,
-        "previewed": planned.digest,
+        "repo": plan.repo,
+        "files": {each.path: each.size for each in plan.files},
+        "left": list(plan.kept_local),
+        "card": plan.card,
+        "previewed": plan.digest,
     }
 
 
-def sent_html(job: Job) -> str:
-    """Where it is now."""
-    safe = escape(job.url)
-    link = f'<a href="{safe}" target="_blank" rel="noopener noreferrer">{safe}</a>'
-    shown = link if job.url.startswith(("https://", "http://")) else safe
-    return (
-        '<section class="vkd-sent" role="status" aria-label="Pushed"><p><b class="vkd-go">Sent.</b> '
-        f"{escape(job.repo)} has it now, {amount(job.total)}: {shown}</p>"
-        f"<p>Elsewhere: <code>vkd hub pull {escape(job.repo)}</code></p></section>"
-    )
-
-
-# ---- cards
-
-
-def _card_box(title: str, text: str, pictures: Mapping[str, str], mark: str, *, opened: bool) -> str:
-    data, body = prose.parts_of(text)
-    facts = "".join(
-        f"<li><b>{name}</b> {escape(', '.join(prose.words(data[key])))}</li>"
-        for key, name in _FACTS.items()
-        if prose.words(data.get(key, []))
-    )
-    tags = "".join(f"<li>{escape(tag)}</li>" for tag in prose.words(data.get("tags", [])))
-    shown = prose.as_html(body, pictures, mark) if body.strip() else "<p>It has no card.</p>"
-    if len(text) >= prose.MOST:
-        shown += "<p>The rest is not shown: the card is very long.</p>"
-    return (
-        f'<details class="vkd-letter"{" open" if opened else ""}><summary>{escape(title)}</summary>'
-        f'<ul class="vkd-chips">{facts}{tags}</ul><article class="vkd-prose" tabindex="0" '
-        f'aria-label="{escape(title)}">{shown}</article></details>'
-    )
+def _card_html(title: str, text: str, images: Mapping[str, str], opened: bool) -> Markup:
+    metadata, body = card.split_metadata(text)
+    chips = [(name, ", ".join(card.words(metadata.get(key, [])))) for key, name in _METADATA.items()]
+    return render(
+        "hub/card.html.j2", title=title, opened=opened, chips=[chip for chip in chips if chip[1]],
+        tags=card.words(metadata.get("tags", [])), cut=len(text) >= card.MAX_LETTERS,
+        body=card.to_html(body, images) if body.strip() else Markup("<p>No card.</p>"),
+    )  # fmt: skip
