@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from vkd.cli.train import _asked
+from vkd.cli.train import _settings
 from vkd.training.fields import GROUPS
 from vkd.training.presets import PRESETS
 from vkd.training.settings import STAGES, Settings
@@ -64,7 +64,7 @@ def test_field_round_trip(stage: str, name: str):
     assert form.parse_json(form.to_json(settings)) == settings
     words = shlex.split(form.command(settings, Path("elsewhere")))
     assert words[:3] == ["vkd", "train", stage]
-    again, run, _ = _asked("vkd train", stage, words[3:])
+    again, run, _ = _settings("vkd train", stage, words[3:])
     assert again == settings
     assert run.checkpoints == Path("elsewhere")
 
@@ -75,7 +75,7 @@ def test_command_line_of_preset(preset: str):
     assert form.command(expected) == f"vkd train {expected.stage} --preset {preset}"
     assert form.command(expected.changed(epochs=3)).endswith(f"--preset {preset} --epochs 3")
     words = shlex.split(form.command(expected.changed(milestones=(), pretrained=False)))
-    again, _, _ = _asked("vkd train", expected.stage, words[3:])
+    again, _, _ = _settings("vkd train", expected.stage, words[3:])
     assert again == expected.changed(milestones=(), pretrained=False)
 
 

@@ -1,20 +1,20 @@
-"""`vkd train teacher` and `vkd train student`: settings from flags, a progress bar, a record for others."""
+"""`vkd train teacher` and `vkd train student`: settings from flags, a progress bar, lines in log.txt."""
 
 import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
 import pydantic
-from pydantic import Field
 
-from vkd.cli.options import parse, refuse
+from vkd.cli.options import flag, parse, refuse
 from vkd.jobs import runs
-from vkd.training import settings as asked
+from vkd.training import settings as settings_io
 from vkd.training.callbacks import Callback, Event
 from vkd.training.presets import PRESETS
 from vkd.training.settings import STAGES, Settings, StudentSettings
@@ -28,69 +28,63 @@ _ABOUT = {
 
 
 class RunFlags(pydantic.BaseModel):
-    """What concerns the run's folder and not the training."""
+    """Flags of the run's folder."""
 
-    folder: Path | None = Field(
+    folder: Path | None = flag(
         None,
-        description="Folder of the run. One that exists goes on where it stands, with its own settings for "
-        "every flag that is not given; none: a new one under --checkpoints",
+        "Folder of the run. An existing run is resumed, with its own settings for every flag that is not "
+        "given; none: a new folder under --checkpoints.",
     )
-    checkpoints: Path = Field(Path("checkpoints"), description="Folder in which new runs are made")
-    detach: bool = Field(
-        False, description="Train in a process of its own and return at once; output goes to log.txt"
-    )
-    wait: bool = Field(
+    checkpoints: Path = flag(Path("checkpoints"), "Folder in which new runs are created.")
+    detach: bool = flag(False, "Train in a process of its own and return at once; output goes to log.txt.")
+    wait: bool = flag(
         False,
-        description="Wait until the runs that began earlier in the same folder of runs have left the device; "
-        "runs that are started detached or in the app always do",
+        "Queue behind the runs of the same folder that started earlier on the device; detached runs and runs "
+        "started in the app always do.",
     )
 
 
 class GenerationFlags(pydantic.BaseModel):
-    generations: int = Field(
-        1,
-        ge=1,
-        le=20,
-        description="Train this many students, one after another, each the teacher of the next",
+    generations: int = flag(
+        1, "Train this many students, one after another, each the teacher of the next.", ge=1, le=20
     )
 
 
 def train(argv: Sequence[str]) -> int:
-    """The verb; → exit code."""
+    """Runs the verb; returns the exit code."""
     if not argv or argv[0] not in STAGES:
         return _choose_stage(argv)
     stage, argv = argv[0], list(argv[1:])
     prog = f"vkd train {stage}"
-    settings, run, generations = _asked(prog, stage, argv)
+    settings, run, generations = _settings(prog, stage, argv)
     if isinstance(settings, StudentSettings) and settings.teacher is None:
         refuse(prog, "a student needs a teacher: give --teacher FOLDER")
     if run.folder is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        refuse(prog, "several processes must know one folder: give --folder")
+        refuse(prog, "several processes need one folder: give --folder")
     if run.detach:
         return _detach(settings, run, prog, generations)
     return _chain(settings, run, generations)
 
 
 def _choose_stage(argv: Sequence[str]) -> int:
-    wanted = bool(argv) and argv[0] in ("-h", "--help")
     lines = [f"  {stage:<9}{about}" for stage, about in _ABOUT.items()]
     usage = "usage: vkd train {teacher,student} [OPTIONS]\n\n" + "\n".join(lines)
     presets = "\n".join(f"  {name}" for name in PRESETS)
     more = "\n\nEach has its own --help. Presets (--preset NAME):\n" + presets
-    if wanted:
+    if argv and argv[0] in ("-h", "--help"):
         print(usage + more)
         return 0
-    named = f"'{argv[0]}' is no stage" if argv else "say which stage"
-    print(f"vkd train: {named}\n{usage}", file=sys.stderr)
+    problem = f"'{argv[0]}' is not a stage" if argv else "a stage is missing"
+    print(f"vkd train: {problem}\n{usage}", file=sys.stderr)
     return 2
 
 
-def _asked(prog: str, stage: str, argv: list[str]) -> tuple[Settings, RunFlags, int]:
-    """Settings from, in this order: flags; the preset; the folder's settings.json; the defaults."""
+def _settings(prog: str, stage: str, argv: list[str]) -> tuple[Settings, RunFlags, int]:
+    """Settings from flags, else the preset, else the folder's settings.json, else the defaults."""
     preset, folder = _peek(argv, "--preset"), _peek(argv, "--folder")
     defaults: dict[str, Any] = {}
-    if folder and not preset and (kept := Path(folder) / "settings.json").is_file():
-        old = asked.load(kept)
+    if folder and not preset and (file := Path(folder) / "settings.json").is_file():
+        old = settings_io.load(file)
         if old.stage != stage:
             refuse(prog, f"{folder} is the run of a {old.stage}: use vkd train {old.stage}")
         defaults = old.model_dump()
@@ -98,12 +92,12 @@ def _asked(prog: str, stage: str, argv: list[str]) -> tuple[Settings, RunFlags, 
         row = PRESETS.get(preset)
         if row is None or row.stage != stage:
             names = ", ".join(name for name, other in PRESETS.items() if other.stage == stage)
-            refuse(prog, f"'{preset}' is no preset of a {stage}; choose one of {names}")
+            refuse(prog, f"'{preset}' is not a preset of a {stage}; choose one of {names}")
         defaults = row.settings().model_dump()
     models: list[type[pydantic.BaseModel]] = [STAGES[stage], RunFlags]
     if stage == "student":
         models.append(GenerationFlags)
-    about = f"{_ABOUT[stage]} The same command on the same folder goes on where it stopped."
+    about = f"{_ABOUT[stage]} The same command on the same folder resumes the run."
     settings, run, *rest = parse(prog, about, argv, models, defaults)
     generations = rest[0].generations if rest and isinstance(rest[0], GenerationFlags) else 1
     assert isinstance(settings, Settings)
@@ -111,12 +105,12 @@ def _asked(prog: str, stage: str, argv: list[str]) -> tuple[Settings, RunFlags, 
     return settings, run, generations
 
 
-def _peek(argv: Sequence[str], flag: str) -> str | None:
-    """The value of one flag, before the others can be read: it decides their defaults."""
-    for place, word in enumerate(argv):
-        if word == flag:
-            return argv[place + 1] if place + 1 < len(argv) else None
-        if word.startswith(flag + "="):
+def _peek(argv: Sequence[str], name: str) -> str | None:
+    """Reads one flag before the others, whose defaults depend on it."""
+    for index, word in enumerate(argv):
+        if word == name:
+            return argv[index + 1] if index + 1 < len(argv) else None
+        if word.startswith(name + "="):
             return word.partition("=")[2]
     return None
 
@@ -129,51 +123,56 @@ def _detach(settings: Settings, run: RunFlags, prog: str, generations: int) -> i
     else:
         runs.check(run.folder)
         run.folder.mkdir(parents=True, exist_ok=True)
-        _keep(settings, run.folder)
+        if not (run.folder / "settings.json").exists():  # one that exists belongs to the run
+            settings_io.save(settings, run.folder / "settings.json")
         folder = runs.start(folder=run.folder)
     print(folder)
     return 0
 
 
-def _keep(settings: Settings, folder: Path) -> None:
-    """settings.json for a folder that has none; one that is there belongs to the run (`train` compares)."""
-    if not (folder / "settings.json").exists():
-        asked.save(settings, folder / "settings.json")
-
-
-def _chain(settings: Settings, run: RunFlags, generations: int) -> int:
-    """Train; each generation in a folder of its own (name, name-g1, …) with the last student as teacher."""
-    first = run.folder or runs.create(run.checkpoints, settings)
-    code, folder = _one(settings, first, run.wait), first
+def _chain(settings: Settings, flags: RunFlags, generations: int) -> int:
+    """Trains; each generation in its own folder (name, name-g1, …) with the last student as teacher."""
+    first = flags.folder or runs.create(flags.checkpoints, settings)
+    code, folder = _code(*run(settings, first, flags.wait)), first
     for generation in range(1, generations):
         if code:
             break
         assert isinstance(settings, StudentSettings)
         settings = settings.changed(teacher=folder, start=None, generation=settings.generation + 1)
         folder = first.with_name(f"{first.name}-g{generation}")
-        code = _one(settings, folder, run.wait)
+        code = _code(*run(settings, folder, flags.wait))
     return code
 
 
-def _one(settings: Settings, folder: Path, wait: bool = False) -> int:
-    """Trains one run in its folder and shows it; returns the exit code."""
-    caught: list[int] = []
+def _code(last: Event, signals: Sequence[int]) -> int:
+    if last["kind"] == "finished":
+        return 0
+    return 128 + signals[0] if signals else STOPPED
+
+
+def run(settings: Settings, folder: Path, wait: bool = False) -> tuple[Event, list[int]]:
+    """Trains one run in its folder and prints its progress; returns the last event and the signals caught.
+
+    The first Ctrl-C or SIGTERM stops the run after saving. Raises VKDError as `vkd.jobs.runs.train`.
+    """
     runs.check(folder)  # before anything is written there
     folder.mkdir(parents=True, exist_ok=True)
     first = int(os.environ.get("RANK", 0)) == 0
-    with _signals(caught), _shown(folder) if first else nullcontext() as show:
+    with _signals() as caught, _printer(folder) if first else nullcontext() as show:
         last = runs.train(settings, folder, [show] if show else [], lambda: bool(caught), wait=wait)
-    if last["kind"] == "finished":
-        return 0
-    return 128 + caught[0] if caught else STOPPED
+    return last, caught
 
 
 @contextmanager
-def _signals(caught: list[int]) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM is noted, the second takes its usual effect.
+def _signals() -> Iterator[list[int]]:
+    """Collects the first Ctrl-C or SIGTERM; the second takes its usual effect.
 
-    Set before readers of pictures are forked, so that a Ctrl-C in the terminal does not kill them.
+    Set before DataLoader workers are forked, so that a Ctrl-C in the terminal does not kill them.
     """
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
 
     def note(number: int, frame: object) -> None:
         caught.append(number)
@@ -181,14 +180,14 @@ def _signals(caught: list[int]) -> Iterator[None]:
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield caught
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def _shown(folder: Path) -> Iterator[Callback]:
+def _printer(folder: Path) -> Iterator[Callback]:
     """Yields a callback that shows a progress bar on a terminal, and lines elsewhere and in log.txt."""
     from tqdm import tqdm
 
@@ -234,7 +233,7 @@ def _output_errors_ignored() -> Iterator[None]:
 
 @contextmanager
 def _log(folder: Path) -> Iterator[TextIO | None]:
-    """log.txt to write to, or None where what is printed goes there already (see `runs.start`)."""
+    """Opens log.txt; yields None where stdout is that file already (see `runs.start`)."""
     with (folder / "log.txt").open("a", encoding="utf-8") as file:
         try:
             already = os.path.sameopenfile(sys.stdout.fileno(), file.fileno())
@@ -248,19 +247,19 @@ def _losses(event: Event) -> str:
 
 
 def _line(event: Event, folder: Path, epochs: int) -> str:
-    """What a person reads of an event; empty for those that need no words."""
+    """One or more lines that describe an event; empty for events that are not printed."""
     kind, epoch = event["kind"], event["epoch"]
     if kind == "started":
         several = f", {event['processes']} processes" if event["processes"] > 1 else ""
-        going = f"Going on in {folder} after epoch {epoch}" if event["resumed"] else f"Training in {folder}"
+        going = f"Resuming {folder} after epoch {epoch}" if event["resumed"] else f"Training in {folder}"
         facts = (
             f"{event['identities']} identities, {event['steps']} steps an epoch, {event['device']}{several}"
         )
         return "\n".join([f"{going}: {facts}.", *event["notes"]])
     if kind == "waiting":
-        return f"Waiting for {', '.join(event['ahead'])} to leave the device ({event['device']})."
+        return f"Queued behind {', '.join(event['ahead'])} ({event['device']} busy)."
     if kind == "sanity_check":
-        return "A small evaluation before the first epoch went well."
+        return "The sanity check before the first epoch passed."
     if kind == "epoch":
         pace = f"lr {event['learning_rate']:.1e}, {event['images_per_second']:.0f} images/s"
         return f"epoch {epoch}/{epochs}: {_losses(event)}, {pace}, {event['memory_mb']:.0f} MiB"
@@ -273,7 +272,7 @@ def _line(event: Event, folder: Path, epochs: int) -> str:
     if kind == "finished":
         return f"Finished: {folder}"
     if kind == "probes" and event["why"]:
-        return f"The probe pictures could not be looked at: {event['why']}"
+        return f"No Grad-CAM snapshot: {event['why']}"
     if kind == "stopped":
-        return f"Stopped after epoch {epoch} and saved; the same command on {folder} goes on."
+        return f"Stopped after epoch {epoch} and saved; the same command on {folder} resumes it."
     return ""

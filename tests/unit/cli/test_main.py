@@ -60,15 +60,15 @@ def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str], words: l
     [
         ("", "a verb is missing"),
         ("fly", "there is no verb 'fly'"),
-        ("train", "say which stage"),
-        ("train pupil", "'pupil' is no stage"),
+        ("train", "a stage is missing"),
+        ("train pupil", "'pupil' is not a stage"),
         ("train teacher --views 0", "--views: input should be greater than or equal to 1, not 0"),
         ("train teacher --views many", "--views"),
         ("train teacher --backbone vgg", "--backbone"),
         ("train teacher --unheard-of 3", "unheard-of"),
         (
             "train teacher --preset mars-resnet50-student",
-            "no preset of a teacher; choose one of mars-resnet18-teacher",
+            "not a preset of a teacher; choose one of mars-resnet18-teacher",
         ),
         ("train teacher --milestones 9 3", "--milestones: milestones (9, 3) must be ascending"),
         ("train student", "give --teacher FOLDER"),
@@ -147,7 +147,7 @@ def test_train_prints_its_epochs_and_keeps_them(
     assert list((folder / "tensorboard").iterdir())
     again, out, _ = vkd(capsys, "train", "teacher", "--folder", folder)  # its own settings, already done
     assert again == 0
-    assert "Going on in" in out
+    assert "Resuming" in out
 
 
 def test_runs_without_a_folder_are_made_under_checkpoints(
