@@ -18,7 +18,7 @@ from vkd.io.images import ImageLike
 from vkd.io.progress import Progress, silent
 from vkd.models.checkpoint import Checkpoint
 from vkd.retrieval.gallery import Gallery, Hit
-from vkd.synthetic.generate import write_street as generate_street
+from vkd.synthetic.generate import generate_street
 from vkd.training.settings import Settings, StudentSettings, TeacherSettings
 
 __all__ = [
