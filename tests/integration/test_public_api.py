@@ -1,4 +1,4 @@
-"""The public API: the lines of the README run, importing the package costs nothing, and help loads no torch."""
+"""The public API: the lines of the README run, importing the package is free, and help loads no torch."""
 
 import re
 import subprocess
