@@ -136,6 +136,7 @@ class TrainLoader(Loader):
     """Batches of clips (B, V, 3, H, W) and classes (B,) of the epoch that `set_epoch` selects."""
 
     def set_epoch(self, epoch: int) -> None:
+        """Selects the epoch (from 0) of the next iteration."""
         cast(_Draws, self.batch_sampler).sampler.set_epoch(epoch)
 
 
@@ -155,8 +156,6 @@ def train_loader(
     aspect: Range = (0.3, 3.3),
     pad: int = 10,
     erase: float = 0.5,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
     pin_memory: bool = False,
 ) -> TrainLoader:
     """Builds the loader of P×K training batches.
@@ -178,7 +177,7 @@ def train_loader(
         rank=rank,
         world=world,
     )
-    transform = TrainTransform(image_size, aspect, pad=pad, erase=erase, mean=mean, std=std)
+    transform = TrainTransform(image_size, aspect, pad=pad, erase=erase)
     return TrainLoader(
         TrainSet(splits, transform, views=views, rule=rule, frames=frames),
         batch_sampler=_Draws(sampler),

@@ -126,10 +126,12 @@ class _Page:
         return top
 
     def heading(self, text: str) -> None:
+        """Places a title over the whole width."""
         if text:
             self.top = self.text(text, GAP, self.top, self.width - 2 * GAP, TITLE, INK) + LEADING
 
     def cells(self, cells: Sequence[tuple[Image.Image, str]], widths: Sequence[int], height: int) -> None:
+        """Places a line of images with their captions."""
         left, bottom = GAP, self.top + height
         for (image, caption), width in zip(cells, widths, strict=False):
             self.images.append((image, (left, self.top)))
@@ -140,6 +142,7 @@ class _Page:
         self.top = bottom + GAP
 
     def draw(self) -> Image.Image:
+        """Returns the page with everything that was placed."""
         page = Image.new("RGB", (self.width, self.top), "white")
         pen = ImageDraw.Draw(page)
         for image, corner in self.images:

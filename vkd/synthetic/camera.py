@@ -45,6 +45,7 @@ class Camera:
         return np.array([[1, 0, 0], [0, s, c], [0, c, -s]], np.float32)
 
     def to_sun(self) -> Array:
+        """Returns the unit vector to the sun in scene coordinates."""
         c = math.cos(self.sun_elevation)
         return np.array(
             [c * math.sin(self.sun_azimuth), c * math.cos(self.sun_azimuth), math.sin(self.sun_elevation)],

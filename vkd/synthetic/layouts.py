@@ -3,9 +3,10 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Track(NamedTuple):
@@ -36,6 +37,8 @@ def _mars_name(
 
 def _mars_tables(root: Path, tracks: list[Track]) -> None:
     """Writes name lists, and rows of (first, last, identity, camera), 1-based and inclusive."""
+    import numpy as np
+
     info = root / "info"
     info.mkdir()
     for part in ("train", "test"):
@@ -52,7 +55,7 @@ def _mars_tables(root: Path, tracks: list[Track]) -> None:
     )
 
 
-def _save(path: Path, name: str, table: np.ndarray) -> None:
+def _save(path: Path, name: str, table: "np.ndarray") -> None:
     from scipy.io import savemat  # takes a fifth of a second to import
 
     savemat(path, {name: table})
