@@ -20,6 +20,7 @@ from vkd.metrics import tables
 from vkd.metrics.ranking import METRICS
 from vkd.models.backbones import BACKBONES
 from vkd.models.config import Config
+from vkd.training.objectives import LOSSES
 from vkd.version import __version__
 
 PAPER = "https://arxiv.org/abs/2007.04174"
@@ -197,8 +198,9 @@ def _teacher_text(summary: Summary, teacher: str | None) -> str:
         return f"Its publisher names {link}." if link else "Whether it had a teacher is not recorded."
     name = link or (f"`{plain_name(config.parent)}`" if config.parent else "a model of unknown name")
     text = [f"Its teacher is {name}."]
-    if settings is not None and not any(getattr(settings, f"{loss}_weight", 1) for loss in ("kd", "dp")):
-        text.append("It is a **control**: nothing was distilled into it (the weights of KD and DP are 0).")
+    weights = {} if settings is None else settings.weights
+    if weights and not any(weight for name, weight in weights.items() if LOSSES[name].needs_teacher):
+        text.append("It is a **control**: nothing was distilled into it (the weights of those losses are 0).")
     if start := getattr(settings, "start", None):
         text.append(
             f"It was initialised from another model, `{plain_name(str(start))}` (cross-distillation)."

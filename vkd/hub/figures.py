@@ -14,6 +14,7 @@ from vkd.hub.summary import CURVES, HEATMAPS, Summary, last_part
 from vkd.io.errors import VKDError
 from vkd.io.grids import Cell, Row, grid
 from vkd.io.images import read_image
+from vkd.training.objectives import LOSSES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,9 +65,13 @@ def _losses(summary: Summary) -> Lines:
     """Returns each loss times its weight; what counts for nothing is left out."""
     weights = summary.settings.weights if summary.settings is not None else {}
     return _lines(
-        (epoch, {name: weights.get(name, 1.0) * value for name, value in losses.items() if value > 0})
+        (epoch, {_title(name): weights.get(name, 1.0) * value for name, value in losses.items() if value > 0})
         for epoch, losses in _rows(summary, "epoch", "losses")
     )
+
+
+def _title(loss: str) -> str:
+    return LOSSES[loss].title if loss in LOSSES else loss
 
 
 def _scores(summary: Summary) -> Lines:

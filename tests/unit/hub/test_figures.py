@@ -63,10 +63,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
 def test_weighted_losses_and_levels_of_the_teacher(student_run: Path, drawn: Drawn):
     assert pixels(curves(student_run)).shape == (585, 1680, 3)
     assert drawn == {
-        "class": [4.0, 2.0],
-        "triplet": [0.5, 0.1],
-        "kd": [0.1, 0.05],
-        "dp": [0.09, 0.07],  # 900 and 700 times its weight
+        "CE": [4.0, 2.0],
+        "Triplet": [0.5, 0.1],
+        "KD (KL)": [0.1, 0.05],
+        "DP": [0.09, 0.07],  # 900 and 700 times its weight
         "total": [5.0, 2.2],
         "I2V": [50.0, 40.0],
         "V2V": [60.0, 55.0],
@@ -85,7 +85,7 @@ def test_losses_alone_make_one_panel(student_run: Path, drawn: Drawn):
     path = student_run / "events.jsonl"
     path.write_text("".join(line + "\n" for line in path.read_text().split("\n")[:5]))
     assert pixels(curves(student_run)).shape == (585, 840, 3)
-    assert drawn.keys() == {"class", "triplet", "kd", "dp", "total"}
+    assert drawn.keys() == {"CE", "Triplet", "KD (KL)", "DP", "total"}
 
 
 def test_same_run_same_bytes_without_a_program_s_name(student_run: Path):
@@ -122,7 +122,7 @@ def test_odd_names_and_numbers(student_run: Path, drawn: Drawn):
     ]
     (student_run / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert pixels(curves(student_run)).shape == (585, 1680, 3)
-    assert {"class", "I2V"} <= drawn.keys()
+    assert {"CE", "I2V"} <= drawn.keys()
     assert not {"$\\frac{", "$X$"} & drawn.keys()
 
 
