@@ -50,6 +50,8 @@ __all__ = [
 ]
 
 PERSONS = "person-re-identification"
+IMAGE_SIZE, ERASING_ASPECT = (256, 128), (0.3, 3.3)
+"""Height and width of images, and range of height / width of random erasing, unless a row differs."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Channel statistics by which images are normalised, as torchvision's weights expect."""
 
@@ -86,8 +88,8 @@ class Dataset:
     folders: tuple[str, ...] = ()
     detect: Callable[[Path], bool] | None = None
     name_pattern: str = ""
-    image_size: tuple[int, int] = (256, 128)
-    erasing_aspect: tuple[float, float] = (0.3, 3.3)
+    image_size: tuple[int, int] = IMAGE_SIZE
+    erasing_aspect: tuple[float, float] = ERASING_ASPECT
     protocols: tuple[str, ...] = ("i2v", "v2v")
     queries_in_gallery: bool | None = None
     subject: str = "subject"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from vkd.data.datasets import ERASING_ASPECT
 from vkd.data.sampling import FRAMES, VIEWS, PKSampler
 from vkd.data.tracklets import Splits, Tracklet
 from vkd.data.transforms import IMAGENET_MEAN, IMAGENET_STD, Range, TrainTransform, normalise, resize
@@ -153,7 +154,7 @@ def train_loader(
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
-    aspect: Range = (0.3, 3.3),
+    aspect: Range = ERASING_ASPECT,
     pad: int = 10,
     erase: float = 0.5,
     pin_memory: bool = False,

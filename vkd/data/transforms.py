@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vkd.data.datasets import IMAGENET_MEAN, IMAGENET_STD
+from vkd.data.datasets import ERASING_ASPECT, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD
 from vkd.io.errors import VKDError
 from vkd.io.images import ImageLike, as_image
 
@@ -58,7 +58,7 @@ def normalise(
 
 def prepare(
     images: Sequence[ImageLike],
-    size: tuple[int, int] = (256, 128),
+    size: tuple[int, int] = IMAGE_SIZE,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     fit: str = "stretch",
@@ -79,8 +79,8 @@ class TrainTransform:
 
     def __init__(
         self,
-        size: tuple[int, int] = (256, 128),
-        aspect: Range = (0.3, 3.3),
+        size: tuple[int, int] = IMAGE_SIZE,
+        aspect: Range = ERASING_ASPECT,
         *,
         pad: int = 10,
         flip: float = 0.5,

@@ -68,6 +68,7 @@ def test_readers_equal_reference(name: str, inside: bool, trees: Path, expected:
     splits = read_dataset(name, trees / reference["folder"] if inside else trees)
     for part, key in PARTS.items():
         assert listed(splits, part) == reference[key], part
+    assert splits.queries_in_gallery == bool(DATASETS[name].queries_in_gallery)
     labels = {str(identity): label for identity, label in splits.labels().items()}
     assert labels == reference["train_label_of_raw_pid"]
 
