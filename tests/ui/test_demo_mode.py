@@ -23,49 +23,48 @@ from vkd.ui.state import AppPaths
 from vkd.ui.train import actions, form, presets
 
 CHANGES = {
+    "components.list_folders",
     "evaluate.actions.cancel",
+    "evaluate.actions.generate_street",
     "evaluate.actions.show_data",
     "evaluate.actions.start",
-    "evaluate.actions.write_small_street",
-    "hub.arrivals.pull",
-    "hub.arrivals.pull_now",
-    "components.list_folders",
+    "hub.actions.pull",
+    "hub.actions.pull_page",
+    "retrieve.build.build_gallery",
+    "retrieve.build.cancel_gallery",
     "train.actions.delete",
-    "train.actions.render_street",
+    "train.actions.generate_street",
     "train.actions.resume",
     "train.actions.show_data",
     "train.actions.start",
     "train.actions.stop",
-    "retrieve.build.build_gallery",
-    "retrieve.build.cancel_gallery",
-    "train.presets.save_settings",
+    "train.presets.save_file",
 }
-"""Handlers that write, start or stop something, or look at a path of the server: a demo refuses them."""
+"""Handlers that write, start or stop something, or read a path of the server: a demo refuses them."""
 
-OWN = {"hub.arrivals.cancel", "hub.actions.push", "hub.actions.push_now"}
+OWN = {
+    "hub.actions.cancel",
+    "hub.actions.push",
+    "hub.actions.push_page",
+}
 """Handlers that change something of the visitor's own: their push, with their login, and its end."""
 
 READS = {
+    "components._clicked",
     "evaluate.actions.download",
     "evaluate.actions.list_jobs",
     "evaluate.actions.show_order",
     "evaluate.actions.show_pair",
     "evaluate.actions.show_query",
     "evaluate.actions.show_threshold",
-    "hub.arrivals.watch_pull",
-    "components._clicked",
-    "hub.actions.card_file",
-    "hub.actions.preview",
-    "hub.actions.preview_now",
-    "hub.actions.watch_push",
-    "evaluate.tab.apart",
-    "evaluate.tab.choices_of",
-    "evaluate.tab.clicked",
+    "evaluate.form.refresh_models",
+    "evaluate.tab.choices",
+    "evaluate.tab.clicked_query",
+    "evaluate.tab.different",
     "evaluate.tab.draw",
-    "evaluate.tab.look",
-    "evaluate.tab.newest",
+    "evaluate.tab.open_page",
     "evaluate.tab.orders",
-    "evaluate.tab.same",
+    "evaluate.tab.refresh",
     "evaluate.tab.show_started",
     "explain.actions.cancelled",
     "explain.actions.explain",
@@ -73,6 +72,16 @@ READS = {
     "explain.actions.save_png",
     "explain.actions.show_example",
     "explain.actions.show_target_inputs",
+    "hub.actions.card_file",
+    "hub.actions.preview",
+    "hub.actions.preview_page",
+    "hub.actions.watch_pull",
+    "hub.actions.watch_push",
+    "hub.tab.enable_push",
+    "hub.tab.invalidate_preview",
+    "hub.tab.invalidate_sent",
+    "hub.tab.refresh_checkpoints",
+    "hub.tab.teacher_field",
     "inputs.example_images",
     "inputs.example_of",
     "query_tab.QueryTab.answer_change",
@@ -83,35 +92,28 @@ READS = {
     "retrieve.actions.save_png",
     "retrieve.actions.search",
     "retrieve.build.built_name",
+    "retrieve.build.watch_again",
     "retrieve.explanation._clicked",
     "retrieve.explanation._failed",
     "retrieve.explanation.explain_match",
-    "retrieve.build.watch_again",
-    "hub.tab.forget",
-    "hub.tab.forget_sent",
-    "hub.tab.look_again",
-    "hub.tab.remember",
-    "hub.tab.teacher_field",
     "train.presets.choose_preset",
     "train.presets.choose_stage",
+    "train.presets.load_file",
     "train.presets.load_run",
-    "train.presets.load_settings",
     "train.presets.preset_settings",
     "train.presets.read_form",
-    "train.presets.require_right",
+    "train.presets.require_valid",
     "train.presets.restore",
-    "evaluate.request.look_again",
     "train.tab.ask_delete",
-    "train.tab.choose_run",
-    "train.tab.first",
-    "train.tab.hide",
+    "train.tab.close_confirmation",
+    "train.tab.close_other",
     "train.tab.list_runs",
-    "train.tab.look",
+    "train.tab.refresh",
     "train.tab.run_log",
     "train.tab.run_points",
-    "train.tab.show_started",
+    "train.tab.select",
 }
-"""Handlers that a demo answers: they read what ships, or what the visitor sent."""
+"""Handlers that a demo answers: they read what is bundled, or what the visitor sent."""
 
 
 # ---- enforced in the handlers
@@ -181,13 +183,13 @@ def test_changes_are_refused(demo: tuple[gr.Blocks, str], app_paths: AppPaths, n
 def test_server_path_is_no_upload(demo: tuple[gr.Blocks, str]) -> None:
     page, address = demo
     stolen = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
-    for number in handlers(page)["train.presets.load_settings"]:
+    for number in handlers(page)["train.presets.load_file"]:
         answer = raw(address, number, [None, stolen])
         assert '"success":false' in answer.replace(" ", "")
         assert "root:" not in answer
 
 
-@pytest.mark.parametrize("name", sorted(OWN - {"hub.arrivals.cancel"}))
+@pytest.mark.parametrize("name", sorted(OWN - {"hub.actions.cancel"}))
 def test_push_needs_own_login(
     demo: tuple[gr.Blocks, str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,10 +206,10 @@ def test_settings_reveal_no_files(
     (tmp_path / "config.json").write_text("{}")
     settings = PRESETS["street-tiny-student"].settings(teacher=tmp_path)
     monkeypatch.setattr(mode, "DEMO", False)
-    assert presets.fitting_teacher(app_paths, settings).teacher == tmp_path  # type: ignore[attr-defined]
+    assert presets.with_teacher(app_paths, settings).teacher == tmp_path  # type: ignore[attr-defined]
     monkeypatch.setattr(mode, "DEMO", True)
     for teacher in (tmp_path, tmp_path / "nowhere"):
-        fitted = presets.fitting_teacher(app_paths, settings.changed(teacher=teacher))
+        fitted = presets.with_teacher(app_paths, settings.changed(teacher=teacher))
         assert fitted.teacher.parent == app_paths.checkpoints  # type: ignore[attr-defined]
 
 
@@ -248,8 +250,8 @@ def seen(page: gr.Blocks) -> dict[str, bool]:
 
 
 HIDDEN = (
-    "Start training", "Check the data", "Stop", "Resume", "Delete…", "Save settings",
-    "Build a gallery", "Folder of the data set", "Write a small street to try with", "Choose a folder…",
+    "Start training", "Inspect dataset", "Stop", "Resume", "Delete…", "Save settings",
+    "Build a gallery", "Dataset folder", "Generate a small synthetic test set", "Choose a folder…",
 )  # fmt: skip
 
 
@@ -258,8 +260,8 @@ def test_page_offers_nothing_refused(demo: tuple[gr.Blocks, str], app_paths: App
     paths = {field.label for field in form.fields() if field.kind == "folder"} - {"Teacher"}  # a picker, too
     for label in (*HIDDEN, *paths):
         assert not shown.get(label, False), f"{label} is offered"
-    assert any("it trains nothing" in text and visible for text, visible in shown.items())
-    assert any("it evaluates nothing new" in text and visible for text, visible in shown.items())
+    assert any("training is disabled" in text and visible for text, visible in shown.items())
+    assert any("new evaluations are disabled" in text and visible for text, visible in shown.items())
 
 
 def test_duplicate_button(app_paths: AppPaths, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,15 +360,17 @@ def test_training_on_own_data(tmp_path: Path, small_street: Path, monkeypatch: p
         assert "is not part of this demo" in data["wrong"]  # nor through a link out of it
     settings = PRESETS["street-tiny-teacher"].settings(root=small_street)
     with pytest.raises(gr.Error, match="is not part of this demo"):
-        actions.start(paths, form.as_text(settings), "")
+        actions.start(paths, form.to_json(settings), "")
     started: list[Any] = []
-    monkeypatch.setattr(actions.dataset, "check", lambda *asked: ([{"split": "train", "identities": 99}], []))
     monkeypatch.setattr(
-        actions.runs, "start", lambda asked, root, name: started.append(asked.root) or root / "new"
+        actions.dataset, "summarise", lambda *asked: ([{"split": "train", "identities": 99}], [])
+    )
+    monkeypatch.setattr(
+        actions.run_jobs, "start", lambda asked, root, name: started.append(asked.root) or root / "new"
     )
     mine = settings.changed(root=tmp_path / "data" / "mine")
-    assert actions.start(paths, form.as_text(mine), "") == "new"
+    assert actions.start(paths, form.to_json(mine), "") == "new"
     assert started == [tmp_path / "data" / "mine"]
     monkeypatch.setattr(mode, "TRAINING", False)
     with pytest.raises(gr.Error, match="training is disabled"):
-        actions.start(paths, form.as_text(mine), "")
+        actions.start(paths, form.to_json(mine), "")
