@@ -10,7 +10,7 @@ import pytest
 from tests.support.zips import by_hand, central, end, files_below, jpeg, local, overlapping, zipped
 from vkd.io.archives import extract_images
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.models.zoo import convert
+from vkd.models.reference_archive import convert
 
 NETWORK = {
     "run/params/hparams.json": json.dumps({"backbone_type": "tiny", "num_classes": 3}).encode(),

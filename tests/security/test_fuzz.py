@@ -141,11 +141,11 @@ def config_cases(folder: str) -> Iterator[Callable[[Draw], bytes]]:
 
 
 def read_zoo(data: bytes, target: Path) -> None:
-    from vkd.models import checkpoint, zoo
+    from vkd.models import checkpoint, reference_archive
 
     (target / "zoo.zip").write_bytes(data)
     reasons = []
-    for line in zoo.convert(target / "zoo.zip", target / "out"):
+    for line in reference_archive.convert(target / "zoo.zip", target / "out"):
         if line.folder:
             checkpoint.load(line.folder)
         else:

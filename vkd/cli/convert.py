@@ -1,24 +1,19 @@
 """`vkd import` and `vkd export`: models of the reference implementation in, ONNX and torch.export out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import pydantic
 
 from vkd.cli.hub import ENDPOINT, quiet_client
-from vkd.cli.options import ModelOptions, argument, bar, flag, parse, refuse
+from vkd.cli.options import ModelOptions, argument, flag, parse, progress_bar, refuse
 from vkd.io.errors import VKDError
+from vkd.models.export import FORMATS
 from vkd.training.fields import Choice
 
 if TYPE_CHECKING:
-    from vkd.models.zoo import Converted, Listed
-
-
-def _formats() -> Iterable[str]:
-    from vkd.models.export import FORMATS
-
-    return FORMATS
+    from vkd.models.reference_archive import AuthorsNetwork, Converted
 
 
 class ImportFlags(pydantic.BaseModel):
@@ -50,25 +45,25 @@ def import_(argv: Sequence[str]) -> int:
         refuse("vkd import", "--image-size: height and width must be from 8 to 4096 pixels")
     if flags.out is None and not flags.list_only:
         refuse("vkd import", "OUT: give the folder of the checkpoint")
-    from vkd.models import zoo
+    from vkd.models import reference_archive
 
     if flags.list_only:
-        return _list(zoo.survey(flags.folder, flags.only, flags.name))
+        return _list(reference_archive.list_networks(flags.folder, flags.only, flags.name))
     assert flags.out is not None
     if flags.push is not None:
         from vkd.hub.client import check_repo
 
         check_repo(f"{flags.push}/network")
-    if zoo.single(flags.folder):
+    if reference_archive.is_authors_folder(flags.folder):
         return _import_one(flags, flags.out)
-    report = zoo.convert(
+    report = reference_archive.convert(
         flags.folder,
         flags.out,
         flags.only,
         flags.name,
         image_size=flags.image_size,
         half=flags.half,
-        progress=bar("models"),
+        progress=progress_bar("model"),
     )
     sent = _send(flags, [(line.network.name, line.folder) for line in report if line.folder])
     return _report(report, sent)
@@ -97,11 +92,11 @@ def _send(flags: ImportFlags, folders: "Sequence[tuple[str, Path]]") -> dict[str
 
 
 def _import_one(flags: ImportFlags, out: Path) -> int:
-    from vkd.models import checkpoint
+    from vkd.models import checkpoint, reference
 
     if (out / "config.json").exists():
         raise VKDError(f"{out} already holds a checkpoint: choose another folder.")
-    checkpoint.convert_authors(flags.folder, out, flags.name, image_size=flags.image_size, half=flags.half)
+    reference.convert_authors(flags.folder, out, flags.name, image_size=flags.image_size, half=flags.half)
     config = checkpoint.read_config(out)
     dataset = config.dataset or "dataset unknown"
     sent = _send(flags, [(out.resolve().name, out)]).get(out.resolve().name, "")
@@ -109,7 +104,7 @@ def _import_one(flags: ImportFlags, out: Path) -> int:
     return int(sent.startswith("not"))
 
 
-def _table(rows: "Sequence[tuple[Listed, str]]", last: str) -> str:
+def _table(rows: "Sequence[tuple[AuthorsNetwork, str]]", last: str) -> str:
     head = f"| model | backbone | identities | dataset | {last} |\n|---|---|--:|---|---|"
     lines = [
         f"| {network.name} | {network.backbone or '?'} | {network.identities or '?'} "
@@ -119,7 +114,7 @@ def _table(rows: "Sequence[tuple[Listed, str]]", last: str) -> str:
     return "\n".join([head, *lines])
 
 
-def _list(networks: "Sequence[Listed]") -> int:
+def _list(networks: "Sequence[AuthorsNetwork]") -> int:
     from vkd.io import archives
 
     rows = [
@@ -147,7 +142,7 @@ def _report(report: "Sequence[Converted]", sent: dict[str, str]) -> int:
 class ExportFlags(ModelOptions):
     checkpoint: Path = argument("Checkpoint folder.")
     out: Path = argument("File (.onnx, .pt2) to write; must not exist.")
-    to: Annotated[str, Choice(_formats)] = flag("onnx", "ONNX, or a program of torch.export.")
+    to: Annotated[str, Choice(lambda: FORMATS)] = flag("onnx", "ONNX, or a program of torch.export.")
 
 
 def export(argv: Sequence[str]) -> int:

@@ -111,6 +111,22 @@ def _blocks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]
         raise zipfile.BadZipFile(f"it is damaged, {printable(reason)[:200]}") from None
 
 
+def file_sizes(path: str | Path, max_files: int = MAX_FILES) -> dict[str, int]:
+    """Lists the files of a zip, hidden ones left out: path → unpacked bytes. Raises VKDError as `extract`."""
+    sizes: dict[str, int] = {}
+    try:
+        with Path(path).open("rb") as file:
+            for entry in open_zip(file, max_files).infolist():
+                parts = split_name(entry.filename)
+                if parts is None:
+                    raise zipfile.BadZipFile("a file name leads out of its folder")
+                if not entry.is_dir() and not is_hidden(parts):
+                    sizes["/".join(parts)] = entry.file_size
+    except zipfile.BadZipFile as error:
+        raise VKDError(f"{printable(Path(path).name)} is not a zip file that can be used: {error}.") from None
+    return sizes
+
+
 def extract(
     path: str | Path,
     folder: Path,

@@ -1,15 +1,15 @@
-"""A checkpoint is a folder: `config.json` says what the network is, `*.safetensors` are its weights.
+"""Checkpoints: folders with `config.json`, which says what the network is, and `*.safetensors`, its weights.
 
-Reading is safe whatever the folder holds: nothing is unpickled, names and shapes are compared with what the
-config promises before any memory is taken, and what does not fit is refused in one sentence.
+Reading is safe whatever the folder holds: nothing is unpickled, and names and shapes are compared with the
+config before memory is taken.
 """
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -18,42 +18,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vkd.data.datasets import DATASETS, UNKNOWN
 from vkd.data.transforms import prepare
 from vkd.io import archives
 from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.files import atomic_path, write_text
 from vkd.io.images import ImageLike
-from vkd.models import reference
-from vkd.models.config import (
-    MEAN,
-    STD,
-    VERSION,
-    Config,
-    apply_weights_metadata,
-    read_config,
-    to_json,
-    weights_metadata,
-)
+from vkd.models.config import Config, apply_weights_metadata, read_config, to_json, weights_metadata
 from vkd.models.inference import Features, embed_clips
 from vkd.models.network import ReIDNet, build_on_meta, check_state_dict, evaluation_mode
-from vkd.models.reference import from_authors, to_authors
-
-__all__ = [
-    "MEAN",
-    "STD",
-    "VERSION",
-    "Checkpoint",
-    "Config",
-    "convert_authors",
-    "find",
-    "from_authors",
-    "load",
-    "load_authors",
-    "read_config",
-    "save",
-    "to_authors",
-    "weights_file",
-]
 
 _HALF_MAX = torch.finfo(torch.float16).max
 _DTYPES = {"F16", "BF16", "F32", "F64", "I64"}
@@ -104,12 +76,13 @@ class Checkpoint:
 def save(
     folder: str | Path, net: ReIDNet, config: Config, weights: str = "model", half: bool = False
 ) -> None:
-    """Write `<weights>.safetensors` and `config.json` into `folder`, each under a temporary name and renamed.
+    """Writes `<weights>.safetensors` and `config.json` into `folder`, each atomically.
 
     With `half` the convolution and linear weights are stored as float16 (normalisation layers, and values
     that float16 cannot hold, stay float32): half the size, and float32 again when loaded. The weights file
     carries its epoch and scores too: `best.safetensors` keeps its own when `config.json` moves on to the
-    last epoch. Raises ValueError if `config` does not describe `net`.
+    last epoch. Raises VKDError if `config` does not describe
+    `net`, OSError if the files cannot be written.
     """
     if (config.backbone, config.identities) != (net.backbone_name, net.identities):
         raise VKDError(
@@ -119,9 +92,18 @@ def save(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: _stored(tensor, half) for name, tensor in net.state_dict().items()}
-    metadata = {"format": "pt", "vkd": weights_metadata(config)}
-    _write(folder / f"{weights}.safetensors", lambda path: save_file(state, path, metadata))
-    _write(folder / "config.json", lambda path: path.write_text(to_json(config), encoding="utf-8"))
+    path = folder / f"{weights}.safetensors"
+    try:
+        with atomic_path(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            save_file(state, temporary, {"format": "pt", "vkd": weights_metadata(config)})
+            temporary.chmod(mode)  # safetensors lets only the owner read, whatever the umask says
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        path = write_text(folder / "config.json", to_json(config))
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path} could not be written ({error}): make room on the disk.") from error
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
@@ -132,23 +114,6 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
     return tensor
 
 
-def _write(path: Path, how: Callable[[Path], Any]) -> None:
-    """Write through a temporary file beside `path`: a reader sees the old file or the new one, never half."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        how(temporary)
-        temporary.chmod(mode)  # safetensors lets only the owner read, whatever the umask says
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OSError(f"{path} could not be written ({error}): make room on the disk.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def load(
     folder: str | Path,
     *,
@@ -156,12 +121,12 @@ def load(
     strict: bool = True,
     device: str | torch.device = "cpu",
 ) -> Checkpoint:
-    """Load a checkpoint in evaluation mode, weights in float32 on `device`.
+    """Loads a checkpoint in evaluation mode, weights in float32 on `device`.
 
     `weights`: 'model' is the last epoch, 'best' the best by validation, 'auto' the best where there is one.
     The config's epoch and scores are those of the weights loaded. Not `strict`: what the file lacks, or has
-    in another shape, is drawn anew and a warning names it. Raises FileNotFoundError for a missing file,
-    ValueError for one that is damaged or does not fit the config.
+    in another shape, is initialised randomly and a warning names it. Raises MissingFileError for a missing
+    file, VKDError for one that is damaged or does not fit the config.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -195,20 +160,19 @@ def load(
 
 
 def _fitting(shapes: Mapping[str, Sequence[int]], net: ReIDNet, path: Path) -> list[str]:
-    """The names that fit `net`; a warning says what is left as it was drawn. ValueError if nothing fits."""
-    wanted = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
-    fitting = [name for name, shape in shapes.items() if list(shape) == wanted.get(name)]
+    """Returns the names that fit `net`; a warning names the others. Raises VKDError if nothing fits."""
+    expected = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
+    fitting = [name for name, shape in shapes.items() if list(shape) == expected.get(name)]
     if not fitting:
         raise VKDError(f"{path} holds no weights of {net.backbone_name}.")
-    if drawn := sorted(wanted.keys() - {*fitting}):
-        warnings.warn(
-            f"{path} lacks {len(drawn)} weights, such as '{drawn[0]}': they are random.", stacklevel=3
-        )
+    if lacking := sorted(expected.keys() - {*fitting}):
+        text = f"{path} lacks {len(lacking)} weights, such as '{lacking[0]}': they are random."
+        warnings.warn(text, stacklevel=3)
     return fitting
 
 
 def weights_file(folder: str | Path, weights: str = "auto") -> Path:
-    """The file that `load` would read. Raises FileNotFoundError if it is not there."""
+    """Returns the file that `load` would read. Raises MissingFileError if it is not there."""
     names = ("best", "model") if weights == "auto" else (weights,)
     for name in names:
         path = Path(folder) / f"{name}.safetensors"
@@ -223,56 +187,12 @@ def _loaded(tensor: Tensor) -> Tensor:
 
 
 def find(root: str | Path = "checkpoints") -> list[Path]:
-    """The checkpoints directly inside `root`, newest weights first; folders that are not one are left out."""
-    found: list[tuple[float, str, Path]] = []
+    """Finds the checkpoints directly inside `root`, newest weights first; other folders are left out."""
+    checkpoints: list[tuple[float, str, Path]] = []
     for folder in Path(root).iterdir() if Path(root).is_dir() else ():
         try:
             read_config(folder)
-            found.append((weights_file(folder).stat().st_mtime, folder.name, folder))
+            checkpoints.append((weights_file(folder).stat().st_mtime, folder.name, folder))
         except (OSError, ValueError):
             continue
-    return [folder for _, _, folder in sorted(found, reverse=True)]
-
-
-def load_authors(
-    folder: str | Path,
-    name: str | None = None,
-    *,
-    image_size: tuple[int, int] | None = None,
-    device: str | torch.device = "cpu",
-) -> Checkpoint:
-    """Load a folder of the authors' public code (params/, chk/): teachers and students, in evaluation mode.
-
-    `name` picks a file of `chk/`; without it the last one is taken. The data set comes from `params.json`
-    or the folder's name, the picture size from the data set (VeRi 224×224, else 256×128) unless
-    `image_size` says it. Raises FileNotFoundError for a missing file, ValueError for one that is damaged,
-    unsafe or does not fit.
-    """
-    folder = Path(folder)
-    found = reference.describe(folder, name)
-    config = imported(found.backbone, found.identities, found.dataset, image_size)
-    net = build_on_meta(config.backbone, config.identities)
-    net.load_state_dict(reference.read_weights(found.weights, net), assign=True)
-    return Checkpoint(net.to(device).eval(), config, folder)
-
-
-def imported(
-    backbone: str, identities: int, dataset: str, image_size: tuple[int, int] | None = None
-) -> Config:
-    """The config of a network of the authors. Raises ValueError for values that no network has."""
-    size = image_size or DATASETS.get(dataset, UNKNOWN).image_size
-    return Config(backbone, identities, size, stage="imported", dataset=dataset)
-
-
-def convert_authors(
-    folder: str | Path,
-    out: str | Path,
-    name: str | None = None,
-    *,
-    image_size: tuple[int, int] | None = None,
-    half: bool = False,
-) -> Path:
-    """Turn a folder of the authors' code into a checkpoint at `out`. → `out`. Raises as `load_authors`."""
-    imported = load_authors(folder, name, image_size=image_size)
-    save(out, imported.net, imported.config, half=half)
-    return Path(out)
+    return [folder for _, _, folder in sorted(checkpoints, reverse=True)]

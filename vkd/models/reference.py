@@ -1,8 +1,7 @@
-"""The folders of the authors' public code: their names for our weights, and their pickled files read safely.
+"""Imports the folders of the authors' public code: their names for our weights, their files read safely.
 
-Such a folder holds `params/params.json`, `params/hparams.json` (backbone_type, num_classes) and
-`chk/<name>`, a pickled state dict. That file is read twice: first what it claims to hold (`pickled.py`),
-then, if that fits the network and the file, the weights themselves with ``torch.load(weights_only=True)``.
+Such a folder holds `params/params.json`, `params/hparams.json` (backbone_type, num_classes) and `chk/<name>`,
+a pickled state dict.
 """
 
 import json
@@ -10,19 +9,23 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from vkd.data.datasets import find_name
-from vkd.io import archives
+from vkd.data.datasets import DATASETS, UNKNOWN, find_name
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.models import backbones, pickled
-from vkd.models.config import shown
+from vkd.models import backbones
+from vkd.models.checkpoint import Checkpoint, save
+from vkd.models.config import Config, short_repr
 from vkd.models.network import ReIDNet, build_on_meta, check_state_dict
+from vkd.models.pickled import read_state_dict
 
-MOST_PARAMS_BYTES = 2**20
+MAX_PARAMS_BYTES = 2**20
+MARGIN = 64 * 2**20
+"""Bytes that a file of weights may hold besides its numbers, of at most 8 bytes each."""
+PARAMS = ("params/hparams.json", "params/params.json")
 _GATE = {
     "channel.squeeze": "channel_att.gate_c.gate_c_fc_0",
     "channel.norm": "channel_att.gate_c.gate_c_bn_1",
@@ -37,23 +40,16 @@ _GATE = {
 }
 
 
-class Found(NamedTuple):
-    """What a folder of the authors says about itself."""
-
-    backbone: str
-    identities: int
-    dataset: str  # mars, duke, veri, or '' where nothing tells
-    weights: Path
+# Names and weights
 
 
-def names(net: ReIDNet) -> dict[str, str]:
-    """Our name of each weight → the authors' name, in their order."""
+def authors_names(net: ReIDNet) -> dict[str, str]:
+    """Maps our name of each weight to the authors' name, in their order."""
     stages = [name for name, _ in net.backbone.stages.named_children()]
     out: dict[str, str] = {}
     for ours in net.state_dict():
         if not ours.startswith("trunk.stages."):
-            theirs = ours.replace("neck.", "bottleneck.")
-            out[ours] = f"classifier.{theirs}"
+            out[ours] = f"classifier.{ours.replace('neck.', 'bottleneck.')}"
             continue
         stage, rest = ours.removeprefix("trunk.stages.").split(".", 1)
         if rest.startswith("gate."):
@@ -67,100 +63,139 @@ def names(net: ReIDNet) -> dict[str, str]:
 
 @cache
 def _names_of(backbone: str) -> dict[str, str]:
-    return names(build_on_meta(backbone, 1))  # the names do not depend on the identities
+    return authors_names(build_on_meta(backbone, 1))  # the names do not depend on the identities
 
 
 def to_authors(net: ReIDNet) -> dict[str, Tensor]:
-    """The weights of `net` under the authors' names, in their order (tensors are not copied)."""
+    """Returns the weights of `net` under the authors' names, in their order (tensors are not copied)."""
     state = net.state_dict()
-    return {theirs: state[ours] for ours, theirs in names(net).items()}
+    return {theirs: state[ours] for ours, theirs in _names_of(net.backbone_name).items()}
 
 
-def from_authors(state: Mapping[str, Tensor], backbone: str | None = None) -> dict[str, Tensor]:
-    """A state dict under the authors' names → the same under ours, for `backbone` (None: told by the names).
-
-    Raises ValueError if names are missing or unknown.
-    """
-    backbone = backbone or guess(state)
-    if backbone is None:
-        raise VKDError("These weights are not those of any backbone here.")
+def from_authors(state: Mapping[str, Tensor], backbone: str) -> dict[str, Tensor]:
+    """Renames a state dict from the authors' names to ours. Raises VKDError for missing or unknown names."""
     ours = {theirs: mine for mine, theirs in _names_of(backbone).items()}
-    wrong = sorted(ours.keys() ^ state.keys())
-    if wrong:
+    if wrong := sorted(ours.keys() ^ state.keys()):
         raise VKDError(
             f"These are not the weights of {backbone}: {len(wrong)} names differ, as '{wrong[0]}'."
         )
     return {ours[theirs]: tensor for theirs, tensor in state.items()}
 
 
-def guess(keys: Iterable[str]) -> str | None:
-    """The backbone whose weights have these names (the authors'), or None."""
-    found = set(keys)
-    return next((name for name in backbones.BACKBONES if set(_names_of(name).values()) == found), None)
+def read_weights(path: Path, net: ReIDNet) -> dict[str, Tensor]:
+    """Reads the pickled weights of `net` (which may be on the meta device) in float32, under our names.
+
+    Raises VKDError if the file is damaged, too large, holds anything but tensors, or does not fit `net`.
+    """
+    if path.stat().st_size > max_bytes(net):
+        raise VKDError(f"{path} has more bytes than the weights of {net.backbone_name} can have.")
+    ours = {theirs: mine for mine, theirs in _names_of(net.backbone_name).items()}
+
+    def check(shapes: Mapping[str, torch.Size]) -> None:
+        check_state_dict({ours.get(name, name): shape for name, shape in shapes.items()}, net, path)
+
+    state = {ours[name]: tensor for name, tensor in read_state_dict(path, check).items()}
+    floats = {name: tensor.is_floating_point() for name, tensor in net.state_dict().items()}
+    return {
+        name: tensor.detach().to(torch.float32 if floats[name] else torch.int64).contiguous()
+        for name, tensor in state.items()
+    }
 
 
-def describe(folder: str | Path, name: str | None = None) -> Found:
-    """Read `params/` and choose the file in `chk/`: `name`, or the last (chk_end, else the highest number).
+def max_bytes(net: ReIDNet) -> int:
+    """Returns the bytes that a file with the weights of `net` may have at most."""
+    return 8 * sum(tensor.numel() for tensor in net.state_dict().values()) + MARGIN
 
-    The backbone comes from hparams.json, because a student's params.json can name its teacher's.
-    Raises FileNotFoundError for a missing file, ValueError for a wrong one.
+
+# Folders of one network
+
+
+def load_authors(
+    folder: str | Path,
+    name: str | None = None,
+    *,
+    image_size: tuple[int, int] | None = None,
+    device: str | torch.device = "cpu",
+) -> Checkpoint:
+    """Loads a folder of the authors' public code (params/, chk/), teacher or student, in evaluation mode.
+
+    `name` picks a file of `chk/`; without it the last one is taken. The dataset comes from `params.json` or
+    the folder's name, the image size from the dataset unless `image_size` gives it. Raises MissingFileError
+    for a missing file, VKDError for one that is damaged, unsafe or does not fit.
     """
     folder = Path(folder)
-    path = folder / "params" / "hparams.json"
-    hparams, params = _text(path), _text(folder / "params" / "params.json", needed=False)
-    backbone, identities, dataset = understand(hparams, params, path.parent, [folder.resolve().name])
     chk = folder / "chk"
     files = sorted(path.name for path in chk.iterdir() if path.is_file()) if chk.is_dir() else []
-    return Found(backbone, identities, dataset, chk / choose(files, name, chk))
+    backbone, identities, dataset = read_params(folder, [folder.resolve().name])
+    weights = chk / choose_weights(files, name, str(chk))
+    config = authors_config(backbone, identities, dataset, image_size)
+    net = build_on_meta(backbone, identities)
+    net.load_state_dict(read_weights(weights, net), assign=True)
+    return Checkpoint(net.to(device).eval(), config, folder)
 
 
-def _text(path: Path, needed: bool = True) -> bytes:
-    if not path.is_file():
-        if needed:
-            raise MissingFileError(
-                f"{path} is missing: this is not a checkpoint folder of the authors' code."
-            )
-        return b""
-    if path.stat().st_size > MOST_PARAMS_BYTES:
-        raise VKDError(f"{path} is too large to be a list of parameters.")
-    return path.read_bytes()
+def convert_authors(
+    folder: str | Path,
+    out: str | Path,
+    name: str | None = None,
+    *,
+    image_size: tuple[int, int] | None = None,
+    half: bool = False,
+) -> Path:
+    """Converts a folder of the authors' code to a checkpoint at `out`. Raises as `load_authors`."""
+    loaded = load_authors(folder, name, image_size=image_size)
+    save(out, loaded.net, loaded.config, half=half)
+    return Path(out)
 
 
-def understand(
-    hparams: bytes, params: bytes, where: str | Path, places: Iterable[str]
-) -> tuple[str, int, str]:
-    """The texts of hparams.json and params.json (empty where there is none) → backbone, identities, data set.
+def authors_config(
+    backbone: str, identities: int, dataset: str, image_size: tuple[int, int] | None = None
+) -> Config:
+    """Returns the config of a network of the authors. Raises VKDError for values that no network has."""
+    size = image_size or DATASETS.get(dataset, UNKNOWN).image_size
+    return Config(backbone, identities, size, stage="imported", dataset=dataset)
 
-    `where` is their folder, for the sentence; `places` are names that may tell the data set, the most telling
-    first. Raises ValueError for texts that do not describe a network.
+
+def read_params(folder: Path, names: Iterable[str], label: str | None = None) -> tuple[str, int, str]:
+    """Reads `params/`: backbone, identities and dataset ('' if unknown) of a network.
+
+    The backbone comes from hparams.json, because a student's params.json can name its teacher's. `names` may
+    tell the dataset, the most telling first; `label` stands for the folder in errors. Raises VKDError or
+    MissingFileError for texts that do not describe a network.
     """
-    path = f"{where}/hparams.json"
-    told, more = _flat(hparams, path), _flat(params, f"{where}/params.json") if params else {}
-    backbone, identities = told.get("backbone_type"), told.get("num_classes")
+    label = f"{folder}/" if label is None else label
+    hparams, params = (_read_json(folder / file, f"{label}{file}") for file in PARAMS)
+    path = f"{label}{PARAMS[0]}"
+    if hparams is None:
+        raise MissingFileError(f"{path} is missing: this is not a checkpoint folder of the authors' code.")
+    backbone, identities = hparams.get("backbone_type"), hparams.get("num_classes")
     if not isinstance(backbone, str) or backbone not in backbones.BACKBONES:
-        raise VKDError(
-            f"{path}: backbone_type is {shown(backbone)}; known are {', '.join(backbones.BACKBONES)}."
-        )
+        options = ", ".join(backbones.BACKBONES)
+        raise VKDError(f"{path}: backbone_type is {short_repr(backbone)}; it must be one of {options}.")
     if not isinstance(identities, int) or isinstance(identities, bool) or identities < 1:
-        raise VKDError(f"{path}: num_classes must be a whole number from 1, not {shown(identities)}.")
-    names = [value for key, value in more.items() if "dataset" in key.lower() and isinstance(value, str)]
-    return backbone, identities, find_name(" ".join([*names, *places]))
+        raise VKDError(f"{path}: num_classes must be a whole number from 1, not {short_repr(identities)}.")
+    stated = [v for key, v in (params or {}).items() if "dataset" in key.lower() and isinstance(v, str)]
+    return backbone, identities, find_name(" ".join([*stated, *names]))
 
 
-def _flat(text: bytes, path: str) -> dict[str, Any]:
-    """The object in a JSON text, nested objects laid out flat."""
+def _read_json(path: Path, label: str) -> dict[str, Any] | None:
+    """Reads the object in a JSON file, nested objects flattened; None where there is no file."""
+    if not path.is_file():
+        return None
+    if path.stat().st_size > MAX_PARAMS_BYTES:
+        raise VKDError(f"{label} is too large to be a list of parameters.")
     try:
-        raw = json.loads(text.decode("utf-8"))
+        raw = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise VKDError(f"{path} is not valid JSON: {error}.") from None
+        raise VKDError(f"{label} is not valid JSON: {error}.") from None
     if not isinstance(raw, dict):
-        raise VKDError(f"{path} must hold a JSON object.")
+        raise VKDError(f"{label} must hold a JSON object.")
     inner = [item for value in raw.values() if isinstance(value, dict) for item in value.items()]
     return {**dict(inner), **{key: value for key, value in raw.items() if not isinstance(value, dict)}}
 
 
-def choose(files: Sequence[str], name: str | None, folder: str | Path) -> str:
-    """The file `name` of a chk/ `folder`, or the last. Raises FileNotFoundError if there is none."""
+def choose_weights(files: Sequence[str], name: str | None, folder: str) -> str:
+    """Chooses the file `name` of a chk/ `folder`, or the last: chk_end, else the highest number."""
     if not files:
         raise MissingFileError(f"{folder} is missing or empty: the authors keep their weights there.")
     if name is not None and name not in files:
@@ -171,28 +206,3 @@ def choose(files: Sequence[str], name: str | None, folder: str | Path) -> str:
         return "end" in file, int(numbers[-1]) if numbers else -1, file
 
     return name or max(files, key=age)
-
-
-def read_weights(path: Path, net: ReIDNet) -> dict[str, Tensor]:
-    """The pickled state dict at `path` → the weights of `net` (which may be `empty`) in float32, our names.
-
-    Raises ValueError if the file is damaged, holds anything but tensors, or does not fit `net`.
-    """
-    theirs = names(net)
-    with path.open("rb") as file:
-        claims = pickled.claims(file, path)
-        ours = {their: mine for mine, their in theirs.items()}
-        check_state_dict({ours.get(key, key): claim.shape for key, claim in claims.items()}, net, path)
-        file.seek(0)
-        try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises whatever the file provokes
-            words = archives.printable(str(error).partition("\n")[0][:200])
-            raise VKDError(f"{path} is damaged: {words}") from None
-    state = {ours[key]: tensor for key, tensor in state.items() if key in ours}
-    check_state_dict({key: tensor.shape for key, tensor in state.items()}, net, path)
-    floats = {key: tensor.is_floating_point() for key, tensor in net.state_dict().items()}
-    return {
-        key: tensor.detach().to(torch.float32 if floats[key] else torch.int64).contiguous()
-        for key, tensor in state.items()
-    }

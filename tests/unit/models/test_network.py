@@ -17,7 +17,7 @@ from vkd.models.network import (
     check_state_dict,
     student_of,
 )
-from vkd.models.reference import guess, to_authors
+from vkd.models.reference import to_authors
 
 PUBLISHED = [name for name in BACKBONES if name != "tiny"]
 TAUGHT = ["resnet18", "mobilenet", "resnet50bam"]  # golden outputs with batch statistics exist for these
@@ -73,7 +73,6 @@ def test_golden_network(name: str, golden_outputs, images: Tensor):
     ]
     assert kinds == golden["state_dict"]
     assert all(torch.equal(theirs[key], tensor) for key, tensor in state.items())
-    assert guess(state) == name
     assert sum(p.numel() for p in net.parameters()) == golden["num_parameters"]
     assert sum(p.numel() for p in net.parameters() if p.requires_grad) == golden["num_trainable"]
     frozen = [key for key, tensor in net.named_parameters() if not tensor.requires_grad]

@@ -9,10 +9,19 @@ import torch
 from torch import Tensor
 
 from tests.support.filled import described, filled_net, filled_state, relative
+from vkd.io.errors import MissingFileError, VKDError
 from vkd.models.backbones import BACKBONES
-from vkd.models.checkpoint import convert_authors, load, load_authors
+from vkd.models.checkpoint import load
 from vkd.models.network import ReIDNet, build_on_meta
-from vkd.models.reference import describe, from_authors, guess, names, read_weights, to_authors
+from vkd.models.reference import (
+    authors_names,
+    convert_authors,
+    from_authors,
+    load_authors,
+    read_params,
+    read_weights,
+    to_authors,
+)
 
 
 def authors_folder(
@@ -56,27 +65,26 @@ def folder(shared_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_names_go_there_and_back(name: str):
+def test_names(name: str):
     net = build_on_meta(name, 3)
     theirs = to_authors(net)
-    assert guess(theirs) == name
-    assert list(from_authors(theirs)) == list(net.state_dict())
-    assert len(set(names(net).values())) == len(names(net))
+    assert list(from_authors(theirs, name)) == list(net.state_dict())
+    assert len(set(authors_names(net).values())) == len(theirs)
     if name in described():
         assert list(theirs) == [key for key, _, _ in described()[name]["state_dict"]]
 
 
-def test_weights_go_there_and_back():
+def test_rename_round_trip():
     net = ReIDNet("tiny", 3)
     again = from_authors(to_authors(net), "tiny")
     assert all(torch.equal(again[name], tensor) for name, tensor in net.state_dict().items())
 
 
-def test_foreign_names_are_refused():
+def test_foreign_names():
     state = to_authors(ReIDNet("tiny", 3))
-    with pytest.raises(ValueError, match="not those of any backbone"):
-        from_authors({**state, "head.weight": torch.zeros(1)})
-    with pytest.raises(ValueError, match=r"not the weights of resnet18: .* names differ"):
+    with pytest.raises(VKDError, match=r"1 names differ.*head\.weight"):
+        from_authors({**state, "head.weight": torch.zeros(1)}, "tiny")
+    with pytest.raises(VKDError, match="resnet18"):
         from_authors(state, "resnet18")
 
 
@@ -84,7 +92,7 @@ def test_foreign_names_are_refused():
 
 
 @pytest.mark.parametrize("old", [True, False], ids=["stream of PyTorch 1.3", "archive"])
-def test_a_folder_loads_and_gives_the_golden_outputs(tmp_path: Path, golden: Path, old: bool):
+def test_golden_outputs(tmp_path: Path, golden: Path, old: bool):
     import numpy as np
 
     folder = authors_folder(
@@ -108,14 +116,13 @@ def test_a_folder_loads_and_gives_the_golden_outputs(tmp_path: Path, golden: Pat
         assert relative(out.logits, file["mobilenet__eval__logits_f32"]) < 1e-5
 
 
-def test_a_students_backbone_is_that_of_hparams(shared_folder: Path):
-    found = describe(shared_folder)
-    assert (found.backbone, found.identities, found.dataset) == ("resnet18", 10, "mars")
+def test_student_backbone(shared_folder: Path):
+    assert read_params(shared_folder, []) == ("resnet18", 10, "mars")
     config = load_authors(shared_folder).config
     assert (config.backbone, config.image_size) == ("resnet18", (256, 128))
 
 
-def test_converting_gives_a_checkpoint(shared_folder: Path, tmp_path: Path):
+def test_convert_authors(shared_folder: Path, tmp_path: Path):
     out = convert_authors(shared_folder, tmp_path / "mars-resnet18", image_size=(128, 64))
     converted = load(out)
     assert (converted.config.stage, converted.config.image_size) == ("imported", (128, 64))
@@ -123,7 +130,7 @@ def test_converting_gives_a_checkpoint(shared_folder: Path, tmp_path: Path):
     assert all(torch.equal(converted.net.state_dict()[name], tensor) for name, tensor in expected.items())
 
 
-def test_weights_saved_on_a_gpu_load_here(tmp_path: Path):
+def test_weights_from_gpu(tmp_path: Path):
     """The file says cuda:0 where the tensors lay; loading puts them on the CPU."""
     folder = authors_folder(tmp_path, to_authors(ReIDNet("tiny", 2)), backbone="tiny", identities=2, old=True)
     file = folder / "chk" / "chk_end"
@@ -133,29 +140,29 @@ def test_weights_saved_on_a_gpu_load_here(tmp_path: Path):
     assert load_authors(folder).net.classifier.weight.device.type == "cpu"
 
 
-def test_the_last_file_is_taken_unless_one_is_named(tmp_path: Path):
+def test_choose_weights(tmp_path: Path):
     for name, number in (("chk_9", 9), ("chk_100", 100), ("chk_20", 20)):
         net = ReIDNet("tiny", 2)
         torch.nn.init.constant_(net.classifier.weight, number)
         authors_folder(tmp_path, to_authors(net), backbone="tiny", identities=2, name=name)
     assert load_authors(tmp_path).net.classifier.weight[0, 0] == 100
     assert load_authors(tmp_path, "chk_9").net.classifier.weight[0, 0] == 9
-    with pytest.raises(FileNotFoundError, match="no 'chk_8'; it has chk_100, chk_20, chk_9"):
+    with pytest.raises(MissingFileError, match="no 'chk_8'; it has chk_100, chk_20, chk_9"):
         load_authors(tmp_path, "chk_8")
     authors_folder(tmp_path, to_authors(ReIDNet("tiny", 2)), backbone="tiny", identities=2, name="chk_end")
-    assert describe(tmp_path).weights.name == "chk_end"
+    assert load_authors(tmp_path).net.classifier.weight[0, 0] not in (9, 20, 100)
 
 
 # What is refused
 
 
 def test_missing_parts(folder: Path, tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"hparams\.json is missing: this is not a checkpoint folder"):
+    with pytest.raises(MissingFileError, match=r"hparams\.json is missing: this is not a checkpoint folder"):
         load_authors(tmp_path / "nothing")
     (folder / "params" / "params.json").unlink()
-    assert describe(folder).dataset == ""
+    assert read_params(folder, []) == ("resnet18", 10, "")
     shutil.rmtree(folder / "chk")
-    with pytest.raises(FileNotFoundError, match="chk is missing or empty"):
+    with pytest.raises(MissingFileError, match="chk is missing or empty"):
         load_authors(folder)
 
 
@@ -165,7 +172,7 @@ def test_missing_parts(folder: Path, tmp_path: Path):
         ("{", "not valid JSON"),
         ("[1]", "must hold a JSON object"),
         ("{}", "backbone_type is None"),
-        ('{"backbone_type": "vgg", "num_classes": 3}', "backbone_type is 'vgg'; known are resnet18"),
+        ('{"backbone_type": "vgg", "num_classes": 3}', "backbone_type is 'vgg'; .* resnet18"),
         ('{"backbone_type": ["vgg"], "num_classes": 3}', "backbone_type"),
         ('{"backbone_type": "resnet18"}', "num_classes must be a whole number from 1, not None"),
         ('{"backbone_type": "resnet18", "num_classes": 1000000000000}', "identities is 1000000000000"),
@@ -177,34 +184,34 @@ def test_missing_parts(folder: Path, tmp_path: Path):
         ('{"backbone_type": "mobilenet", "num_classes": 10}', "does not hold the weights of mobilenet"),
     ],
 )
-def test_hparams_that_do_not_describe_the_weights(folder: Path, text: str, sentence: str):
+def test_wrong_hparams(folder: Path, text: str, sentence: str):
     (folder / "params" / "hparams.json").write_text(text)
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(VKDError, match=sentence):
         load_authors(folder)
 
 
-def test_unknown_and_missing_names_are_told(tmp_path: Path):
+def test_wrong_names(tmp_path: Path):
     state = to_authors(ReIDNet("tiny", 2))
     state["optimizer"] = state.pop("classifier.bottleneck.bias")
     folder = authors_folder(tmp_path, state, backbone="tiny", identities=2)
     with pytest.raises(
-        ValueError, match=r"1 missing \(such as 'neck.bias'\) and 1 unknown \(such as 'optimizer'\)"
+        VKDError, match=r"1 missing \(such as 'neck.bias'\) and 1 unknown \(such as 'optimizer'\)"
     ):
         load_authors(folder)
 
 
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
-def test_a_truncated_file(tmp_path: Path, old: bool, share: float):
+def test_truncated_file(tmp_path: Path, old: bool, share: float):
     folder = authors_folder(tmp_path, to_authors(ReIDNet("tiny", 2)), backbone="tiny", identities=2, old=old)
     file = folder / "chk" / "chk_end"
     data = file.read_bytes()
     file.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ValueError, match="chk_end"):
+    with pytest.raises(VKDError, match="chk_end"):
         load_authors(folder)
 
 
-def test_half_precision_becomes_float32(tmp_path: Path):
+def test_half_precision(tmp_path: Path):
     state = {
         key: tensor.half() if tensor.ndim else tensor
         for key, tensor in to_authors(ReIDNet("tiny", 2)).items()
