@@ -142,7 +142,7 @@ def _report(report: "Sequence[Converted]", sent: dict[str, str]) -> int:
 class ExportFlags(ModelOptions):
     checkpoint: Path = argument("Checkpoint folder.")
     out: Path = argument("File (.onnx, .pt2) to write; must not exist.")
-    to: Annotated[str, Choice(lambda: FORMATS)] = flag("onnx", "ONNX, or a program of torch.export.")
+    to: Annotated[str, Choice(FORMATS)] = flag("onnx", "ONNX, or a program of torch.export.")
 
 
 def export(argv: Sequence[str]) -> int:

@@ -376,9 +376,9 @@ def test_push_fails(
     words = ["import", source, str(tmp_path / "out"), "--endpoint", hub.endpoint, "--push"]
     assert main([*words, "user"]) == 1
     told = capsys.readouterr().out
-    assert f"converted to {tmp_path / 'out' / 'a'}, not sent because" in told
-    assert "not sent, as a was not" in told
-    assert told.endswith("2 of 2 converted, 2 not sent.\n")
+    assert f"converted to {tmp_path / 'out' / 'a'}, not uploaded because" in told
+    assert "as a was not" in told
+    assert told.endswith("2 not uploaded.\n")
     assert "hf_wrong" not in told
     assert main([*words, "no/user"]) == 1
     assert "no/user" in capsys.readouterr().err
