@@ -12,10 +12,7 @@ The choice depends on the data set alone, so that runs on one data set can be co
 """
 
 import json
-import shutil
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,38 +28,17 @@ from vkd.data.transforms import prepare
 from vkd.explain.gradcam import heatmaps
 from vkd.explain.overlay import overlay
 from vkd.io.errors import VKDError
+from vkd.io.files import replace_dir, staging_dir
 from vkd.io.grids import resize_to_height
 from vkd.io.images import read_image
 from vkd.metrics.scores import distances
 from vkd.models import checkpoint
 from vkd.models.checkpoint import Checkpoint
 from vkd.models.inference import EmbedConfig, embed
-from vkd.training.settings import Settings
 
 FOLDER = "probes"
 PROBES, ITEMS, TOP = 4, 48, 5
 _HEIGHT = 160
-
-
-def watched(
-    events: Iterable[dict[str, Any]], folder: str | Path, settings: Settings
-) -> Iterator[dict[str, Any]]:
-    """Pass a run's events on; after each evaluation, once its network is saved, look at the probes.
-
-    That is a `probes` event. A look that fails costs the training nothing: the event then says why.
-    """
-    folder, due, probes = Path(folder), False, None
-    for event in events:
-        yield event
-        due = due or event["kind"] == "scores"
-        if event["kind"] == "saved" and due:
-            due, why = False, ""
-            try:
-                probes = probes or Probes.of(folder, settings)
-                probes.look(event["epoch"])
-            except (ValueError, OSError, RuntimeError) as error:
-                why = str(error)
-            yield {"kind": "probes", "epoch": event["epoch"], "time": time.time(), "why": why}
 
 
 def choose(splits: Splits) -> tuple[list[Tracklet], list[int], list[Tracklet]]:
@@ -103,18 +79,16 @@ def _spread(items: Sequence[Any], count: int) -> list[Any]:
 class Probes:
     """The probes of one run, its gallery, and where they are written."""
 
-    def __init__(self, folder: Path, settings: Settings, splits: Splits) -> None:
-        self.folder, self.settings = folder, settings
+    def __init__(self, folder: Path, splits: Splits, device: str = "cpu") -> None:
+        self.folder, self.device = folder, device
         self.probes, self.mates, self.gallery = choose(splits)
-        self.device = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
 
     @classmethod
-    def of(cls, folder: Path, settings: Settings) -> "Probes":
-        """Choose the probes, write down what they are and, for a student, how its teacher sees them."""
-        splits = datasets.read_dataset(
-            settings.dataset, settings.root, check=False, **settings.reader_options
-        )
-        made = cls(folder, settings, splits)
+    def of(
+        cls, folder: Path, splits: Splits, *, teacher: Path | None = None, device: str = "cpu"
+    ) -> "Probes":
+        """Chooses the probes, writes what they are and, for a student, how its teacher sees them."""
+        made = cls(folder, splits, device)
         place = folder / FOLDER
         place.mkdir(exist_ok=True)
         table = {
@@ -122,7 +96,6 @@ class Probes:
             "gallery": [made._keep(item, f"item-{n}.jpg") for n, item in enumerate(made.gallery)],
         }
         (place / "probes.json").write_text(json.dumps(table), encoding="utf-8")
-        teacher = getattr(settings, "teacher", None)
         if teacher is not None:
             made._write("teacher", checkpoint.load(teacher), epoch=0)
         return made
@@ -137,17 +110,13 @@ class Probes:
 
     def _write(self, name: str, known: Checkpoint, epoch: int) -> Path:
         place = self.folder / FOLDER / name
-        work = Path(tempfile.mkdtemp(prefix=".part-", dir=place.parent))
-        try:
+        with staging_dir(place) as staged:
             with torch.random.fork_rng(devices=[]):
-                looks = [self._seen(n, work, known, items) for n, items in self._ranked(known)]
+                looks = [self._seen(n, staged, known, items) for n, items in self._ranked(known)]
             text = json.dumps({"epoch": epoch, "looks": looks})
-            (work / "look.json").write_text(text, encoding="utf-8")
-            work.chmod(0o755)
-            shutil.rmtree(place, ignore_errors=True)
-            return work.replace(place)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            (staged / "look.json").write_text(text, encoding="utf-8")
+            replace_dir(staged, place)
+        return place
 
     def _ranked(self, known: Checkpoint) -> Iterator[tuple[int, tuple[NDArray, NDArray]]]:
         """For each probe: its similarity to every gallery item (n,), and the embedding (D,) of its mate."""

@@ -1,0 +1,1 @@
+from vkd.training import presets as presets  # so that settings know their presets

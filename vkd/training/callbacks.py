@@ -35,8 +35,10 @@ def snapshots(settings: Settings, folder: Path, splits: "Splits", emit: Callback
     It emits a `probes` event. A snapshot that fails costs the training nothing: the event says why.
     """
     from vkd.explain.snapshots import Probes
+    from vkd.models.inference import resolve_device
 
     due, probes = False, None
+    teacher, device = getattr(settings, "teacher", None), resolve_device(settings.device)
 
     def callback(event: Event) -> None:
         nonlocal due, probes
@@ -45,7 +47,7 @@ def snapshots(settings: Settings, folder: Path, splits: "Splits", emit: Callback
             return
         due, why = False, ""
         try:
-            probes = probes or Probes.of(folder, settings)
+            probes = probes or Probes.of(folder, splits, teacher=teacher, device=device)
             probes.look(event["epoch"])
         except (ValueError, OSError, RuntimeError) as error:
             why = str(error)

@@ -1,7 +1,7 @@
-"""Recipes of settings: the published ones (arXiv 2007.04174), and the demo ones.
+"""Presets: the published recipes (arXiv 2007.04174) and those of the demo.
 
-The published recipes differ only in stage × data set, and in the backbone that they name, so they are
-generated from three small tables.
+The published recipes differ only in stage, dataset and the backbone that they name, so small tables generate
+them.
 """
 
 from dataclasses import dataclass, field
@@ -10,9 +10,8 @@ from typing import Any
 
 from vkd.data.datasets import DATASETS
 from vkd.evaluation.published import PUBLISHED, ProtocolScores
-from vkd.io.errors import VKDError
 from vkd.models.backbones import BACKBONES
-from vkd.training.settings import STAGES, Settings
+from vkd.training.settings import PRESET_VALUES, STAGES, Settings
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,8 @@ class Preset:
     expected: ProtocolScores = field(default_factory=dict, repr=False)
 
     def settings(self, **changes: Any) -> Settings:
-        """The settings of this row, some of them changed; raises ValueError with a sentence."""
-        return STAGES[self.stage].model_validate({**self.values, "preset": self.name, **changes})
+        """Returns the settings of this row, some of them changed. Raises pydantic's ValidationError."""
+        return STAGES[self.stage].from_preset(self.name, **changes)
 
 
 _TRACKLETS = {"views": 8, "identities_per_batch": 8, "milestones": (100, 200)}
@@ -106,9 +105,5 @@ def _presets() -> dict[str, Preset]:
 
 PRESETS: dict[str, Preset] = _presets()
 
-
-def preset(name: str) -> Preset:
-    """The row of that name; raises ValueError naming the rows there are."""
-    if name not in PRESETS:
-        raise VKDError(f"There is no preset '{name}'; choose one of {', '.join(PRESETS)}.")
-    return PRESETS[name]
+for _row in PRESETS.values():
+    PRESET_VALUES[_row.stage][_row.name] = _row.values

@@ -30,6 +30,9 @@ def _weight(name: str) -> Any:
     return setting(loss.weight, "losses", f"{title} weight", loss.help, ge=0)
 
 
+PRESET_VALUES: dict[str, dict[str, dict[str, Any]]] = {"teacher": {}, "student": {}}
+"""Stage → preset → values that differ from the defaults; `vkd.training.presets` fills it."""
+
 _P = ("schedule", "Identities per batch (P)", "Identities in a batch; an epoch is one pass over all of them.")
 _EPOCHS = ("schedule", "Epochs", "Passes over the training identities.")
 _VIEW_SAMPLING = (
@@ -198,6 +201,13 @@ class Settings(pydantic.BaseModel):
         from vkd.data import datasets
 
         return datasets.read_dataset(self.dataset, self.root, **self.reader_options)
+
+    @classmethod
+    def from_preset(cls, name: str, **changes: Any) -> Self:
+        """Returns the settings of a preset of this stage, some of them changed. Raises VKDError."""
+        if name not in (presets := PRESET_VALUES[cls.stage]):
+            raise VKDError(f"'{name}' is not a preset of a {cls.stage}; choose one of {', '.join(presets)}.")
+        return cls.model_validate({**presets[name], "preset": name, **changes})
 
     def changed(self, **values: Any) -> Self:
         """Returns a copy with some values replaced. Raises pydantic's ValidationError, a ValueError."""

@@ -1,7 +1,6 @@
 """Fixed pictures that a run looks at again: which ones, what is kept, and that training never suffers."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +11,18 @@ from PIL import Image
 from vkd.data import datasets
 from vkd.data.datasets import Splits, Tracklet
 from vkd.explain import snapshots
-from vkd.explain.snapshots import Probes, choose, watched
+from vkd.explain.snapshots import Probes, choose
 from vkd.models import checkpoint
-from vkd.training.presets import PRESETS
-from vkd.training.settings import Settings
 from vkd.ui.train import attention
 
 
 @pytest.fixture
-def run(tmp_path: Path, tiny_pair: tuple[Path, Path], small_street: Path) -> tuple[Path, Settings]:
-    """The folder of a student's run with a saved network, and its settings."""
+def probes(tmp_path: Path, tiny_pair: tuple[Path, Path], small_street: Path) -> Probes:
+    """The probes of a student's run with a saved network."""
     folder = tmp_path / "run"
-    known = checkpoint.load(tiny_pair[1])
-    checkpoint.save(folder, known.net, known.config)
-    asked = PRESETS["street-tiny-student"].settings(
-        root=small_street, teacher=tiny_pair[0], image_size=(64, 32), device="cpu"
-    )
-    return folder, asked
-
-
-def story(*kinds: str) -> Iterator[dict[str, Any]]:
-    for epoch, kind in enumerate(kinds):
-        yield {"kind": kind, "epoch": epoch, "time": 0.0}
+    saved = checkpoint.load(tiny_pair[1])
+    checkpoint.save(folder, saved.net, saved.config)
+    return Probes.of(folder, datasets.read_dataset("street", small_street), teacher=tiny_pair[0])
 
 
 def test_the_choice_depends_on_the_data_alone_and_every_probe_has_a_mate(small_street: Path):
@@ -59,15 +48,9 @@ def test_without_a_match_under_another_camera_there_is_nothing_to_watch(tmp_path
         choose(splits)
 
 
-def test_a_look_is_kept_after_each_evaluation_once_its_network_is_saved(run: tuple[Path, Settings]):
-    folder, asked = run
-    told = list(
-        watched(story("epoch", "saved", "scores", "saved", "epoch", "saved", "finished"), folder, asked)
-    )
-    kinds = [event["kind"] for event in told]
-    assert kinds == ["epoch", "saved", "scores", "saved", "probes", "epoch", "saved", "finished"]
-    assert told[4]["why"] == ""
-    place = folder / "probes"
+def test_files_of_a_look(probes: Probes):
+    probes.look(3)
+    place = probes.folder / "probes"
     assert sorted(path.name for path in place.iterdir() if path.is_dir()) == ["00003", "teacher"]
     look = json.loads((place / "00003" / "look.json").read_text())
     table = json.loads((place / "probes.json").read_text())
@@ -82,48 +65,38 @@ def test_a_look_is_kept_after_each_evaluation_once_its_network_is_saved(run: tup
         assert all(item["camera"] != probe["camera"] for item in same), "junk is left out"
 
 
-def test_looking_does_not_touch_the_random_state_of_the_training(run: tuple[Path, Settings]):
+def test_looking_does_not_touch_the_random_state_of_the_training(probes: Probes):
     before = torch.get_rng_state()
-    Probes.of(*run).look(1)
+    probes.look(1)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_look_that_fails_costs_the_training_nothing(run: tuple[Path, Settings]):
-    folder, asked = run
-    (folder / "model.safetensors").write_bytes(b"torn")
-    told = list(watched(story("scores", "saved", "finished"), folder, asked))
-    assert [event["kind"] for event in told] == ["scores", "saved", "probes", "finished"]
-    assert told[2]["why"]
-    assert not list((folder / "probes").glob(".part-*"))
-
-
-def test_the_page_is_sent_only_looks_that_it_lacks(run: tuple[Path, Settings]):
-    folder, asked = run
-    made = Probes.of(folder, asked)
-    made.look(2)
-    first = attention.news(folder, {})
+def test_the_page_is_sent_only_looks_that_it_lacks(probes: Probes):
+    folder = probes.folder
+    probes.look(2)
+    first = attention.refresh(folder, {})
     assert first is not None
     assert first["epochs"] == [2]
     assert len(first["probes"]) == len(first["teacher"]) == 4
     assert first["looks"]["2"][0]["heat"].startswith("data:image/jpeg;base64,")
     have = {"run": folder.name, "epochs": [2]}
-    assert attention.news(folder, have) is None
-    made.look(4)
-    second = attention.news(folder, have)
+    assert attention.refresh(folder, have) is None
+    probes.look(4)
+    second = attention.refresh(folder, have)
     assert second is not None
     assert list(second["looks"]) == ["4"]
     assert "probes" not in second
-    other = attention.news(folder, {"run": "another", "epochs": [2, 4]})
+    other = attention.refresh(folder, {"run": "another", "epochs": [2, 4]})
     assert other is not None
     assert list(other["looks"]) == ["2", "4"]
 
 
-def test_a_damaged_look_is_left_out(run: tuple[Path, Settings]):
-    folder, asked = run
-    Probes.of(folder, asked).look(2)
+def test_a_damaged_look_is_left_out(probes: Probes):
+    folder = probes.folder
+    probes.look(2)
     (folder / "probes" / "00002" / "look.json").write_text("{")
     (folder / "probes" / "probes.json").unlink()
-    message = attention.news(folder, {})
+    message = attention.refresh(folder, {})
     assert message is not None
     assert message["looks"] == {}
     assert message["probes"] == []

@@ -11,10 +11,11 @@ import pytest
 
 from vkd.data.datasets import DATASETS
 from vkd.evaluation.published import PUBLISHED
+from vkd.io.errors import VKDError
 from vkd.models.backbones import BACKBONES
 from vkd.training import settings as settings_io
 from vkd.training.fields import GROUPS, sentences
-from vkd.training.presets import PRESETS, preset
+from vkd.training.presets import PRESETS
 from vkd.training.settings import (
     STAGES,
     Settings,
@@ -166,9 +167,18 @@ def test_expected_scores():
         assert all(0.6 < value < 0.95 for each in scores.values() for value in each.values())
 
 
-def test_unknown_preset():
-    with pytest.raises(ValueError, match="no preset 'mars'; choose one of mars-resnet18-teacher"):
-        preset("mars")
+def test_from_preset():
+    teacher = TeacherSettings.from_preset("street-tiny-teacher", root="data/other")
+    assert (teacher.backbone, teacher.root, teacher.preset) == (
+        "tiny",
+        Path("data/other"),
+        "street-tiny-teacher",
+    )
+    student = StudentSettings.from_preset("street-tiny-student", teacher="runs/teacher")
+    assert student.teacher == Path("runs/teacher")
+    for name in ("mars", "street-tiny-student"):
+        with pytest.raises(VKDError):
+            TeacherSettings.from_preset(name)
 
 
 def test_no_torch():
