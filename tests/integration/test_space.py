@@ -51,7 +51,7 @@ def front(text: str) -> dict[str, Any]:
 # ---- the card
 
 
-def test_the_card_says_what_hugging_face_reads() -> None:
+def test_card_front_matter() -> None:
     """Rules of the Hub's reference of Space settings."""
     said = front(deploy.card(None, []))
     assert said["sdk"] == "gradio"
@@ -68,20 +68,20 @@ def test_the_card_says_what_hugging_face_reads() -> None:
     assert "preload_from_hub" not in said  # the demo travels with the Space
 
 
-def test_the_python_of_the_card_is_one_that_the_package_supports() -> None:
+def test_card_python_is_supported() -> None:
     supported = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text())
     assert supported
     minor = int(front(deploy.card(None, []))["python_version"].split(".")[1])
     assert int(supported[1]) <= minor < int(supported[2])
 
 
-def test_the_card_follows_hardware_and_models() -> None:
+def test_card_hardware_and_models() -> None:
     said = front(deploy.card("t4-small", ["user/teacher", "user/student"]))
     assert said["suggested_hardware"] == "t4-small"
     assert said["models"] == ["user/teacher", "user/student"]
 
 
-def test_a_gradio_that_was_not_tested_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_untested_gradio_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "7.0.0")
     with pytest.raises(ValueError, match=r"7\.0\.0 is installed"):
         deploy.card(None, [])
@@ -90,7 +90,7 @@ def test_a_gradio_that_was_not_tested_is_refused(monkeypatch: pytest.MonkeyPatch
 # ---- the requirements
 
 
-def test_versions_are_said_once() -> None:
+def test_requirements_repeat_no_version() -> None:
     ours = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line[:1].isalpha()]
     lines = deploy.requirements(None).splitlines()
     assert lines[0] == "--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -100,11 +100,11 @@ def test_versions_are_said_once() -> None:
 @pytest.mark.parametrize(
     ("hardware", "cpu"), [("cpu-upgrade", True), ("t4-small", False), ("zero-a10g", False)]
 )
-def test_a_gpu_gets_torch_for_cuda(hardware: str, cpu: bool) -> None:
+def test_requirements_by_hardware(hardware: str, cpu: bool) -> None:
     assert ("/whl/cpu" in deploy.requirements(hardware)) == cpu
 
 
-def test_signing_in_is_asked_for_on_a_space_only() -> None:
+def test_oauth_on_a_space_only() -> None:
     assert "gradio[oauth]" not in (ROOT / "requirements.txt").read_text()
 
 
@@ -129,7 +129,7 @@ def clone(root: Path) -> Path:
     return root
 
 
-def test_only_what_a_space_needs_is_laid_out(tmp_path: Path) -> None:
+def test_staged_files(tmp_path: Path) -> None:
     deploy.stage(tmp_path / "space", root=clone(tmp_path / "clone"))
     assert [file.path for file in deploy.listing(tmp_path / "space")] == [
         "LICENSE", "README.md", "app.py", "checkpoints/README.md", "checkpoints/pair/model.safetensors",
@@ -138,14 +138,14 @@ def test_only_what_a_space_needs_is_laid_out(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_folder_that_holds_something_is_not_written_into(tmp_path: Path) -> None:
+def test_stage_into_used_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="not an empty folder"):
         deploy.stage(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_without_git_or_weights_nothing_is_laid_out(tmp_path: Path) -> None:
+def test_stage_without_git_or_weights(tmp_path: Path) -> None:
     (tmp_path / "clone" / "vkd").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="deploy from a clone"):
         deploy.uploaded_files(tmp_path / "clone")
@@ -166,7 +166,7 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
-def test_a_space_is_made_and_filled_in_one_commit(hub: Hub, folder: Path) -> None:
+def test_send_in_one_commit(hub: Hub, folder: Path) -> None:
     address = deploy.send(folder, "user/vkd", private=True, token=hub.token, endpoint=hub.endpoint)
     assert address == f"{hub.endpoint}/spaces/user/vkd"
     assert hub.files("user/vkd", kind="spaces") == {
@@ -176,7 +176,7 @@ def test_a_space_is_made_and_filled_in_one_commit(hub: Hub, folder: Path) -> Non
     assert len(hub.asked("/commit/")) == 1
 
 
-def test_unchanged_files_are_not_sent_again_and_old_ones_go(hub: Hub, folder: Path) -> None:
+def test_send_changes_only(hub: Hub, folder: Path) -> None:
     given = {"token": hub.token, "endpoint": hub.endpoint}
     deploy.send(folder, "user/vkd", **given)
     hub.requests.clear()
@@ -192,7 +192,7 @@ def test_unchanged_files_are_not_sent_again_and_old_ones_go(hub: Hub, folder: Pa
     assert hub.files("user/vkd", kind="spaces")["app.py"] == b"changed"
 
 
-def test_hardware_is_asked_for(hub: Hub, folder: Path) -> None:
+def test_send_requests_hardware(hub: Hub, folder: Path) -> None:
     deploy.send(folder, "user/vkd", hardware="t4-small", token=hub.token, endpoint=hub.endpoint)
     assert hub.asked("POST /api/spaces/user/vkd/hardware")
 
@@ -208,7 +208,7 @@ def test_hardware_is_asked_for(hub: Hub, folder: Path) -> None:
         ("W", "/commit/", {"cut": True, "times": 99}, "cannot be reached"),
     ],
 )
-def test_what_goes_wrong_is_a_sentence_without_a_token(
+def test_send_fault(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     token: str, on: str, fault: dict[str, Any], sentence: str,
 ) -> None:  # fmt: skip
@@ -229,7 +229,7 @@ def test_what_goes_wrong_is_a_sentence_without_a_token(
     assert "Traceback" not in told.err
 
 
-def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_name(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("vkd", "user/../x", "user/vkd/more", "--user/x"):
         with pytest.raises(SystemExit) as stopped:
             deploy.main([name, "--dry-run"])
@@ -237,7 +237,7 @@ def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     assert "is no name on the Hub" in capsys.readouterr().err
 
 
-def test_a_token_as_an_argument_is_refused_and_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+def test_token_as_argument(capsys: pytest.CaptureFixture[str]) -> None:
     secret = f"hf_{'a' * 34}"
     with pytest.raises(SystemExit) as stopped:
         deploy.main(["user/vkd", "--token", secret])
@@ -262,7 +262,7 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_no_folder_of_ours_hides_the_package_spaces(staged: Path) -> None:
+def test_package_spaces_is_not_hidden(staged: Path) -> None:
     top = sorted(path.name for path in staged.iterdir())
     assert top == ["LICENSE", "README.md", "app.py", "checkpoints", "requirements.txt", "vkd"]
     assert not list(staged.rglob("__pycache__"))
@@ -305,7 +305,7 @@ def query(staged: Path) -> list[dict[str, Any]]:
     return image_value(sorted((staged / "checkpoints" / "street-queries").glob("*.jpg"))[0])
 
 
-def test_the_space_listens_to_the_world_and_can_be_duplicated(space: tuple[str, Path]) -> None:
+def test_space_listens_and_can_be_duplicated(space: tuple[str, Path]) -> None:
     sockets = Path("/proc/net/tcp").read_text() if Path("/proc/net/tcp").exists() else ""
     port = int(space[0].rsplit(":", 1)[1])
     assert f"00000000:{port:04X} " in sockets or not sockets
@@ -315,7 +315,7 @@ def test_the_space_listens_to_the_world_and_can_be_duplicated(space: tuple[str, 
     assert config["space_id"] == "user/vkd"
 
 
-def test_the_space_searches_and_explains(visitor: Client, query: list[dict[str, Any]]) -> None:
+def test_space_searches_and_explains(visitor: Client, query: list[dict[str, Any]]) -> None:
     _, found = search(visitor, query, **NAMES)
     assert len(found["student"]["hits"]) >= 5
     page, _ = visitor.predict(
@@ -324,7 +324,7 @@ def test_the_space_searches_and_explains(visitor: Client, query: list[dict[str, 
     assert "<figure" in page
 
 
-def test_the_space_shows_what_was_trained_and_evaluated(visitor: Client) -> None:
+def test_space_shows_runs_and_evaluations(visitor: Client) -> None:
     runs = {run["name"]: run["state"] for run in visitor.predict(api_name="/train_runs")}
     assert runs == dict.fromkeys(NAMES.values(), "finished")
     evaluated = visitor.predict(api_name="/evaluate_list")
@@ -333,9 +333,7 @@ def test_the_space_shows_what_was_trained_and_evaluated(visitor: Client) -> None
     assert "mAP" in table
 
 
-def test_the_space_trains_nothing_and_says_at_the_start_what_it_did_not_understand(
-    space: tuple[str, Path], visitor: Client
-) -> None:
+def test_space_does_not_train(space: tuple[str, Path], visitor: Client) -> None:
     with pytest.raises(AppError, match="public demo"):
         visitor.predict("{}", "", api_name="/train_start")
     log = space[1].read_text()

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from vkd.models import checkpoint
-from vkd.training import settings as asked
+from vkd.training import settings as run_settings
 from vkd.training.presets import PRESETS
 
 SECRETS = ("jane", "hf_abcDEF123456", "/home", "/mnt", "C:\\Users", "gpu-box.example", "10.0.0.7")
@@ -57,44 +58,38 @@ def make(root: Path, pair: tuple[Path, Path]) -> Path:
     for folder in pair:
         shutil.copytree(folder, root / folder.name)
     teacher, student = root / pair[0].name, root / pair[1].name
-    known = checkpoint.load(teacher)
-    checkpoint.save(teacher, known.net, replaced(known.config, epoch=4, scores=scores(0.3, 0.45)))
+    trained = checkpoint.load(teacher)
+    checkpoint.save(teacher, trained.net, replace(trained.config, epoch=4, scores=scores(0.3, 0.45)))
     best, last = checkpoint.load(student), checkpoint.load(teacher)  # two files that differ
-    told = {"epoch": 1, "scores": scores(0.5, 0.6), "parent": teacher.name}
-    checkpoint.save(student, best.net, replaced(best.config, **told), weights="best")
-    told |= {"epoch": 2, "scores": scores(0.4, 0.55)}
-    checkpoint.save(student, last.net, replaced(best.config, **told))
+    values = {"epoch": 1, "scores": scores(0.5, 0.6), "parent": teacher.name}
+    checkpoint.save(student, best.net, replace(best.config, **values), weights="best")
+    values |= {"epoch": 2, "scores": scores(0.4, 0.55)}
+    checkpoint.save(student, last.net, replace(best.config, **values))
     settings = PRESETS["street-tiny-student"].settings(
         root="/mnt/gpu-box.example/street", teacher=teacher, image_size=(64, 32)
     )
-    asked.save(settings, student / "settings.json")
+    run_settings.save(settings, student / "settings.json")
     lines = [json.dumps(event) for event in events()]
     (student / "events.jsonl").write_text("\n".join([*lines, '{"kind": "ep']))
     for name in ("training.pt", "lock", "log.txt", "README.md", "hub.json"):
         (student / name).write_text("hf_abcDEF123456 of jane")
-    look(student / "probes")
+    write_snapshots(student / "probes")
     return student
 
 
-def replaced(config: checkpoint.Config, **values: Any) -> checkpoint.Config:
-    from dataclasses import replace
-
-    return replace(config, **values)
-
-
-def look(place: Path, count: int = 3) -> None:
+def write_snapshots(folder: Path, count: int = 3) -> None:
     """Probes with looks after epochs 1 and 2, and the teacher's."""
-    place.mkdir()
+    folder.mkdir()
     table = [{"identity": n, "camera": 0, "picture": f"probe-{n}.jpg"} for n in range(count)]
-    (place / "probes.json").write_text(json.dumps({"probes": table, "gallery": []}))
+    (folder / "probes.json").write_text(json.dumps({"probes": table, "gallery": []}))
     for n in range(count):
-        _stripes(90 * n).save(place / f"probe-{n}.jpg")
+        _stripes(90 * n).save(folder / f"probe-{n}.jpg")
     for shade, name in enumerate(("teacher", "00001", "00002")):
-        (place / name).mkdir()
+        (folder / name).mkdir()
         looks = [{"heat": f"heat-{n}.jpg", "similarity": 0.5 + shade / 10, "top": []} for n in range(count)]
-        (place / name / "look.json").write_text(json.dumps({"epoch": shade, "looks": looks}))
+        (folder / name / "look.json").write_text(json.dumps({"epoch": shade, "looks": looks}))
         for n in range(count):
-            _stripes(60 * shade).save(place / name / f"heat-{n}.jpg")
+            _stripes(60 * shade).save(folder / name / f"heat-{n}.jpg")
 
 
 def _stripes(shade: int) -> Image.Image:

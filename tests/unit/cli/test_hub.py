@@ -33,7 +33,7 @@ def vkd(*words: object) -> int:
     return main(["hub", *map(str, words)])
 
 
-def test_pull_says_where_what_and_how(served: Hub, root: Path, capsys: Captured, monkeypatch):
+def test_pull_output(served: Hub, root: Path, capsys: Captured, monkeypatch):
     where = ("--root", root, "--endpoint", served.endpoint)
     assert vkd("pull", "user/tiny-student", "--pair", *where) == 0
     commits = {
@@ -50,7 +50,7 @@ def test_pull_says_where_what_and_how(served: Hub, root: Path, capsys: Captured,
     assert {path.name for path in checkpoint.find(root)} == {"tiny-teacher", "tiny-student", "mine"}
 
 
-def test_push_shows_its_plan_and_says_where_it_went(hub: Hub, run: Path, capsys: Captured, monkeypatch):
+def test_push_output(hub: Hub, run: Path, capsys: Captured, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", hub.token)
     assert vkd("push", run, "user/tiny", "--dry-run") == 0
     shown = capsys.readouterr().out
@@ -66,7 +66,7 @@ def test_push_shows_its_plan_and_says_where_it_went(hub: Hub, run: Path, capsys:
     assert hub.repositories["models", "user/tiny"].private
 
 
-def test_push_public_to_a_branch_and_as_a_proposal(hub: Hub, run: Path, capsys: Captured, monkeypatch):
+def test_push_public_branch_and_pull_request(hub: Hub, run: Path, capsys: Captured, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", hub.token)
     where = ("user/tiny", "--public", "--endpoint", hub.endpoint)
     assert vkd("push", run, *where, "--revision", "v2", "--message", "Two") == 0
@@ -78,7 +78,7 @@ def test_push_public_to_a_branch_and_as_a_proposal(hub: Hub, run: Path, capsys: 
     assert repository.titles[repository.refs["v2"]] == "Two"
 
 
-def test_the_login_s_token_is_used(hub: Hub, run: Path):
+def test_token_of_the_login(hub: Hub, run: Path):
     from huggingface_hub import constants
 
     place = Path(constants.HF_TOKEN_PATH)
@@ -87,7 +87,7 @@ def test_the_login_s_token_is_used(hub: Hub, run: Path):
     assert vkd("push", run, "user/tiny", "--endpoint", hub.endpoint) == 0
 
 
-def test_card_is_printed_or_written(tiny_pair: tuple[Path, Path], tmp_path: Path, capsys: Captured):
+def test_card_output(tiny_pair: tuple[Path, Path], tmp_path: Path, capsys: Captured):
     assert vkd("card", tiny_pair[1], "--repo", "user/tiny", "--teacher", "user/teacher") == 0
     text = capsys.readouterr().out
     assert text.startswith("---\n")
@@ -97,7 +97,7 @@ def test_card_is_printed_or_written(tiny_pair: tuple[Path, Path], tmp_path: Path
     assert (tmp_path / "README.md").read_text().startswith("---\n")
 
 
-def test_the_card_is_the_one_that_a_push_would_send(run: Path, capsys: Captured):
+def test_card_is_that_of_a_push(run: Path, capsys: Captured):
     assert vkd("card", run, "--repo", "user/mine") == 0
     text = capsys.readouterr().out
     assert "(curves.png)" in text
@@ -107,7 +107,7 @@ def test_the_card_is_the_one_that_a_push_would_send(run: Path, capsys: Captured)
 @pytest.mark.parametrize(
     "name", [f"pull: {name}" for name in faults("pull")] + [f"push: {name}" for name in faults("push")]
 )
-def test_fault_is_one_sentence(
+def test_fault(
     served: Hub, root: Path, tiny_pair: Pair, capsys: Captured, monkeypatch: pytest.MonkeyPatch, name: str
 ):
     verb, _, fault = name.partition(": ")
@@ -138,7 +138,7 @@ def test_fault_is_one_sentence(
         (("push", "x", "user/tiny", "--token", "hf_x"), "--token"),
     ],
 )
-def test_wrong_arguments_are_told(capsys: Captured, words: tuple[str, ...], said: str):
+def test_wrong_arguments(capsys: Captured, words: tuple[str, ...], said: str):
     with pytest.raises(SystemExit) as caught:
         vkd(*words)
     assert caught.value.code == 2
@@ -146,10 +146,10 @@ def test_wrong_arguments_are_told(capsys: Captured, words: tuple[str, ...], said
     assert said in out + err
 
 
-def test_help_names_the_three_deeds(capsys: Captured):
+def test_help(capsys: Captured):
     assert vkd("--help") == 0
     shown = capsys.readouterr().out
-    assert all(f"vkd hub {deed}" in shown or f"| {deed}" in shown for deed in ("pull", "push", "card"))
+    assert all(f"vkd hub {verb}" in shown or f"| {verb}" in shown for verb in ("pull", "push", "card"))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_help_names_the_three_deeds(capsys: Captured):
         ("import", "zoo.zip", "out", "--push", TOKEN),
     ],
 )
-def test_a_token_is_no_argument_and_is_not_repeated(capsys: Captured, words: tuple[str, ...]):
+def test_token_as_argument(capsys: Captured, words: tuple[str, ...]):
     """Anybody on this machine can read the arguments of a process."""
     with pytest.raises(SystemExit) as caught:
         main(words)
