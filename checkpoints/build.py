@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from vkd.cli.options import bar, progress_bar
+from vkd.cli.options import progress_bar
 from vkd.cli.train import train
 from vkd.data import datasets
 from vkd.data.tracklets import Tracklet
@@ -238,7 +238,7 @@ def build_demo(
     query = choose_queries([item for item in splits.query if item.identity in chosen], groups, queries)
     networks = {folder.name: checkpoint.load(folder) for folder in (teacher, student)}
     indexed = [item for item in items if item.identity in chosen]
-    gallery = Gallery.build(out / GALLERY, indexed, networks, views=VIEWS, progress=bar("gallery"))
+    gallery = Gallery.build(out / GALLERY, indexed, networks, views=VIEWS, progress=progress_bar("item"))
     _make_relative(gallery.folder / "gallery.json", splits.root.absolute().parent)
     return gallery.folder, write_queries(out / QUERIES, query, splits.root)
 
@@ -247,7 +247,7 @@ def _make_relative(path: Path, above: Path) -> None:
     """Names frames relative to `above`, so that gallery.json does not contain paths of this machine."""
     table = storage.read(path)
     frames = tuple(tuple(str(Path(frame).relative_to(above)) for frame in item) for item in table.frames)
-    storage.write(path, replace(table, frames=frames))
+    storage.write(path, table.model_copy(update={"frames": frames}))
 
 
 def choose_queries(tracklets: Sequence[Tracklet], groups: Mapping[int, int], count: int) -> list[Query]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from vkd.cli.options import DatasetOptions, ModelOptions, argument, bar, flag, parse
+from vkd.cli.options import DatasetOptions, ModelOptions, argument, flag, parse, progress_bar
 from vkd.data.tracklets import Part
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.io.files import write_text
@@ -54,7 +54,7 @@ def index(argv: Sequence[str]) -> int:
         index=flags.index,
         views=flags.views,
         names=names,
-        progress=bar("gallery"),
+        progress=progress_bar("item"),
     )
     print(f"{gallery.folder}: {len(gallery)} items, {', '.join(gallery.networks)}")
     if gallery.skipped:

@@ -22,7 +22,7 @@ from vkd.io.files import NAME, atomic_path, write_text
 from vkd.io.progress import Progress
 from vkd.jobs import process, runs
 from vkd.jobs.process import JobState
-from vkd.retrieval.thumbnails import QUALITY, small
+from vkd.retrieval.storage import QUALITY, make_thumbnail
 
 __all__ = [
     "FOLDER",
@@ -242,7 +242,7 @@ def write_thumbnail(folder: Path, frame: str, original: Path) -> None:
     path = _thumbnail_path(folder, frame)
     path.parent.mkdir(exist_ok=True)
     with atomic_path(path) as temporary:
-        small(str(original)).save(temporary, "JPEG", quality=QUALITY)
+        make_thumbnail(str(original)).save(temporary, "JPEG", quality=QUALITY)
 
 
 def _thumbnail_path(folder: Path, frame: str) -> Path:

@@ -20,10 +20,9 @@ _PER_CELL = 39  # FAISS wants at least this many rows to place one IVF cell
 
 
 def normalise(features: NDArray) -> NDArray[np.float32]:
-    """Rows (n, D) → rows of length one, float32, so that inner product = cosine; a row of zeros stays so.
+    """Scales rows (n, D) to length one, float32, so that inner product = cosine; a row of zeros stays so.
 
-    Raises:
-        ValueError: not a matrix, or a value that is not finite.
+    Raises VKDError if it is not a matrix or holds a value that is not finite.
     """
     rows = np.asarray(features, dtype=np.float32)
     if rows.ndim != 2:
@@ -36,7 +35,7 @@ def normalise(features: NDArray) -> NDArray[np.float32]:
 
 @cache
 def _faiss() -> Any:  # its type stubs do not know its Python layer
-    """FAISS, imported by the first index: a page that shows a gallery's name need not wait for it."""
+    """Imports FAISS for the first index: a page that shows a gallery's name need not wait for it."""
     import faiss
 
     return faiss
@@ -67,7 +66,7 @@ def _hnsw(rows: NDArray[np.float32]) -> Any:
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to index. `text` says when it is worth having."""
+    """A kind of index; `text` says when it is worth having."""
 
     make: Callable[[NDArray[np.float32]], Any]
     text: str
@@ -80,10 +79,15 @@ INDEXES: dict[str, Kind] = {
 }
 
 
-def make(features: NDArray, kind: str = "exact") -> Any:
-    """Embeddings (n, D) → a filled FAISS index of an INDEXES kind. Raises ValueError for an unknown kind."""
+def check_kind(kind: str) -> None:
+    """Raises VKDError unless `kind` is a key of INDEXES."""
     if kind not in INDEXES:
         raise VKDError(f"There is no index '{kind}'; choose one of {', '.join(INDEXES)}.")
+
+
+def make(features: NDArray, kind: str = "exact") -> Any:
+    """Returns a FAISS index of an INDEXES kind, filled with embeddings (n, D)."""
+    check_kind(kind)
     rows = normalise(features)
     index = INDEXES[kind].make(rows)
     index.add(rows)
@@ -91,23 +95,22 @@ def make(features: NDArray, kind: str = "exact") -> Any:
 
 
 def write(index: Any, path: Path) -> None:
-    """Write an index to `path`. Raises OSError if that fails (a full disk, say)."""
+    """Writes an index to `path`. Raises OSError if that fails (a full disk, say)."""
     # Through bytes rather than FAISS's own writer: its errors are C++ ones, and odd file names work.
     path.write_bytes(_faiss().serialize_index(index).tobytes())
 
 
 def checksum(path: Path) -> str:
-    """The file's sha256 in hexadecimal digits."""
+    """Returns the file's sha256 in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(path: Path, *, items: int, width: int, sha256: str) -> Any:
-    """Read an index of `items` rows of `width` numbers whose file has that checksum.
+    """Reads an index of `items` rows of `width` numbers whose file has that checksum.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, cut off, or not the index that the gallery's table describes.
+    Raises MissingFileError if there is no such file, VKDError if it is not the index that the record
+    describes.
     """
     if not path.is_file():
         raise MissingFileError(f"The gallery's index {path} is missing; build the gallery again.")
@@ -120,14 +123,14 @@ def read(path: Path, *, items: int, width: int, sha256: str) -> Any:
         raise VKDError(f"The gallery's index {path} cannot be read; build the gallery again.") from error
     if (index.ntotal, index.d) != (items, width) or index.metric_type != _faiss().METRIC_INNER_PRODUCT:
         raise VKDError(
-            f"The index {path} holds {index.ntotal} rows of {index.d} numbers, the gallery's table describes "
-            f"{items} of {width}; build the gallery again."
+            f"The index {path} holds {index.ntotal} rows of {index.d} numbers, the gallery's record "
+            f"describes {items} of {width}; build the gallery again."
         )
     return index
 
 
 def rows(index: Any, items: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-    """The embeddings (n, D), of length one, of some items, or of all."""
+    """Returns the embeddings (n, D), of length one, of some items, or of all."""
     if items is None:
         return index.reconstruct_n(0, index.ntotal)
     return index.reconstruct_batch(np.ascontiguousarray(items, np.int64))
@@ -136,23 +139,23 @@ def rows(index: Any, items: NDArray[np.int64] | None = None) -> NDArray[np.float
 def nearest(
     index: Any, query: NDArray, count: int, among: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Query (D,) → items and cosines (m,), best first, m ≤ `count`; `among`: only these items."""
+    """Returns items and cosines (m,) nearest to a query (D,), best first, m ≤ `count`, only of `among`."""
     allowed = index.ntotal if among is None else len(among)
     count = min(count, allowed)
     if not count:
         return np.empty(0, np.int64), np.empty(0, np.float32)
     point = normalise(np.asarray(query)[None])
     selector = None if among is None else _faiss().IDSelectorBatch(among)
-    found = _search(index, point, count, selector, thorough=False)
-    if len(found[0]) < count:  # an approximate index may not reach enough of the items that are allowed
-        found = _search(index, point, count, selector, thorough=True)
-    return found
+    items, cosines = _search(index, point, count, selector, thorough=False)
+    if len(items) < count:  # an approximate index may not reach enough of the items that are allowed
+        items, cosines = _search(index, point, count, selector, thorough=True)
+    return items, cosines
 
 
 def _search(
     index: Any, point: NDArray[np.float32], count: int, selector: Any, *, thorough: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Parameters go with the call, so that searches in several threads do not disturb each other."""
+    """Searches with parameters of this call only, so that threads do not disturb each other."""
     if isinstance(index, _faiss().IndexIVF):
         cells = index.nlist if thorough else index.nprobe
         parameters = _faiss().SearchParametersIVF(sel=selector, nprobe=cells)
@@ -162,5 +165,5 @@ def _search(
     else:
         parameters = _faiss().SearchParameters(sel=selector)
     cosines, items = index.search(point, count, params=parameters)
-    kept = items[0] >= 0
-    return items[0][kept], np.clip(cosines[0][kept], -1, 1)
+    filled = items[0] >= 0
+    return items[0][filled], np.clip(cosines[0][filled], -1, 1)

@@ -1,51 +1,97 @@
-"""What `gallery.json` holds: who and what each gallery item is, and which networks have embedded it.
+"""The files of a gallery's folder: the record in gallery.json, and thumbnails.
 
-The table names no file inside the gallery: thumbnails and indexes follow from item numbers and network
-names, so that a table from elsewhere cannot point outside its folder. The paths of the original frames are
-kept for the reader's information; nothing needs them.
+The record names no file inside the gallery: thumbnails and indexes follow from item numbers and network
+names, so that a record from elsewhere cannot point outside its folder. The paths of the original frames are
+information for the reader; nothing needs them.
 """
 
 import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from vkd.data.tracklets import UNKNOWN_CAMERA
+import pydantic
+from PIL import Image
+from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, StrictInt, StrictStr
+
+from vkd.data.tracklets import UNKNOWN_CAMERA, Tracklet
 from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.files import write_bytes
+from vkd.io.grids import resize_to_height
+from vkd.io.images import read_image
+from vkd.io.progress import Progress, track
+from vkd.models.inference import select_frames
 
 VERSION = 1
+RECORD = "gallery.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+HEIGHT = 128  # pixels of a thumbnail
+QUALITY = 85  # of its JPEG: about 2 KB for a person
+MAX_VIEWS = 8
+"""Most thumbnails of an item."""
 
 
-@dataclass(frozen=True)
-class IndexInfo:
-    """One network's index: INDEXES kind, embedding width, fingerprint of the weights, sha256 of the file.
+def check_name(name: str) -> str:
+    """Returns `name`. Raises VKDError if it cannot be the name of a network and of its file."""
+    if not NAME.fullmatch(name):
+        raise VKDError(
+            f"'{name}' cannot name a network: use up to 128 letters, digits, '.', '_' and '-', "
+            "a letter or digit first."
+        )
+    return name
 
-    `source` is "frames", or "thumbnails" where the original pictures were gone.
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise VKDError("a text is expected")
+    return value
+
+
+Text = Annotated[str, PlainValidator(_text)]
+"""Text that may hold bytes of file names that are not UTF-8, which pydantic's own `str` refuses."""
+
+
+class IndexInfo(pydantic.BaseModel):
+    """One network's index: INDEXES kind, embedding width, fingerprint of the weights, sha256 of the file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: StrictStr
+    width: Annotated[StrictInt, Field(ge=1)]
+    weights: StrictStr
+    sha256: StrictStr
+    source: StrictStr
+    """ "frames", or "thumbnails" where the original images were gone."""
+
+
+class GalleryRecord(pydantic.BaseModel):
+    """Columns of equal length, one value an item.
+
+    `frames`: the frames embedded, repeats included. `views`: number of thumbnails. `skipped`: path and
+    reason of each image that could not be read.
     """
 
-    index: str
-    width: int
-    weights: str
-    sha256: str
-    source: str
+    model_config = ConfigDict(frozen=True)
 
+    identities: Annotated[tuple[StrictInt, ...], Field(min_length=1)]
+    cameras: tuple[StrictInt, ...]
+    names: tuple[Text, ...]
+    frames: tuple[tuple[Text, ...], ...]
+    views: tuple[Annotated[StrictInt, Field(ge=1)], ...]
+    networks: Annotated[
+        dict[Annotated[str, AfterValidator(check_name)], IndexInfo],
+        Field(min_length=1),
+    ]
+    skipped: tuple[tuple[Text, Text], ...] = ()
 
-@dataclass(frozen=True)
-class Table:
-    """Columns of equal length n. `frames` holds the frames embedded, repeats included; `views` the number of
-    thumbnails; `skipped` the pictures that could not be read, with the reason."""
-
-    identities: tuple[int, ...]
-    cameras: tuple[int, ...]
-    names: tuple[str, ...]
-    frames: tuple[tuple[str, ...], ...]
-    views: tuple[int, ...]
-    networks: dict[str, IndexInfo]
-    skipped: tuple[tuple[str, str], ...] = ()
+    @pydantic.model_validator(mode="after")
+    def _columns(self) -> "GalleryRecord":
+        columns = (self.cameras, self.names, self.frames, self.views)
+        if any(len(column) != len(self) for column in columns):
+            raise VKDError("its columns differ in length")
+        return self
 
     def __len__(self) -> int:
         return len(self.identities)
@@ -56,28 +102,13 @@ class Table:
         return sorted(set(self.cameras) - {UNKNOWN_CAMERA})
 
 
-def check_name(name: str) -> str:
-    """→ `name`. Raises ValueError if it cannot be the name of a network and of its file."""
-    if not NAME.fullmatch(name):
-        raise VKDError(
-            f"'{name}' cannot name a network: use up to 128 letters, digits, '.', '_' and '-', "
-            "a letter or digit first."
-        )
-    return name
-
-
-def write(path: Path, table: Table) -> None:
-    """Write the table as JSON, under a temporary name first. Frames are stored below their common folder."""
-    raw = asdict(table)
-    root = _common_folder(table.frames)
-    raw["frames"] = [[frame.removeprefix(root) for frame in frames] for frames in table.frames]
+def write(path: Path, record: GalleryRecord) -> None:
+    """Writes the record as JSON, atomically; frames are stored below their common folder."""
+    raw = record.model_dump()
+    root = _common_folder(record.frames)
+    raw["frames"] = [[frame.removeprefix(root) for frame in frames] for frames in record.frames]
     text = json.dumps({"version": VERSION, "root": root, **raw}, separators=(",", ":"), ensure_ascii=False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def _common_folder(frames: Sequence[Sequence[str]]) -> str:
@@ -89,57 +120,85 @@ def _common_folder(frames: Sequence[Sequence[str]]) -> str:
     return common.rstrip(os.sep) + os.sep if common else ""
 
 
-def read(path: Path) -> Table:
-    """Read and check a table.
+def read(path: Path) -> GalleryRecord:
+    """Reads and checks a record.
 
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not JSON, of a newer format, or not a table; the sentence says which and where.
+    Raises MissingFileError if there is none; VKDError if it is not JSON, of a newer format, or no record.
     """
     if not path.is_file():
         raise MissingFileError(f"{path.parent} is not a gallery: it has no {path.name}.")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        raw = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
         raise VKDError(f"{path} is damaged ({error}); build the gallery again.") from None
     version = raw.get("version") if isinstance(raw, dict) else None
     if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise VKDError(f"{path} has format {version!r} and this program reads up to {VERSION}: update vkd.")
     try:
-        return _table(raw)
+        root = _text(raw["root"])
+        frames = [[root + frame for frame in frames] for frames in raw["frames"]]
+        return GalleryRecord.model_validate({**raw, "frames": frames})
+    except pydantic.ValidationError as error:
+        reason = error.errors()[0]
+        text = f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}"
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise VKDError(f"{path} does not describe a gallery ({error}); build the gallery again.") from None
+        text = str(error)
+    raise VKDError(f"{path} does not describe a gallery ({text}); build the gallery again.")
 
 
-def _table(raw: dict[str, Any]) -> Table:
-    root = _typed("root", [raw["root"]], str)[0]
-    frames = tuple(tuple(root + frame for frame in _typed("frames", item, str)) for item in raw["frames"])
-    table = Table(
-        identities=_typed("identities", raw["identities"], int),
-        cameras=_typed("cameras", raw["cameras"], int),
-        names=_typed("names", raw["names"], str),
-        frames=frames,
-        views=_typed("views", raw["views"], int),
-        networks={check_name(name): _indexed(name, value) for name, value in raw["networks"].items()},
-        skipped=tuple((str(path), str(reason)) for path, reason in raw["skipped"]),
-    )
-    columns = (table.cameras, table.names, table.frames, table.views)
-    if not len(table) or any(len(column) != len(table) for column in columns):
-        raise VKDError("its columns are empty or differ in length")
-    if min(table.views) < 1 or not table.networks:
-        raise VKDError("an item without a thumbnail, or no network")
-    return table
+def thumbnail_paths(folder: Path, item: int, views: int) -> tuple[Path, ...]:
+    """Returns the paths of an item's thumbnails: `<item>.jpg`, or `<item>-<view>.jpg` of several views."""
+    if views == 1:
+        return (folder / f"{item}.jpg",)
+    return tuple(folder / f"{item}-{view}.jpg" for view in range(views))
 
 
-def _typed(name: str, values: Any, kind: type) -> tuple[Any, ...]:
-    if not isinstance(values, list) or any(type(value) is not kind for value in values):
-        raise VKDError(f"'{name}' must be a list of {kind.__name__}")
-    return tuple(values)
+def make_thumbnail(frame: str) -> Image.Image:
+    """Reads an image and resizes it to HEIGHT. Raises VKDError or OSError if it cannot be read."""
+    return resize_to_height(read_image(frame).permute(1, 2, 0).contiguous().numpy(), HEIGHT, max_aspect=4)
 
 
-def _indexed(name: str, raw: dict[str, Any]) -> IndexInfo:
-    entry = IndexInfo(**{item.name: raw[item.name] for item in fields(IndexInfo)})
-    texts = (entry.index, entry.weights, entry.sha256, entry.source)
-    if type(entry.width) is not int or entry.width < 1 or any(type(text) is not str for text in texts):
-        raise VKDError(f"network '{name}' is not described rightly")
-    return entry
+def write_thumbnails(
+    folder: Path, tracklets: Sequence[Tracklet], views: int, progress: Progress
+) -> tuple[list[Tracklet], list[int], list[tuple[str, str]]]:
+    """Reads the views of every tracklet and writes its thumbnails; leaves out what cannot be read.
+
+    Returns the tracklets that remain, cut to the selected views (the chunk rule, repeats included), their
+    numbers of thumbnails, and (path, reason) of each image left out. A tracklet loses only its unreadable
+    frames and is dropped when none is left.
+    """
+    readable: list[Tracklet] = []
+    counts: list[int] = []
+    skipped: list[tuple[str, str]] = []
+    for tracklet in track(tracklets, progress, "reading images"):
+        frames, thumbnails = _read_views(tracklet.frames, views, skipped)
+        if not frames:
+            continue
+        distinct = list(dict.fromkeys(frames))[:MAX_VIEWS]
+        for path, frame in zip(thumbnail_paths(folder, len(readable), len(distinct)), distinct, strict=True):
+            thumbnails[frame].save(path, quality=QUALITY)
+        readable.append(tracklet._replace(frames=frames))
+        counts.append(len(distinct))
+    return readable, counts, skipped
+
+
+def _read_views(
+    frames: tuple[str, ...], views: int, skipped: list[tuple[str, str]]
+) -> tuple[tuple[str, ...], dict[str, Image.Image]]:
+    """Selects the views among the frames that can be read; returns them and a thumbnail of each."""
+    thumbnails: dict[str, Image.Image] = {}
+    while frames:
+        selected = select_frames(frames, views, "chunk")
+        unreadable = set()
+        for frame in dict.fromkeys(selected):
+            if frame in thumbnails:
+                continue
+            try:
+                thumbnails[frame] = make_thumbnail(frame)
+            except (OSError, ValueError) as error:
+                unreadable.add(frame)
+                skipped.append((frame, str(error)))
+        if not unreadable:
+            return selected, thumbnails
+        frames = tuple(frame for frame in frames if frame not in unreadable)
+    return (), {}

@@ -14,7 +14,7 @@ from vkd.models.checkpoint import Checkpoint
 from vkd.models.inference import resolve_device
 from vkd.retrieval import storage
 from vkd.retrieval.gallery import Gallery
-from vkd.retrieval.storage import Table
+from vkd.retrieval.storage import GalleryRecord
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def load_gallery(folder: Path) -> Gallery:
     return _GALLERIES.get(_stamp(folder), lambda: Gallery.load(folder))
 
 
-def gallery_table(folder: Path) -> Table:
+def gallery_table(folder: Path) -> GalleryRecord:
     """Loads the items of a gallery without its indexes, which is enough to list it."""
     return _TABLES.get(_stamp(folder), lambda: storage.read(folder / "gallery.json"))
 

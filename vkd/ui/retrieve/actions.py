@@ -140,7 +140,7 @@ def save_png(paths: AppPaths, images: list[Any] | None, *choices: Any) -> tuple[
     """Save the ranked lists of `search`, with the same arguments, as a PNG image."""
     answer, file = rank(paths, images, *choices), io.BytesIO()
     lists = {f"{one.part.capitalize()} {one.model}": one.hits for one in answer.ranked}
-    results.picture(headline(answer.query), answer.query.arrays, lists).save(file, "PNG")
+    results.image(headline(answer.query), answer.query.arrays, lists).save(file, "PNG")
     return file.getvalue(), "vkd-matches.png"
 
 

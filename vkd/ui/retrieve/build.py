@@ -12,7 +12,6 @@ from vkd.data.datasets import gallery_items
 from vkd.io.archives import extract_images
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.io.files import check_name, slug
-from vkd.io.progress import track
 from vkd.jobs import background
 from vkd.jobs.background import BackgroundJob
 from vkd.models.checkpoint import Checkpoint
@@ -61,10 +60,7 @@ def _work(
     with tempfile.TemporaryDirectory(prefix="vkd-gallery-") as work:
         root = extract_images(source, Path(work), progress=job.progress) if packed else source
         items, names = gallery_items(root)
-        steps = iter(["Reading images", *(f"Embedding with {model}" for model in models)])
-        return Gallery.build(
-            target, items, models, names=names, progress=lambda items: track(items, job.progress, next(steps))
-        )
+        return Gallery.build(target, items, models, names=names, progress=job.progress)
 
 
 def as_html(job: BackgroundJob) -> Markup:
