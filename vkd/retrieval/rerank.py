@@ -94,7 +94,7 @@ def _neighbours(points: Floats, k: int, chunk: int) -> tuple[NDArray[np.int64], 
         block = points[start : start + chunk] @ points.T
         rows = np.arange(len(block))
         farthest[start : start + chunk] = 2 - 2 * block.min(axis=1)
-        block[rows, start + rows] = np.inf  # a copy of a picture must not come before the picture itself
+        block[rows, start + rows] = np.inf  # a copy of an image must not come before the image itself
         candidates = (
             np.argpartition(-block, keep - 1, axis=1)[:, :keep]
             if keep < total

@@ -261,7 +261,7 @@ class TestBuilding:
 
     @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "x" * 129])
     def test_network_names(self, people, pair, tmp_path, name):
-        with pytest.raises(VKDError, match=re.escape(name)):
+        with pytest.raises(VKDError, match=re.escape(f"'{name}'")):
             Gallery.build(tmp_path / "g", people, {name: pair["tiny-teacher"]})
 
     def test_progress(self, people, pair, tmp_path):
