@@ -56,8 +56,3 @@ class ReIDModel(Checkpoint):
             folder = Path(place) / (self.folder.name or repo.split("/")[-1])
             checkpoint.save(folder, self.net, self.config)
             return push.push(push.PushRequest(folder, repo, private, **options))
-
-
-def load(repo_or_folder: str | Path, **options: Any) -> ReIDModel:
-    """Loads a model from a folder or a repository; `options` as in `ReIDModel.from_pretrained`."""
-    return ReIDModel.from_pretrained(repo_or_folder, **options)

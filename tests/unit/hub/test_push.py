@@ -12,7 +12,7 @@ import torch
 from tests.support.hub_files import FAULTS, faults, files_of, is_sentence
 from tests.support.hub_repositories import front
 from tests.support.hub_server import Hub
-from vkd.hub.model import ReIDModel, load
+from vkd.hub.model import ReIDModel
 from vkd.hub.pull import PullRequest, pull
 from vkd.hub.push import Plan, PushRequest, card_text, preview, push
 from vkd.io.errors import CancelledError, VKDError
@@ -20,6 +20,7 @@ from vkd.models import checkpoint
 from vkd.models.network import ReIDNet
 
 Pair = tuple[Path, Path]
+load = ReIDModel.from_pretrained
 
 
 @pytest.fixture(autouse=True)
