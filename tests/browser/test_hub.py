@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.hub_server import Hub
-from tests.ui.test_hub import STRANGER, files_of
+from tests.support.cards import UNTRUSTED, files_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +24,7 @@ def served(hub_server: Hub, tiny_pair: tuple[Path, Path]) -> Hub:
     hub_server.clear()
     card = b"---\nlibrary_name: vkd\n---\n# The teacher\n"
     hub_server.put("user/first", files_of(tiny_pair[0]) | {"README.md": card})
-    hub_server.put("user/second", files_of(tiny_pair[1]) | {"README.md": STRANGER.encode()})
+    hub_server.put("user/second", files_of(tiny_pair[1]) | {"README.md": UNTRUSTED.encode()})
     return hub_server
 
 
@@ -81,21 +81,21 @@ def box(page: Page, label: str):
 def test_a_pair_is_pulled_its_card_read_and_the_pair_used(tab: Page, served: Hub, checkpoints: Path) -> None:
     expect(tab.get_by_role("heading", name="Nothing pulled yet")).to_be_visible()
     box(tab, "Repository").fill("user/second")
-    tab.get_by_label("With its teacher").check()
+    tab.get_by_label("Also download the teacher").check()
     served.fault("GET /user/first/resolve", times=3, seconds=1.5)
     tab.get_by_role("button", name="Pull", exact=True).click()
-    expect(tab.get_by_role("progressbar", name="Bytes of user/second")).to_be_visible(timeout=30_000)
+    expect(tab.get_by_role("progressbar", name="Bytes, Pull of user/second")).to_be_visible(timeout=30_000)
     expect(tab.get_by_role("button", name="Cancel").locator("visible=true")).to_be_in_viewport()
 
     came = tab.get_by_role("status", name="Pulled")
-    expect(came).to_contain_text("first and second can be chosen now", timeout=60_000)
+    expect(came).to_contain_text("first and second in", timeout=60_000)
     for repo in ("user/first", "user/second"):
         expect(came).to_contain_text(served.repositories["models", repo].refs["main"][:12])
     expect(tab.get_by_role("button", name="Cancel").locator("visible=true")).to_have_count(0)
     card = tab.get_by_role("article", name="Card of user/second")
     expect(card).to_be_in_viewport()
-    expect(card).to_contain_text("A card <script>alert(1)</script>")  # as letters
-    expect(card.locator("img, script")).to_have_count(0)
+    expect(card).to_contain_text("A card")
+    expect(card.locator("script, img[src]")).to_have_count(0)
     assert {"first", "second"} <= {path.name for path in checkpoints.iterdir()}
 
     came.get_by_role("button", name="Evaluate").click()
@@ -116,13 +116,13 @@ def test_a_run_is_looked_at_then_pushed(tab: Page, served: Hub) -> None:
     push = tab.get_by_role("button", name="Push", exact=True)
     expect(push).to_be_disabled()
     box(tab, "Repository").fill("user/mine")
-    box(tab, "Its teacher's repository").fill("user/first")
+    box(tab, "Teacher's repository").fill("user/first")
     tab.get_by_role("button", name="Preview").click()
     shown = tab.get_by_role("status", name="Preview")
-    expect(shown).to_contain_text("would go to user/mine", timeout=60_000)
+    expect(shown).to_contain_text("Files to upload to user/mine", timeout=60_000)
     expect(shown.get_by_role("row", name="model.safetensors")).to_be_in_viewport()
-    expect(shown).to_contain_text("Stays here training.pt")
-    expect(tab.get_by_role("article", name="The card as it will be")).to_be_in_viewport()
+    expect(shown).to_contain_text("Not uploaded training.pt")
+    expect(tab.get_by_role("article", name="Model card preview")).to_be_in_viewport()
     assert ("models", "user/mine") not in served.repositories
 
     expect(push).to_be_enabled()
@@ -149,7 +149,7 @@ def test_a_run_is_looked_at_then_pushed(tab: Page, served: Hub) -> None:
     assert served.token not in kept + tab.content()
 
     with tab.expect_download(timeout=60_000) as saved:
-        tab.get_by_role("button", name="Save the card alone").click()
+        tab.get_by_role("button", name="Download README.md").click()
     assert saved.value.suggested_filename == "README.md"
     assert Path(saved.value.path()).read_bytes() == arrived["README.md"]
 
@@ -167,7 +167,7 @@ def test_a_phone_shows_the_question_then_the_answer(tab: Page) -> None:
     tab.get_by_role("button", name="Pull", exact=True).click()
     came = tab.get_by_role("status", name="Pulled")
     expect(came).to_be_visible(timeout=60_000)
-    answer, options = came.bounding_box(), tab.get_by_text("Revision, name here").bounding_box()
+    answer, options = came.bounding_box(), tab.get_by_text("Advanced: revision, local name").bounding_box()
     assert answer is not None
     assert options is not None
     assert answer["y"] < options["y"]

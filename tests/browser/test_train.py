@@ -133,13 +133,13 @@ def test_a_day_of_training(browser: Any, server: Server, small_street: Path):
 
     # The data are looked at before anything is trained on them; nonsense is told beside its field.
     fill(page, "Data", Folder=small_street, Image_size="64 × 32")
-    page.get_by_role("button", name="Check the data").click()
+    page.get_by_role("button", name="Inspect dataset").click()
     page.locator(".vkd-table").wait_for()
     fill(page, "Schedule", Identities_per_batch=1, Epochs=4000, Evaluate_every=20)
     page.locator(".vkd-wrong-field").get_by_text("greater than or equal to 2").wait_for()
     fill(page, "Schedule", Identities_per_batch=4)
     page.locator(".vkd-wrong-field").wait_for(state="detached")
-    fill(page, "Machine", Workers=0)
+    fill(page, "Runtime", Workers=0)
     teacher = started(page, server)
     headline(page, teacher.name).wait_for()
     headline(page, "training").wait_for()
@@ -191,7 +191,7 @@ def test_a_day_of_training(browser: Any, server: Server, small_street: Path):
     wait_for_points(other, "losses/total", stopped.epoch + 1)
 
     # Attention: looks of the evaluations so far.
-    other.get_by_role("tab", name="Attention").click()
+    other.get_by_role("tab", name="Grad-CAM over epochs").click()
     other.get_by_label("Epoch", exact=True).wait_for()
     assert other.locator(".vkd-attention img").count() >= 4 * 7
     other.get_by_role("tab", name="Curves").click()
@@ -201,18 +201,18 @@ def test_a_day_of_training(browser: Any, server: Server, small_street: Path):
     field(other, "Backbone").wait_for(state="hidden")
     fill(other, "Data", Folder=small_street, Image_size="64 × 32")
     fill(other, "Schedule", Identities_per_batch=4, Epochs=4000, Evaluate_every=2)
-    fill(other, "Machine", Workers=0)
+    fill(other, "Runtime", Workers=0)
     student = started(other, server)
     headline(other, student.name).wait_for()
-    headline(other, re.compile("waits for")).wait_for()
+    headline(other, re.compile("Queued behind")).wait_for()
     runs.stop(teacher)
     wait_for_points(other, "losses/kd", 2)
     other.locator("figure[data-series='i2v/map']").get_by_text("teacher").first.wait_for()
     number = runs.pid(student)
     assert number is not None
     os.kill(number, signal.SIGKILL)
-    headline(other, "died").wait_for()
-    headline(other, re.compile("Resume goes on")).wait_for()
+    headline(other, "killed").wait_for()
+    headline(other, re.compile("Resume continues")).wait_for()
 
     # A phone shows what to train and the button, then the runs, then every setting; nothing overflows.
     other.set_viewport_size({"width": 390, "height": 844})
@@ -227,11 +227,20 @@ def test_a_day_of_training(browser: Any, server: Server, small_street: Path):
     other.set_viewport_size({"width": 1440, "height": 900})
 
     # Delete asks.
+    confirm = other.get_by_role("button", name="Delete permanently")
     other.get_by_role("button", name="Delete…").click()
-    other.get_by_role("button", name="Keep it").click()
-    assert student.is_dir()
+    other.locator(".vkd-confirm").get_by_text(student.name).wait_for()
+    other.locator(".vkd-confirm").get_by_role("button", name="Cancel").click()
+    confirm.wait_for(state="hidden")
     other.get_by_role("button", name="Delete…").click()
-    other.get_by_role("button", name="Delete for good").click()
+    confirm.wait_for()
+    other.get_by_role("button", name=teacher.name, exact=True).click()  # another run: the question closes
+    confirm.wait_for(state="hidden")
+    other.get_by_role("button", name=student.name, exact=True).click()
+    headline(other, student.name).wait_for()
+    other.get_by_role("button", name="Delete…").click()
+    other.locator(".vkd-confirm").get_by_text(student.name).wait_for()
+    confirm.click()
     headline(other, teacher.name).wait_for()
     assert not student.exists()
     assert teacher.is_dir()
