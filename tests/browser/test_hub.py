@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.hub_server import Hub
 from tests.support.cards import UNTRUSTED, files_of
+from tests.support.hub_server import Hub
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_train import Server, field, points, visit, wait_for_points
+from tests.support.train_page import Server, field, points, visit, wait_for_points
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 STUDENT = "street-mobilenet-student"
@@ -44,7 +44,7 @@ def test_train_and_evaluate_show_the_demo_pair_at_once(page: Page, tmp_path: Pat
     page.locator("figure[data-series='i2v/map']").get_by_text("teacher").first.wait_for()
     for name in ("Stop", "Resume", "Delete…"):
         expect(page.get_by_role("button", name=name, exact=True)).to_be_disabled()
-    page.get_by_role("tab", name="Attention").click()
+    page.get_by_role("tab", name="Grad-CAM over epochs").click()
     expect(page.get_by_text("epoch 13 · ")).to_be_visible()
     page.get_by_label("Epoch", exact=True).fill("0")
     expect(page.get_by_text("epoch 6 · ")).to_be_visible()
@@ -53,14 +53,14 @@ def test_train_and_evaluate_show_the_demo_pair_at_once(page: Page, tmp_path: Pat
     # A folder is chosen by clicks, and its data are looked at.
     (tmp_path / "photos" / "street").mkdir(parents=True)
     (tmp_path / "photos" / ".hidden").mkdir()
-    field(page, "Folder").fill(str(tmp_path / "photos" / "nowhere"))
+    field(page, "Dataset folder").fill(str(tmp_path / "photos" / "nowhere"))
     page.get_by_role("button", name="Choose a folder…").click()
     folders = page.get_by_role("list", name="Folders")
     expect(folders.get_by_role("button")).to_have_text(["↑ up", "street"])
     folders.get_by_role("button", name="street").click()
     expect(page.locator(".vkd-browse-here")).to_have_text(str(tmp_path / "photos" / "street"))
     page.get_by_role("button", name="Use this folder").click()
-    expect(field(page, "Folder")).to_have_value(str(tmp_path / "photos" / "street"))
+    expect(field(page, "Dataset folder")).to_have_value(str(tmp_path / "photos" / "street"))
     expect(page.locator("#vkd-train-data")).to_contain_text("does not look like")
 
     # The evaluation on the unseen street: table, figures, a click on a query, a threshold.
@@ -75,6 +75,6 @@ def test_train_and_evaluate_show_the_demo_pair_at_once(page: Page, tmp_path: Pat
     second.click()
     expect(page.get_by_text(f"Query {query}: identity")).to_be_visible()
     expect(page.get_by_role("region", name="Matches of Student").get_by_role("img")).to_have_count(13)
-    expect(page.get_by_text("no picture")).to_have_count(0)
-    page.get_by_role("tab", name="Same or not?").click()
-    expect(page.get_by_text("pairs of strangers pass").first).to_be_visible()
+    expect(page.get_by_text("no image")).to_have_count(0)
+    page.get_by_role("tab", name="Verification").click()
+    expect(page.get_by_text("impostor pairs)").first).to_be_visible()

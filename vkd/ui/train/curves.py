@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vkd.io.files import evenly_spaced
 from vkd.metrics.ranking import METRICS
+from vkd.training.objectives import LOSSES
 from vkd.training.settings import load
 from vkd.ui import plots
 from vkd.ui.train import runs
@@ -22,8 +23,6 @@ _OTHER = {
     "images_per_second": ("Throughput", " images/s"),
     "memory_mb": ("Peak memory", " MiB"),
 }
-_LOSSES = {"total": "total", "class": "CE", "triplet": "triplet", "kd": "KD (KL)", "mse": "KD (MSE)"}
-_LOSSES["dp"] = "distance preservation (DP)"
 _SECTIONS = ("Test metrics", "Losses", "Schedule and runtime", "More metrics")
 _FIRST = ("i2v/map", "i2v/top1", "v2v/map", "v2v/top1", "losses/total", "learning_rate")
 _LEVELS = {"teacher": ("dash", "var(--vkd-teacher)"), "published": ("dot", plots.MUTED)}
@@ -124,7 +123,7 @@ def title(series: str) -> str:
     if series in _OTHER:
         return _OTHER[series][0]
     if first == "losses":
-        return _LOSSES.get(last, last)
+        return LOSSES[last].title if last in LOSSES else last
     if last in METRICS:
         return f"{METRICS[last].title} · {first.upper()}"
     return series.replace("_", " ").replace("/", " · ")

@@ -26,7 +26,6 @@ from vkd.training.settings import STAGES, Settings
 from vkd.ui import limits
 
 HIDDEN = ("preset",)  # chosen above the form
-_WORDS = {"kd": "KD", "dp": "DP", "root": "folder"}
 _LOW, _HIGH = (annotated_types.Ge, annotated_types.Gt), (annotated_types.Le, annotated_types.Lt)
 
 Plain = str | int | float | bool | list[str] | None
@@ -44,10 +43,7 @@ class Field(NamedTuple):
 
     @property
     def label(self) -> str:
-        if title := next(iter(self.info.values())).title:
-            return title
-        words = " ".join(_WORDS.get(word, word) for word in self.name.split("_"))
-        return words[:1].upper() + words[1:]
+        return self.of("").title or self.name.replace("_", " ").capitalize()
 
     def of(self, stage: str) -> FieldInfo:
         return self.info.get(stage) or next(iter(self.info.values()))
