@@ -1,4 +1,4 @@
-"""The losses of views knowledge distillation (arXiv 2007.04174, section 3): functions of tensors.
+"""Losses of views knowledge distillation (arXiv 2007.04174, section 3), functions of tensors.
 
 B tracklets in a batch, D embedding width, K training identities. Every function takes any floating precision
 and works in float32 at least, whatever autocast says; half-precision input gives a float32 loss. Nothing here
@@ -14,14 +14,14 @@ from vkd.io.errors import VKDError
 
 
 def triplet(embedding: Tensor, labels: Tensor, margin: float | None = None) -> Tensor:
-    """Batch-hard triplet loss (L_TR of the paper): embedding (B, D), labels (B,) → mean over the B anchors.
+    """Computes the batch-hard triplet loss (L_TR) of embedding (B, D), labels (B,): mean over B anchors.
 
     `margin=None` is the soft margin, softplus(hardest positive − hardest negative); a number is the hinge
     max(0, margin + hardest positive − hardest negative). Distances are Euclidean, with 1e-12 under the root
     so that equal embeddings have a gradient. An anchor without another item of its identity counts a positive
     distance of 0; an anchor without a negative adds nothing.
 
-    Raises ValueError if the shapes do not belong together.
+    Raises VKDError if the shapes do not belong together.
     """
     _check_rows("embeddings", embedding, "labels", labels, dimensions=(2, 1))
     distance = (_squared_distances(embedding) + 1e-12).sqrt()
@@ -36,20 +36,20 @@ def triplet(embedding: Tensor, labels: Tensor, margin: float | None = None) -> T
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the identities (L_CE of the paper): logits (B, K), labels (B,) in 0..K−1 → batch mean.
+    """Computes the cross-entropy of identities (L_CE) of logits (B, K), labels (B,) in 0..K−1: batch mean.
 
-    Raises ValueError if the shapes do not belong together.
+    Raises VKDError if the shapes do not belong together.
     """
     _check_rows("logits", logits, "labels", labels, dimensions=(2, 1))
     return F.cross_entropy(logits.to(_precision(logits)), labels)
 
 
 def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 10.0) -> Tensor:
-    """Distillation (L_KD of the paper): logits (B, K) of both → KL(teacher ‖ student) · temperature².
+    """Computes the distillation loss (L_KD) of logits (B, K): KL(teacher ‖ student) · temperature².
 
     The temperature softens both; the divergence is summed over identities and averaged over the batch.
 
-    Raises ValueError if the shapes differ or the temperature is not positive.
+    Raises VKDError if the shapes differ or the temperature is not positive.
     """
     if temperature <= 0:
         raise VKDError(f"The temperature of distillation must be positive; it is {temperature}.")
@@ -60,21 +60,21 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
 
 
 def logit_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Logit matching, the alternative to `kd_loss`: logits (B, K) of both → mean squared difference.
+    """Computes the mean squared difference of logits (B, K), the alternative to `kd_loss`.
 
-    Raises ValueError if the shapes differ.
+    Raises VKDError if the shapes differ.
     """
     student, teacher = _logits_of_both(student_logits, teacher_logits)
     return F.mse_loss(student, teacher)
 
 
 def distance_preservation(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
-    """Distance preservation (L_DP of the paper): embeddings (B, D) and (B, D′) of both → scalar.
+    """Computes the distance preservation loss (L_DP) of embeddings (B, D) and (B, D′).
 
     Half the mean, over all B·B pairs, of the squared difference between the squared distances of the student
     and those of the teacher. The widths may differ, as in cross-distillation.
 
-    Raises ValueError if the batch sizes differ.
+    Raises VKDError if the batch sizes differ.
     """
     _check_rows(
         "student embeddings", student_embedding, "teacher embeddings", teacher_embedding, dimensions=(2, 2)
@@ -84,7 +84,7 @@ def distance_preservation(student_embedding: Tensor, teacher_embedding: Tensor) 
 
 
 def _squared_distances(embedding: Tensor) -> Tensor:
-    """Embedding (B, D) → squared Euclidean distances (B, B) in float64, exact zeros on the diagonal.
+    """Returns squared Euclidean distances (B, B) of embedding (B, D), float64, zeros on the diagonal.
 
     The product of Gram keeps memory at B·B where differences need B·B·D (1.2 GB for 384 gathered tracklets of
     width 2048). It cancels badly in float32, so it is done in float64, which autocast leaves alone, about the
@@ -98,7 +98,7 @@ def _squared_distances(embedding: Tensor) -> Tensor:
 
 
 def _logits_of_both(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """The two logits (B, K) in one precision, the teacher's without gradient."""
+    """Returns the two logits (B, K) in one precision, the teacher's without gradient."""
     _check_rows("student logits", student, "teacher logits", teacher, dimensions=(2, 2))
     if student.shape != teacher.shape:
         raise VKDError(
@@ -110,14 +110,14 @@ def _logits_of_both(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _precision(tensor: Tensor) -> torch.dtype:
-    """float64 stays float64, everything narrower becomes float32."""
+    """Returns float64 for float64, float32 for everything narrower."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _check_rows(
     name: str, tensor: Tensor, other_name: str, other: Tensor, dimensions: tuple[int, int]
 ) -> None:
-    """One row of each for every tracklet of the batch, or a ValueError naming both shapes."""
+    """Raises VKDError naming both shapes unless there is one row of each for every tracklet."""
     if (tensor.dim(), other.dim()) != dimensions or len(tensor) != len(other) or len(tensor) == 0:
         shapes = f"{tuple(tensor.shape)} and {tuple(other.shape)}"
         raise VKDError(

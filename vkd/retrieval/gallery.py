@@ -42,7 +42,7 @@ RERANK_TOP = 200
 class Hit(NamedTuple):
     """One item of a ranked list. `similarity` is the cosine, also after re-ranking."""
 
-    rank: int  # place in the list, from 1
+    rank: int  # position in the list, from 1
     item: int  # number in the gallery, from 0
     similarity: float
     identity: int  # -1: unknown

@@ -3,7 +3,7 @@
 Source: Zhong, Zheng, Cao, Li, "Re-ranking Person Re-identification with k-reciprocal Encoding",
 CVPR 2017 (arXiv 1701.08398). Equation numbers below are that paper's.
 
-Memory: with N = Q + G points, neighbour sets are kept as sparse rows, about 60 · N · k1 bytes
+Memory: with N = Q + G points, neighbour sets are sparse rows, about 60 · N · k1 bytes
 (14 MB for N = 11,000 and k1 = 20, 120 MB for N = 100,000), one block of `chunk` × N similarities
 (4 bytes each), and the answer, Q × G float32. No N × N matrix is ever held. Time grows with N² · D
 for the neighbour search; `top` removes that: each query is re-ranked inside its own `top` nearest
@@ -32,7 +32,7 @@ def rerank(
     weight: float = 0.3,
     chunk: int = 1024,
 ) -> Floats:
-    """Embeddings (Q, D) and (G, D) → re-ranked distances (Q, G); smaller is nearer.
+    """Returns re-ranked distances (Q, G) of embeddings (Q, D) and (G, D); smaller is nearer.
 
     Within what is re-ranked a distance lies in 0..1: `weight` parts original distance (squared
     Euclidean distance of normalised embeddings, each point's largest = 1) and 1 − `weight` parts
@@ -44,8 +44,7 @@ def rerank(
             queries and all items at once, as in the paper.
         chunk: rows of similarities computed at once.
 
-    Raises:
-        ValueError: widths that differ, a parameter out of range.
+    Raises VKDError for widths that differ or a parameter out of range.
     """
     if k1 < 1 or k2 < 1 or not 0 <= weight <= 1 or (top is not None and top < 1):
         raise VKDError(
@@ -67,7 +66,7 @@ def rerank(
 
 
 def _rerank_all(query: Floats, gallery: Floats, k1: int, k2: int, weight: float, chunk: int) -> Floats:
-    """Normalised (Q, D), (G, D) → distances (Q, G), all Q + G points being each other's neighbours."""
+    """Returns distances (Q, G) of normalised (Q, D), (G, D), all points being each other's neighbours."""
     queries, points = len(query), np.concatenate([query, gallery])
     if not queries or not len(gallery):
         return np.zeros((queries, len(gallery)), np.float32)
@@ -85,7 +84,7 @@ def _rerank_all(query: Floats, gallery: Floats, k1: int, k2: int, weight: float,
 
 
 def _neighbours(points: Floats, k: int, chunk: int) -> tuple[NDArray[np.int64], Floats]:
-    """Points (N, D) → each one's nearest (N, k + 1), itself first, and its largest squared distance (N,)."""
+    """Returns each point's nearest (N, k + 1), itself first, and its largest squared distance (N,)."""
     total = len(points)
     keep = min(k + 1, total)
     nearest = np.empty((total, keep), np.int64)
@@ -106,21 +105,21 @@ def _neighbours(points: Floats, k: int, chunk: int) -> tuple[NDArray[np.int64], 
 
 
 def _membership(nearest: NDArray[np.int64], count: int) -> sparse.csr_matrix:
-    """Nearest (N, k + 1) → sparse 0/1 (N, N): row i marks the first `count` neighbours of i."""
-    kept = nearest[:, :count]
-    total, width = kept.shape
-    ones = np.ones(kept.size, np.float32)
-    return sparse.csr_matrix((ones, kept.ravel(), np.arange(0, kept.size + 1, width)), shape=(total, total))
+    """Returns a sparse 0/1 matrix (N, N): row i marks the first `count` neighbours of i."""
+    near = nearest[:, :count]
+    total, width = near.shape
+    ones = np.ones(near.size, np.float32)
+    return sparse.csr_matrix((ones, near.ravel(), np.arange(0, near.size + 1, width)), shape=(total, total))
 
 
 def _reciprocal(nearest: NDArray[np.int64], k: int) -> sparse.csr_matrix:
-    """R(p, k), eq. 2: i and j are each among the other's k nearest (a point is in its own set)."""
+    """Returns R(p, k), eq. 2: i and j are each among the other's k nearest (a point is in its own set)."""
     forward = _membership(nearest, k + 1)
     return sparse.csr_matrix(forward.multiply(forward.T))
 
 
 def _encode(points: Floats, nearest: NDArray[np.int64], farthest: Floats, k1: int) -> sparse.csr_matrix:
-    """Each point's weighted k-reciprocal neighbourhood V (N, N sparse), rows of sum 1 (eq. 5 to 7)."""
+    """Returns each point's weighted k-reciprocal neighbourhood V (N, N), rows of sum 1 (eq. 5 to 7)."""
     near = _reciprocal(nearest, k1)
     half = _reciprocal(nearest, max(1, round(k1 / 2)))
     # Eq. 5: neighbour q brings its own half-size set along when at least two thirds of that set are
@@ -147,7 +146,7 @@ def _encode(points: Floats, nearest: NDArray[np.int64], farthest: Floats, k1: in
 
 
 def _jaccard(encoding: sparse.csr_matrix, columns: sparse.csc_matrix, row: int) -> Floats:
-    """Jaccard distance of point `row` to all N (eq. 10): 1 − Σ min / Σ max; each encoding sums to 1."""
+    """Returns the Jaccard distance of point `row` to all N (eq. 10), 1 − Σ min / Σ max; encodings sum to 1."""
     start, end = encoding.indptr[row], encoding.indptr[row + 1]
     overlap = np.zeros(len(encoding.indptr) - 1, np.float32)
     for column, value in zip(encoding.indices[start:end], encoding.data[start:end], strict=True):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vkd.io.errors import VKDError
 from vkd.metrics import ranking, scores
 
 PROBLEMS = range(5)
@@ -72,7 +73,7 @@ def rankings(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.n
 
 
 @pytest.mark.parametrize("number", PROBLEMS)
-def test_scores_are_the_references(problems, number):
+def test_golden_distances(problems, number):
     def expected(name: str) -> np.ndarray:
         return problems[f"prob{number}__{name}"]
 
@@ -89,7 +90,7 @@ def test_scores_are_the_references(problems, number):
 
 @pytest.mark.parametrize("number", PROBLEMS)
 @pytest.mark.parametrize("chunk_bytes", [1, 5000, 2**30])
-def test_scores_from_embeddings_are_the_references_however_chunked(problems, number, chunk_bytes):
+def test_golden_embeddings(problems, number, chunk_bytes):
     query, gallery = (problems[f"prob{number}__{side}_feats"] for side in "qg")
     np.testing.assert_allclose(
         scores.distances(query, gallery), problems[f"prob{number}__distmat"], rtol=0, atol=1e-6
@@ -101,7 +102,7 @@ def test_scores_from_embeddings_are_the_references_however_chunked(problems, num
 
 @settings(max_examples=150, deadline=None)
 @given(rankings(), st.sampled_from([0, 3, ranking.FEW_MATCHES]), st.sampled_from([1, 700, 2**20]))
-def test_scores_follow_the_rules(problem, few, chunk_bytes):
+def test_rules(problem, few, chunk_bytes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "FEW_MATCHES", few)  # both ways of counting ranks
         assert_same(scores.score(*problem, chunk_bytes=chunk_bytes), by_the_rules(*problem))
@@ -109,7 +110,7 @@ def test_scores_follow_the_rules(problem, few, chunk_bytes):
 
 @settings(max_examples=50, deadline=None)
 @given(rankings())
-def test_only_the_order_of_distances_matters(problem):
+def test_monotone_distances(problem):
     distmat, *labels = problem
     once = scores.score(distmat, *labels)
     again = scores.score(np.exp(3 * distmat.astype(np.float64)) - 7, *labels)
@@ -119,7 +120,7 @@ def test_only_the_order_of_distances_matters(problem):
 
 @settings(max_examples=50, deadline=None)
 @given(rankings(), st.integers(0, 2**32))
-def test_the_order_of_queries_and_without_ties_of_the_gallery_does_not_matter(problem, seed):
+def test_permutation(problem, seed):
     distmat, q_ids, g_ids, q_cams, g_cams = problem
     generator = np.random.default_rng(seed)
     distmat = np.argsort(generator.random(distmat.shape), axis=1).astype(np.float32)  # no ties
@@ -135,7 +136,7 @@ def test_the_order_of_queries_and_without_ties_of_the_gallery_does_not_matter(pr
 
 @settings(max_examples=50, deadline=None)
 @given(rankings())
-def test_a_perfect_ranking_scores_one_and_matches_never_hurt(problem):
+def test_perfect_ranking(problem):
     distmat, q_ids, g_ids, q_cams, g_cams = problem
     perfect = distmat + 10 * (q_ids[:, None] != g_ids[None, :])
     ours = scores.score(perfect, q_ids, g_ids, q_cams, g_cams)
@@ -148,7 +149,7 @@ def test_a_perfect_ranking_scores_one_and_matches_never_hurt(problem):
 
 @settings(max_examples=50, deadline=None)
 @given(rankings(), st.integers(0, 90))
-def test_junk_changes_nothing(problem, position):
+def test_junk_has_no_effect(problem, position):
     distmat, q_ids, g_ids, q_cams, g_cams = problem
     distmat, q_ids, q_cams = distmat[:1], np.array([1]), np.array([2])
     g_ids[0], g_cams[0] = 1, -1
@@ -165,7 +166,7 @@ def test_junk_changes_nothing(problem, position):
     np.testing.assert_array_equal(once.first_match, again.first_match)
 
 
-def test_junk_is_taken_out_and_distractors_stay():
+def test_junk_and_distractors():
     # One query (identity 1, camera 0): junk, distractor, match, other identity in the same camera, match.
     ours = scores.score([[0.0, 0.1, 0.2, 0.3, 0.4]], [1], [1, 0, 1, 2, 1], [0], [0, 0, 1, 0, 2])
     assert ours.first_match.tolist() == [2]
@@ -175,28 +176,28 @@ def test_junk_is_taken_out_and_distractors_stay():
     assert ours["minp"] == pytest.approx(2 / 4)
 
 
-def test_an_unknown_camera_is_never_junk_and_an_unknown_identity_never_a_match():
+def test_unknown_labels():
     unknown = scores.score([[0.1, 0.2]], [1], [1, 2], [-1], [-1, -1])
     assert unknown.valid_queries == 1
     half = scores.score([[0.1, 0.2], [0.1, 0.2]], [-1, 1], [-1, 1], [-1, -1], [-1, -1])
     assert half.first_match.tolist() == [0, 2]
 
 
-def test_ties_are_ranked_by_gallery_position():
+def test_ties():
     ids = [2, 1, 3, 1]
     assert scores.score([[0.5] * 4], [1], ids, [0], [1] * 4).first_match.tolist() == [2]
     assert scores.score([[0.5] * 4], [1], ids[::-1], [0], [1] * 4).first_match.tolist() == [1]
 
 
-def test_a_small_gallery_has_a_short_curve():
+def test_small_gallery():
     ours = scores.score([[0.2, 0.1, 0.3]], [1], [1, 2, 1], [0], [1, 1, 1])
     assert ours.cmc.tolist() == [0, 1, 1]
     assert (ours.top(1), ours.top(5), ours.top(20)) == (0, 1, 1)
-    with pytest.raises(ValueError, match="start at 1"):
+    with pytest.raises(VKDError, match="0"):
         ours.top(0)
 
 
-def test_a_result_says_which_number_it_is():
+def test_label():
     ours = scores.score(
         [[0.2, 0.1]], [1], [1, 2], [0], [1, 1], protocol="i2v", dataset="mars", queries_in_gallery=True
     )
@@ -212,7 +213,7 @@ def test_a_result_says_which_number_it_is():
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 10_000])
-def test_memory_is_bounded_by_the_chunk(chunk_bytes, monkeypatch):
+def test_chunk_memory(chunk_bytes, monkeypatch):
     generator = np.random.default_rng(0)
     query, gallery = generator.random((50, 4)), generator.random((100, 4))
     sizes: list[int] = []
@@ -233,24 +234,24 @@ def test_memory_is_bounded_by_the_chunk(chunk_bytes, monkeypatch):
         ([], [1, 2, 2], [], [0, 0, 0], "there are 0 queries and 3 gallery items"),
     ],
 )
-def test_no_valid_query_is_told_with_its_reason(q_ids, g_ids, q_cams, g_cams, reason):
-    with pytest.raises(ValueError, match=f"No query of street I2V has a match.*{reason}"):
+def test_no_valid_query(q_ids, g_ids, q_cams, g_cams, reason):
+    with pytest.raises(VKDError, match=f"street I2V.*{reason}"):
         scores.score(
             np.zeros((len(q_ids), 3)), q_ids, g_ids, q_cams, g_cams, dataset="street", protocol="i2v"
         )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_numbers_that_are_none_are_told(bad):
+def test_not_finite(bad):
     query, gallery = np.ones((3, 4)), np.ones((5, 4))
     labels = ([1] * 3, [1] * 5, [0] * 3, [1] * 5)
     distmat = np.ones((3, 5))
     query[2, 1] = gallery[4, 0] = distmat[1, 3] = bad
-    with pytest.raises(ValueError, match="gallery item 4 holds NaN"):
+    with pytest.raises(VKDError, match="gallery item 4"):
         scores.score_features(np.ones((3, 4)), gallery, *labels)
-    with pytest.raises(ValueError, match="query item 2 holds NaN"):
+    with pytest.raises(VKDError, match="query item 2"):
         scores.score_features(query, np.ones((5, 4)), *labels, chunk_bytes=1)
-    with pytest.raises(ValueError, match="query 1 are not all finite"):
+    with pytest.raises(VKDError, match="query 1"):
         scores.score(distmat, *labels)
 
 
@@ -268,17 +269,17 @@ def test_numbers_that_are_none_are_told(bad):
         ),
     ],
 )
-def test_wrong_shapes_are_told_in_a_sentence(call, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_invalid_shapes(call, sentence):
+    with pytest.raises(VKDError, match=sentence):
         call()
 
 
-def test_a_zero_embedding_is_far_from_everything_and_length_does_not_matter():
+def test_cosine_distance():
     query, gallery = np.array([[0.0, 0.0], [3e-3, 4e-3]]), np.array([[30.0, 40.0], [-4.0, 3.0]])
     np.testing.assert_allclose(scores.distances(query, gallery), [[1, 1], [0, 1]], atol=1e-7)
 
 
-def test_whole_distances_are_ranked_as_floating_ones():
+def test_integer_distances():
     distmat = np.array([[0, 3, 1, 2], [2, 0, 3, 1]])
     labels = [1, 2], [1, 1, 2, 2], [0, 0], [0, 1, 0, 1]  # an item of each query is junk
     whole, floating = scores.score(distmat, *labels), scores.score(distmat.astype(float), *labels)

@@ -1,8 +1,9 @@
-"""Same or not: histograms of pair scores against a brute-force count, thresholds that keep their promise."""
+"""Histograms of pair scores against a brute-force count, thresholds that keep their promise."""
 
 import numpy as np
 import pytest
 
+from vkd.io.errors import VKDError
 from vkd.metrics.verification import BINS, PairScores, pair_scores
 
 
@@ -40,7 +41,7 @@ def found(crowd) -> PairScores:
     return pair_scores(q, g, q_ids, g_ids, q_cams, g_cams)
 
 
-def test_every_pair_is_counted_once_and_junk_never(crowd, found):
+def test_pair_counts(crowd, found):
     true, false = brute_force(crowd)
     assert (found.genuine.sum(), found.impostor.sum()) == (len(true), len(false))
     for counts, cosines in ((found.genuine, true), (found.impostor, false)):
@@ -49,7 +50,7 @@ def test_every_pair_is_counted_once_and_junk_never(crowd, found):
 
 
 @pytest.mark.parametrize("chunk", [1, 1000])
-def test_the_size_of_a_chunk_changes_nothing(crowd, found, chunk, monkeypatch):
+def test_chunks(crowd, found, chunk, monkeypatch):
     monkeypatch.setattr("vkd.metrics.verification._CHUNK_PAIRS", chunk)
     (q, q_ids, q_cams), (g, g_ids, g_cams) = crowd
     again = pair_scores(q, g, q_ids, g_ids, q_cams, g_cams)
@@ -57,25 +58,25 @@ def test_the_size_of_a_chunk_changes_nothing(crowd, found, chunk, monkeypatch):
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.01, 0.1, 0.5])
-def test_a_threshold_lets_no_more_strangers_pass_than_promised(crowd, found, rate):
+def test_threshold(crowd, found, rate):
     true, false = map(np.array, brute_force(crowd))
     threshold = found.threshold(rate)
     assert threshold.fpr <= rate
     assert (false >= threshold.similarity).mean() == pytest.approx(threshold.fpr, abs=1e-3)
     assert (true >= threshold.similarity).mean() == pytest.approx(threshold.tpr, abs=5e-3)
-    # One bin lower would let too many pass.
+    # One bin lower would be too high a rate.
     assert (false >= threshold.similarity - 2 / BINS).mean() > rate - 1e-3
 
 
-def test_nobody_passes_at_rate_zero_and_everybody_at_one(found):
+def test_threshold_at_0_and_1(found):
     assert found.threshold(0).fpr == 0
     everybody = found.threshold(1)
     assert (everybody.similarity, everybody.fpr, everybody.tpr) == (-1, 1, 1)
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(VKDError, match=r"1\.5"):
         found.threshold(1.5)
 
 
-def test_shares_for_drawing_add_up(found):
+def test_shares(found):
     middles, true, false = found.shares()
     assert len(middles) == len(true) == 80
     assert true.sum() == pytest.approx(1)
