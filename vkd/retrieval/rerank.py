@@ -146,7 +146,7 @@ def _encode(points: Floats, nearest: NDArray[np.int64], farthest: Floats, k1: in
 
 
 def _jaccard(encoding: sparse.csr_matrix, columns: sparse.csc_matrix, row: int) -> Floats:
-    """Returns the Jaccard distance of point `row` to all N (eq. 10), 1 − Σ min / Σ max; encodings sum to 1."""
+    """Returns Jaccard distances of point `row` to all N (eq. 10): 1 − Σ min / Σ max. Encodings sum to 1."""
     start, end = encoding.indptr[row], encoding.indptr[row + 1]
     overlap = np.zeros(len(encoding.indptr) - 1, np.float32)
     for column, value in zip(encoding.indices[start:end], encoding.data[start:end], strict=True):
