@@ -143,7 +143,7 @@ def build(here: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
                     components.demo_note(IN_DEMO)
                 begin = gr.Button("Start training", variant="primary", visible=trains)
                 with gr.Row(visible=trains, elem_classes="vkd-name-row"):
-                    name = gr.Textbox(label="Run name", placeholder="run name (optional)", max_lines=1)
+                    name = gr.Textbox(label="Run name", placeholder="optional", max_lines=1)
                     inspect = gr.Button("Inspect dataset", size="sm")
                 summary = gr.HTML(elem_id="vkd-train-data")
                 generate = gr.Button("Generate the synthetic dataset (~1 min)", size="sm", visible=False)
