@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from vkd.explain.gradcam import METHODS, heatmaps
+from vkd.explain.gradcam import heatmaps
+from vkd.explain.methods import METHODS
 from vkd.models.network import ReIDNet
 from vkd.retrieval import index
 from vkd.retrieval.rerank import rerank

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.support.app import error_of
 from tests.support.images import image_value, queries, write_noise
-from vkd.explain.gradcam import METHODS
+from vkd.explain.methods import METHODS
 from vkd.ui import inputs
 from vkd.ui.explain import actions
 from vkd.ui.explain.actions import CHOSEN, SECOND, TOP

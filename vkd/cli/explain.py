@@ -1,24 +1,13 @@
 """`vkd explain`: writes the heatmaps of a whole split."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from vkd.cli.options import DatasetOptions, Frames, ModelOptions, argument, bar, flag, parse
+from vkd.cli.options import DatasetOptions, Frames, ModelOptions, argument, flag, parse, progress_bar
 from vkd.data.tracklets import Part
+from vkd.explain.methods import METHODS, TARGETS
 from vkd.training.fields import Choice
-
-
-def _targets() -> Iterable[str]:
-    from vkd.explain.dataset import TARGETS
-
-    return TARGETS
-
-
-def _methods() -> Iterable[str]:
-    from vkd.explain.gradcam import METHODS
-
-    return METHODS
 
 
 class ExplainFlags(ModelOptions, DatasetOptions):
@@ -28,8 +17,8 @@ class ExplainFlags(ModelOptions, DatasetOptions):
     out: Path = flag(..., "Folder for the heatmaps: sheets/, heatmaps.csv, heatmaps.json.")
     part: Part = flag("query", "Part of the dataset to explain.")
     limit: int | None = flag(None, "Only this many tracklets, evenly spread; none: all.", ge=1)
-    target: Annotated[str, Choice(_targets)] = flag("logit", "Score that the heatmaps explain.")
-    method: Annotated[str, Choice(_methods)] = flag("gradcam", "CAM method.")
+    target: Annotated[str, Choice(TARGETS)] = flag("logit", "Score that the heatmaps explain.")
+    method: Annotated[str, Choice(METHODS)] = flag("gradcam", "CAM method.")
     layer: str | None = flag(None, "Name or number of the layer; none: the last convolutional stage.")
     views: int = flag(8, "Frames per tracklet.", ge=1, le=64)
     frames: Frames = flag("chunk", "Rule by which the frames are chosen.")
@@ -50,7 +39,7 @@ def explain(argv: Sequence[str]) -> int:
         flags.out,
         layer=int(flags.layer) if numbered and flags.layer else flags.layer,
         masks=splits.root if flags.masks and (splits.root / "masks").is_dir() else None,
-        progress=bar("heatmaps"),
+        progress=progress_bar("tracklet"),
         **flags.model_dump(include={"views", "frames", "target", "method", "limit"}),
     )
     print(f"{flags.out}: {summary['tracklets']} tracklets")

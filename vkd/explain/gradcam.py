@@ -1,7 +1,7 @@
-"""Where a network looks: heatmaps for any backbone, any number of views and any stage.
+"""Class activation maps of any backbone, any number of views and any stage.
 
 The formulas are those of the `grad-cam` package (pytorch_grad_cam). Its own forward pass is not used: it
-sees one picture for each target, hooks the shared network, leaves gradients on its weights and mixes up maps
+sees one image for each target, hooks the shared network, leaves gradients on its weights and mixes up maps
 when two threads use it. Here a tracklet of V views is one clip with one target, the stage explained is tapped
 for the calling thread only, and gradients run from the target to the tap and no further, so that parameters
 may be frozen and nothing is left behind.
@@ -21,25 +21,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vkd.explain.methods import METHODS
 from vkd.io.errors import VKDError
 from vkd.models.network import Output, ReIDNet, evaluation_mode
 
 _LOCK = threading.Lock()
 
 
-METHODS: dict[str, str] = {  # → the class in pytorch_grad_cam; "" is our own
-    "gradcam": "GradCAM",  # arXiv 1610.02391; the authors' heatmaps too
-    "gradcam++": "GradCAMPlusPlus",  # arXiv 1710.11063
-    "layercam": "LayerCAM",  # IEEE TIP 2021, "LayerCAM: Exploring Hierarchical Class Activation Maps"
-    "eigencam": "",  # arXiv 2008.00299; looks at no target
-    "hirescam": "HiResCAM",  # arXiv 2011.08891
-}
-
-
 def _coarse(
     method: str, net: nn.Module, layer: nn.Module, activations: NDArray, gradients: NDArray
 ) -> NDArray:
-    """Activations and gradients (n, D, h, w) → maps (n, h, w), signed."""
+    """Computes signed maps (n, h, w) from activations and gradients (n, D, h, w)."""
     if not METHODS[method]:
         return np.stack([_principal(one) for one in activations])
     # At the first heatmap, not when this file is read: the package brings scikit-learn along, and the app
@@ -51,8 +43,8 @@ def _coarse(
 
 
 def _principal(one: NDArray) -> NDArray:
-    """The first principal component of a map (D, h, w). A component's sign is arbitrary, and the package's
-    own decomposition is slow for wide maps: here the larger side is positive, the decomposition thin."""
+    """Returns the first principal component of a map (D, h, w), with its larger side positive."""
+    # Its sign is arbitrary, and the package's own decomposition, which is not thin, is slow for wide maps.
     points = one.reshape(len(one), -1).T
     points = points - points.mean(axis=0)
     component = np.linalg.svd(points, full_matrices=False)[2][0]
@@ -63,7 +55,7 @@ def _principal(one: NDArray) -> NDArray:
 class Heat(NamedTuple):
     """Heatmaps of B clips of V views, and the number that each clip's maps explain."""
 
-    maps: NDArray[np.float32]  # (B, V, H, W), 0..1, at the pictures' size
+    maps: NDArray[np.float32]  # (B, V, H, W), 0..1, at the images' size
     values: NDArray[np.float64]  # (B,): the logit, or the cosine similarity to the reference
     coarse: NDArray[np.floating]  # (B, V, h, w): at the stage's size, from 0, not scaled
     classes: NDArray[np.int64]  # (B,): the class whose logit it is, −1 for similarities
@@ -78,7 +70,7 @@ def heatmaps(
     layer: str | int | None = None,
     scale: str = "view",
 ) -> Heat:
-    """Heatmaps of clips (B, V, 3, H, W); each clip is one tracklet with one target (a mean over its views).
+    """Computes heatmaps of clips (B, V, 3, H, W), each one tracklet with one target (a mean over its views).
 
     Works whatever the state: parameters frozen, training or evaluation mode (computed in evaluation mode, put
     back after), under `no_grad`, `inference_mode` or autocast, in half precision. The network is left as it
@@ -87,7 +79,7 @@ def heatmaps(
     Args:
         target: None: each clip's largest logit. Whole number(s): the logit of that class (0..K−1), one
             for all clips or one each. Floats (D,) or (B, D): the cosine similarity between the clip's
-            embedding and this reference embedding, of another picture or tracklet: what they share.
+            embedding and this reference embedding, of another image or tracklet: what they share.
         method: a key of METHODS.
         layer: None: the backbone's last map. A number: position in `net.backbone.stages`. A name: a stage's,
             or any module's inside the network whose output is a map.
@@ -95,7 +87,7 @@ def heatmaps(
             Maps of two networks are comparable in place, not in strength.
 
     Raises:
-        ValueError: unknown method, layer, class or scale, or shapes that do not fit.
+        VKDError: unknown method, layer, class or scale, or shapes that do not fit.
     """
     _check(net, clips, method, scale)
     where = _layer(net, layer)
@@ -114,7 +106,7 @@ def heatmaps(
             output = net(images.to(parameter.device, parameter.dtype))
         if len(taps) != 1 or taps[0].ndim != 4 or len(taps[0]) != views.numel():
             raise VKDError(
-                f"Layer {layer!r} gives no map of each picture, so there is nothing to explain: choose a "
+                f"Layer {layer!r} gives no map of each image, so there is nothing to explain: choose a "
                 f"stage ({', '.join(name for name, _ in net.backbone.stages.named_children())})."
             )
         values, classes = _targets(output, target)
@@ -158,7 +150,7 @@ def _layer(net: ReIDNet, layer: str | int | None) -> nn.Module:
 
 @contextmanager
 def _tap(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """What `layer` gives out in this thread, cut off from what came before and open to gradients after."""
+    """Yields the outputs of `layer` in this thread, detached from what came before, with gradients after."""
     caller, taps = threading.get_ident(), []
 
     def tap(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
@@ -177,39 +169,37 @@ def _tap(layer: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def _targets(output: Output, target: int | Sequence[int] | Tensor | NDArray | None) -> tuple[Tensor, Tensor]:
-    """→ the number to explain of each clip (B,), and its class or −1."""
+    """Returns the number to explain of each clip (B,), and its class or −1."""
     logits, embedding = output.logits, output.embedding
     count = len(logits)
     if target is None:
         top = logits.max(1)
         return top.values, top.indices
-    wanted = torch.as_tensor(target).detach().to(logits.device)
-    if not wanted.is_floating_point():
-        if wanted.ndim > 1 or (wanted.ndim == 1 and len(wanted) != count):
+    goal = torch.as_tensor(target).detach().to(logits.device)
+    if not goal.is_floating_point():
+        if goal.ndim > 1 or (goal.ndim == 1 and len(goal) != count):
+            raise VKDError(f"Give one class, or one for each of the {count} clips, not {tuple(goal.shape)}.")
+        goal = goal.long().expand(count)
+        if int(goal.min()) < 0 or int(goal.max()) >= logits.shape[1]:
             raise VKDError(
-                f"Give one class, or one for each of the {count} clips, not {tuple(wanted.shape)}."
+                f"The network knows the classes 0 to {logits.shape[1] - 1}, not all of {goal.tolist()}."
             )
-        wanted = wanted.long().expand(count)
-        if int(wanted.min()) < 0 or int(wanted.max()) >= logits.shape[1]:
-            raise VKDError(
-                f"The network knows the classes 0 to {logits.shape[1] - 1}, not all of {wanted.tolist()}."
-            )
-        return logits.gather(1, wanted[:, None])[:, 0], wanted
+        return logits.gather(1, goal[:, None])[:, 0], goal
     if (
-        wanted.ndim not in (1, 2)
-        or wanted.shape[-1] != embedding.shape[1]
-        or (wanted.ndim == 2 and len(wanted) != count)
+        goal.ndim not in (1, 2)
+        or goal.shape[-1] != embedding.shape[1]
+        or (goal.ndim == 2 and len(goal) != count)
     ):
         raise VKDError(
             f"The reference embedding must be ({embedding.shape[1]},) or ({count}, {embedding.shape[1]}), "
-            f"not {tuple(wanted.shape)}."
+            f"not {tuple(goal.shape)}."
         )
-    cosine = F.cosine_similarity(embedding, wanted.clone().to(embedding.dtype).expand_as(embedding), dim=1)
+    cosine = F.cosine_similarity(embedding, goal.clone().to(embedding.dtype).expand_as(embedding), dim=1)
     return cosine, torch.full((count,), -1, device=logits.device)
 
 
 def _enlarge(coarse: NDArray, size: Sequence[int], scale: str) -> NDArray[np.float32]:
-    """(B, V, h, w) → (B, V, H, W) float32 from 0 to 1, bilinear. A map without any difference is all 0."""
+    """Resizes (B, V, h, w) to (B, V, H, W), bilinear, and scales it to 0..1; a constant map becomes 0."""
     maps = F.interpolate(
         torch.from_numpy(np.ascontiguousarray(coarse)), size=tuple(size), mode="bilinear", align_corners=False
     )

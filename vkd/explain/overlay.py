@@ -1,4 +1,4 @@
-"""Heatmaps made visible and measured: laid over images, against the subject's mask."""
+"""Overlays of heatmaps on images, and the share of a heatmap on the subject."""
 
 import cv2
 import numpy as np
@@ -17,36 +17,34 @@ COLOURS: dict[str, int] = {
 
 
 def overlay(
-    picture: NDArray[np.uint8], heat: NDArray | Tensor, *, colours: str = "turbo", strength: float = 0.6
+    image: NDArray[np.uint8], heat: NDArray | Tensor, *, colours: str = "turbo", strength: float = 0.6
 ) -> NDArray[np.uint8]:
-    """Picture (H, W, 3) RGB and heat (h, w) in 0..1 → picture (H, W, 3) with the heat laid over it.
+    """Blends a heatmap (h, w) in 0..1 into an image, RGB uint8 (H, W, 3); returns a new image.
 
-    Where the heat is low the picture shows through unchanged; the hottest place covers it to `strength`.
-
-    Raises:
-        ValueError: a picture that is not uint8 RGB, a heatmap that is not a matrix, an unknown colour map.
+    Where the heat is low the image stays unchanged; the maximum covers it to `strength`. Raises VKDError for
+    an image that is not uint8 RGB, a heatmap that is not a matrix or an unknown colour map.
     """
-    picture, heat = np.asarray(picture), np.asarray(heat, np.float32)
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise VKDError(f"The picture must be uint8 (H, W, 3), not {picture.dtype} {picture.shape}.")
+    image, heat = np.asarray(image), np.asarray(heat, np.float32)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise VKDError(f"The image must be uint8 (H, W, 3), not {image.dtype} {image.shape}.")
     if heat.ndim != 2:
         raise VKDError(f"The heatmap must be a matrix, not of shape {heat.shape}.")
     if colours not in COLOURS:
         raise VKDError(f"There is no colour map '{colours}'; choose one of {', '.join(COLOURS)}.")
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     heat = np.clip(cv2.resize(np.nan_to_num(heat), (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
     coloured = cv2.applyColorMap((255 * heat).astype(np.uint8), COLOURS[colours])[
         ..., ::-1
     ]  # OpenCV thinks in BGR
     # Rises quickly and levels off: half the heat is already clearly tinted, cold parts stay a photograph.
     cover = strength * (heat * (2 - heat))[..., None]
-    return np.rint((1 - cover) * picture + cover * coloured).astype(np.uint8)
+    return np.rint((1 - cover) * image + cover * coloured).astype(np.uint8)
 
 
 def on_subject(heat: NDArray | Tensor, mask: NDArray | Tensor) -> float:
-    """Which share (0..1) of the heat in (…, h, w) falls on the subject's mask (…, H, W); above 0 is subject.
+    """Computes the share (0..1) of the heat (…, h, w) on the subject's mask (…, H, W); above 0 is subject.
 
-    nan where there is no heat at all. Raises ValueError for shapes that do not fit.
+    nan where there is no heat at all. Raises VKDError for shapes that do not fit.
     """
     heat, mask = np.asarray(heat, np.float64), np.asarray(mask)
     if heat.ndim < 2 or heat.shape[:-2] != mask.shape[:-2]:

@@ -1,18 +1,18 @@
-"""Watching attention move: a few fixed pictures, looked at again after every evaluation of a run.
+"""Snapshots of attention: a few fixed images, explained again after every evaluation of a run.
 
-For each probe (one picture of a query person) the run's folder keeps where the network looks when it compares
-it with the same person seen by another camera, and the five best matches among a small fixed gallery:
+For each probe (one image of a query person) the run's folder keeps where the network looks when it compares
+it with the same person under another camera, and the five best matches in a small fixed gallery:
 
     probes/probes.json     the probes and the gallery: identity, camera, picture
     probes/probe-0.jpg     the probes;  probes/item-0.jpg  the gallery items
-    probes/teacher/        the teacher's look at them, in a student's run
-    probes/00010/          the look of the network saved after epoch 10: look.json, heat-0.jpg …
+    probes/teacher/        the teacher's snapshot, in a student's run
+    probes/00010/          the snapshot of the network saved after epoch 10: look.json, heat-0.jpg …
 
-The choice depends on the data set alone, so that runs on one data set can be compared picture by picture.
+The choice depends on the dataset alone, so that runs on one dataset can be compared image by image.
 """
 
+import io
 import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vkd.data import datasets
-from vkd.data.datasets import Splits, Tracklet
-from vkd.data.tracklets import is_junk
-from vkd.data.transforms import prepare
+from vkd.data.tracklets import Splits, Tracklet, is_junk
 from vkd.explain.gradcam import heatmaps
 from vkd.explain.overlay import overlay
 from vkd.io.errors import VKDError
-from vkd.io.files import replace_dir, staging_dir
+from vkd.io.files import evenly_spaced, replace_dir, staging_dir, write_bytes, write_text
 from vkd.io.grids import resize_to_height
 from vkd.io.images import read_image
 from vkd.metrics.scores import distances
@@ -38,113 +35,107 @@ from vkd.models.inference import EmbedConfig, embed
 
 FOLDER = "probes"
 PROBES, ITEMS, TOP = 4, 48, 5
-_HEIGHT = 160
+HEIGHT = 160  # pixels, of the images
+_VIEWS = 4  # frames that represent a gallery item
 
 
 def choose(splits: Splits) -> tuple[list[Tracklet], list[int], list[Tracklet]]:
-    """Probes (one picture each), for each the gallery place of the same person elsewhere, and the gallery.
+    """Chooses probes (one image each), the gallery index of a match of each, and the gallery.
 
-    Query people at equal distances; the gallery holds their tracklets from other cameras and, at equal
-    distances, others. Raises ValueError where no query has a match.
+    Query people are evenly spaced; the gallery holds their matches and, evenly spaced, others. Raises
+    VKDError where no query has a match.
     """
     queries, gallery = splits.query_gallery("i2v")
-    mates: dict[int, list[Tracklet]] = {}
+    by_identity: dict[int, list[Tracklet]] = {}
     for item in gallery:
-        mates.setdefault(item.identity, []).append(item)
+        by_identity.setdefault(item.identity, []).append(item)
 
-    def elsewhere(query: Tracklet) -> list[Tracklet]:
-        return [
-            item
-            for item in mates.get(query.identity, [])
-            if item.camera != query.camera or query.camera == datasets.UNKNOWN_CAMERA
-        ]
+    def matches(query: Tracklet) -> list[Tracklet]:
+        items = by_identity.get(query.identity, [])
+        return [item for item in items if not is_junk(*query[1:], *item[1:])]
 
-    people = {query.identity: query for query in reversed(queries) if elsewhere(query)}
+    people = {query.identity: query for query in reversed(queries) if matches(query)}
     if not people:
-        raise VKDError("No query has a match under another camera, so there is nothing to watch.")
-    probes = [people[identity] for identity in _spread(sorted(people), PROBES)]
-    kept = list(dict.fromkeys(item for probe in probes for item in elsewhere(probe)[:2]))
-    places = [kept.index(elsewhere(probe)[0]) for probe in probes]
-    shown = {probe.identity for probe in probes}
-    others = [item for item in gallery if item.identity not in shown]
-    return probes, places, kept + _spread(others, ITEMS - len(kept))
+        raise VKDError("No query has a match under another camera, so there are no snapshots.")
+    probes = [people[identity] for identity in evenly_spaced(sorted(people), PROBES)]
+    items = list(dict.fromkeys(item for probe in probes for item in matches(probe)[:2]))
+    mates = [items.index(matches(probe)[0]) for probe in probes]
+    identities = {probe.identity for probe in probes}
+    others = [item for item in gallery if item.identity not in identities]
+    return probes, mates, items + evenly_spaced(others, ITEMS - len(items))
 
 
-def _spread(items: Sequence[Any], count: int) -> list[Any]:
-    """At most `count` items at equal distances."""
-    count = max(0, min(count, len(items)))
-    return [items[place * len(items) // count] for place in range(count)]
+class Snapshots:
+    """The probes of one run and their gallery; writes a snapshot of a network."""
 
+    def __init__(
+        self, folder: Path, splits: Splits, *, teacher: Path | None = None, device: str = "cpu"
+    ) -> None:
+        """Chooses the probes and writes them and, for a student, the snapshot of its `teacher`.
 
-class Probes:
-    """The probes of one run, its gallery, and where they are written."""
-
-    def __init__(self, folder: Path, splits: Splits, device: str = "cpu") -> None:
+        Raises VKDError where no query has a match, or for an image or a checkpoint that cannot be read.
+        """
         self.folder, self.device = folder, device
         self.probes, self.mates, self.gallery = choose(splits)
-
-    @classmethod
-    def of(
-        cls, folder: Path, splits: Splits, *, teacher: Path | None = None, device: str = "cpu"
-    ) -> "Probes":
-        """Chooses the probes, writes what they are and, for a student, how its teacher sees them."""
-        made = cls(folder, splits, device)
-        place = folder / FOLDER
-        place.mkdir(exist_ok=True)
+        (folder / FOLDER).mkdir(exist_ok=True)
         table = {
-            "probes": [made._keep(probe, f"probe-{n}.jpg") for n, probe in enumerate(made.probes)],
-            "gallery": [made._keep(item, f"item-{n}.jpg") for n, item in enumerate(made.gallery)],
+            "probes": [self._write_image(item, f"probe-{n}.jpg") for n, item in enumerate(self.probes)],
+            "gallery": [self._write_image(item, f"item-{n}.jpg") for n, item in enumerate(self.gallery)],
         }
-        (place / "probes.json").write_text(json.dumps(table), encoding="utf-8")
+        write_text(folder / FOLDER / "probes.json", json.dumps(table))
         if teacher is not None:
-            made._write("teacher", checkpoint.load(teacher), epoch=0)
-        return made
+            self._write("teacher", checkpoint.load(teacher), epoch=0)
 
-    def look(self, epoch: int) -> Path:
-        """Load the network that was just saved, look at every probe, and write what it sees."""
+    def write(self, epoch: int) -> Path:
+        """Writes the snapshot of the network that the run saved last; returns its folder."""
         return self._write(f"{epoch:05d}", checkpoint.load(self.folder, weights="model"), epoch)
 
-    def _keep(self, tracklet: Tracklet, name: str) -> dict[str, Any]:
-        _small(tracklet.frames[0]).save(self.folder / FOLDER / name, quality=88)
+    def _write_image(self, tracklet: Tracklet, name: str) -> dict[str, Any]:
+        write_bytes(self.folder / FOLDER / name, _jpeg(_small(tracklet)))
         return {"identity": tracklet.identity, "camera": tracklet.camera, "picture": name}
 
-    def _write(self, name: str, known: Checkpoint, epoch: int) -> Path:
-        place = self.folder / FOLDER / name
-        with staging_dir(place) as staged:
-            with torch.random.fork_rng(devices=[]):
-                looks = [self._seen(n, staged, known, items) for n, items in self._ranked(known)]
-            text = json.dumps({"epoch": epoch, "looks": looks})
-            (staged / "look.json").write_text(text, encoding="utf-8")
-            replace_dir(staged, place)
-        return place
+    def _write(self, name: str, network: Checkpoint, epoch: int) -> Path:
+        target = self.folder / FOLDER / name
+        # What training draws afterwards must not depend on whether snapshots are written.
+        with staging_dir(target) as work, torch.random.fork_rng(devices=[]):
+            rows = []
+            for number, (similarities, mate) in enumerate(self._similarities(network)):
+                heat, value = self._heat(self.probes[number], network, mate)
+                (work / f"heat-{number}.jpg").write_bytes(_jpeg(Image.fromarray(heat)))
+                top = self._top(self.probes[number], similarities)
+                rows.append({"heat": f"heat-{number}.jpg", "similarity": round(value, 4), "top": top})
+            (work / "look.json").write_text(json.dumps({"epoch": epoch, "looks": rows}), encoding="utf-8")
+            replace_dir(work, target)
+        return target
 
-    def _ranked(self, known: Checkpoint) -> Iterator[tuple[int, tuple[NDArray, NDArray]]]:
-        """For each probe: its similarity to every gallery item (n,), and the embedding (D,) of its mate."""
-        config = EmbedConfig.of(known.config, views=4, device=self.device)
-        firsts = [Tracklet(probe.frames[:1], probe.identity, probe.camera) for probe in self.probes]
-        found, items = embed(known.net, firsts, config), embed(known.net, self.gallery, config)
-        similar = 1 - distances(found, items)
-        for n, mate in enumerate(self.mates):
-            yield n, (similar[n], items[mate])
-
-    def _seen(self, n: int, work: Path, known: Checkpoint, ranked: tuple[NDArray, NDArray]) -> dict[str, Any]:
-        similar, mate = ranked
-        probe, config = self.probes[n], known.config
-        clip = prepare(probe.frames[:1], size=config.image_size, mean=config.mean, std=config.std)[None]
-        heat = heatmaps(known.net, clip.to(self.device), target=mate)
-        picture = np.asarray(_small(probe.frames[0]))
-        small = torch.nn.functional.interpolate(
-            torch.as_tensor(np.asarray(heat.maps))[:1, :1], size=picture.shape[:2], mode="bilinear"
+    def _similarities(self, network: Checkpoint) -> list[tuple[NDArray, NDArray]]:
+        """Returns for each probe its similarity to the gallery (n,) and the embedding (D,) of its match."""
+        config = EmbedConfig.of(network.config, views=_VIEWS, device=self.device)
+        queries = embed(
+            network.net, [probe._replace(frames=probe.frames[:1]) for probe in self.probes], config
         )
-        Image.fromarray(overlay(picture, small[0, 0].numpy())).save(work / f"heat-{n}.jpg", quality=88)
-        best = np.argsort(-similar, kind="stable")
-        best = [int(item) for item in best if not is_junk(*probe[1:], *self.gallery[item][1:])][:TOP]
-        return {
-            "heat": f"heat-{n}.jpg",
-            "similarity": round(float(np.asarray(heat.values)[0]), 4),
-            "top": [{"item": item, "similarity": round(float(similar[item]), 4)} for item in best],
-        }
+        items = embed(network.net, self.gallery, config)
+        return list(zip(1 - distances(queries, items), items[self.mates], strict=True))
+
+    def _heat(self, probe: Tracklet, network: Checkpoint, mate: NDArray) -> tuple[NDArray[np.uint8], float]:
+        """Returns a probe under the heatmap of what it shares with its match, and their similarity."""
+        clip = network.prepare(probe.frames[:1])[None].to(self.device)
+        heat = heatmaps(network.net, clip, target=mate)
+        return overlay(np.asarray(_small(probe)), heat.maps[0, 0]), float(heat.values[0])
+
+    def _top(self, probe: Tracklet, similarities: NDArray) -> list[dict[str, Any]]:
+        """Returns the best matches of a probe, junk left out."""
+        ranking = map(int, np.argsort(-similarities, kind="stable"))
+        valid = [item for item in ranking if not is_junk(*probe[1:], *self.gallery[item][1:])]
+        return [{"item": item, "similarity": round(float(similarities[item]), 4)} for item in valid[:TOP]]
 
 
-def _small(path: str) -> Image.Image:
-    return resize_to_height(read_image(path).permute(1, 2, 0).contiguous().numpy(), _HEIGHT)
+def _small(tracklet: Tracklet) -> Image.Image:
+    """Returns a tracklet's first frame at the height of the snapshots."""
+    return resize_to_height(read_image(tracklet.frames[0]).permute(1, 2, 0).contiguous().numpy(), HEIGHT)
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=88)
+    return file.getvalue()

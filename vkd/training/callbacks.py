@@ -34,21 +34,21 @@ def snapshots(settings: Settings, folder: Path, splits: "Splits", emit: Callback
 
     It emits a `probes` event. A snapshot that fails costs the training nothing: the event says why.
     """
-    from vkd.explain.snapshots import Probes
+    from vkd.explain.snapshots import Snapshots
     from vkd.models.inference import resolve_device
 
-    due, probes = False, None
+    due, writer = False, None
     teacher, device = getattr(settings, "teacher", None), resolve_device(settings.device)
 
     def callback(event: Event) -> None:
-        nonlocal due, probes
+        nonlocal due, writer
         due = due or event["kind"] == "scores"
         if event["kind"] != "saved" or not due:
             return
         due, why = False, ""
         try:
-            probes = probes or Probes.of(folder, splits, teacher=teacher, device=device)
-            probes.look(event["epoch"])
+            writer = writer or Snapshots(folder, splits, teacher=teacher, device=device)
+            writer.write(event["epoch"])
         except (ValueError, OSError, RuntimeError) as error:
             why = str(error)
         emit({"kind": "probes", "epoch": event["epoch"], "time": time.time(), "why": why})

@@ -14,7 +14,10 @@ from PIL import Image
 from vkd.data import datasets
 from vkd.data.datasets import Tracklet, mask_path
 from vkd.data.transforms import prepare
-from vkd.explain.dataset import explain_split, heatmaps, on_subject
+from vkd.explain.dataset import explain_split
+from vkd.explain.gradcam import heatmaps
+from vkd.explain.overlay import on_subject
+from vkd.io.errors import MissingFileError, VKDError
 from vkd.models import checkpoint
 
 
@@ -33,13 +36,13 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_teacher_and_student_side_by_side_with_their_share_on_the_subject(pair, street, tmp_path):
+def test_teacher_and_student(pair, street, tmp_path):
     chosen = street.query[:4]
-    seen = []
+    reports = []
     summary = explain_split(
-        pair, chosen, tmp_path, views=4, masks=street.root, progress=lambda items: seen.extend(items) or items
+        pair, chosen, tmp_path, views=4, masks=street.root, progress=lambda *report: reports.append(report)
     )
-    assert len(seen) == 4
+    assert [report[:2] for report in reports] == [(done, 4) for done in range(5)]
     table = rows(tmp_path)
     assert [row["network"] for row in table] == ["tiny-teacher", "tiny-student"] * 4
     for row in table:
@@ -57,7 +60,7 @@ def test_teacher_and_student_side_by_side_with_their_share_on_the_subject(pair, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["heatmaps.csv", "heatmaps.json", "sheets"]
 
 
-def test_the_share_by_hand(pair, street, tmp_path):
+def test_share_by_hand(pair, street, tmp_path):
     tracklet = street.query[0]
     explain_split({"t": pair["tiny-teacher"]}, [tracklet], tmp_path, views=2, masks=street.root)
     net, config = pair["tiny-teacher"].net, pair["tiny-teacher"].config
@@ -71,7 +74,7 @@ def test_the_share_by_hand(pair, street, tmp_path):
     assert row["explained"] == f"logit of identity {heat.classes[0]}"
 
 
-def test_what_matches_an_identity(pair, street, tmp_path):
+def test_similarity(pair, street, tmp_path):
     identity = street.query[0].identity
     mates = [item for item in street.query if item.identity == identity]
     alone = next(item for item in street.query if item.identity != identity)
@@ -80,17 +83,17 @@ def test_what_matches_an_identity(pair, street, tmp_path):
     assert {row["explained"] for row in rows(tmp_path)} == {"similarity"}
     assert all(-1 <= float(row["value"]) <= 1 for row in rows(tmp_path))
     assert "on_subject" not in rows(tmp_path)[0]
-    with pytest.raises(ValueError, match="No identity has two tracklets"):
+    with pytest.raises(VKDError, match="two tracklets"):
         explain_split(pair, [alone], tmp_path, target="similarity")
 
 
-def test_a_limit_is_spread_over_the_split(pair, street, tmp_path):
+def test_limit(pair, street, tmp_path):
     summary = explain_split({"t": pair["tiny-teacher"]}, street.query_images[:9], tmp_path, limit=3)
     assert summary["tracklets"] == 3
     assert [row["sheet"][-9:-4] for row in rows(tmp_path)] == ["00000", "00003", "00006"]
 
 
-def test_a_class_is_called_by_its_raw_identity(pair, street, tmp_path):
+def test_raw_identity(pair, street, tmp_path):
     loaded = pair["tiny-teacher"]
     labelled = replace(loaded, config=replace(loaded.config, labels=list(range(100, 112))))
     explain_split({"t": labelled}, street.query_images[:1], tmp_path)
@@ -110,33 +113,33 @@ def test_a_class_is_called_by_its_raw_identity(pair, street, tmp_path):
         ({"limit": 0}, "at least 1"),
     ],
 )
-def test_wrong_requests_are_refused(pair, street, tmp_path, wrong, sentence):
+def test_wrong_requests(pair, street, tmp_path, wrong, sentence):
     request = {"networks": pair, "tracklets": street.query[:1], "folder": tmp_path, **wrong}
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(VKDError, match=sentence):
         explain_split(**request)
 
 
-def test_a_missing_picture_or_mask_is_named(pair, street, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
+def test_missing_image_or_mask(pair, street, tmp_path):
+    with pytest.raises(MissingFileError, match=r"gone\.jpg"):
         explain_split(pair, [Tracklet((str(tmp_path / "gone.jpg"),), 1, 0)], tmp_path / "out")
     assert not (tmp_path / "out").exists()  # nothing half-written
     frame = street.query[0].frames[0]
     shutil.copy(frame, tmp_path / "lone.jpg")
-    with pytest.raises(FileNotFoundError, match=r"lone\.png is missing"):
+    with pytest.raises(MissingFileError, match=r"lone\.png is missing"):
         explain_split(pair, [Tracklet((str(tmp_path / "lone.jpg"),), 1, 0)], tmp_path / "out", masks=tmp_path)
 
 
-def test_a_split_that_fails_half_way_leaves_the_heatmaps_that_were_there(pair, street, tmp_path):
+def test_failure_keeps_older_files(pair, street, tmp_path):
     one = {"t": pair["tiny-teacher"]}
     explain_split(one, street.query_images[:1], tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     gone = Tracklet((str(tmp_path / "gone.jpg"),), 1, 0)
-    with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
+    with pytest.raises(MissingFileError, match=r"gone\.jpg"):
         explain_split(one, [*street.query_images[1:3], gone], tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
-def test_people_without_a_name_are_not_taken_for_one(pair, street, tmp_path):
+def test_unknown_identities(pair, street, tmp_path):
     nameless = [item._replace(identity=-1) for item in street.query[:2]]
-    with pytest.raises(ValueError, match="No identity has two tracklets"):
+    with pytest.raises(VKDError, match="two tracklets"):
         explain_split(pair, nameless, tmp_path, target="similarity")

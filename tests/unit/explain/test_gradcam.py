@@ -11,7 +11,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 from tests.support.filled import filled_net, relative
-from vkd.explain.gradcam import METHODS, heatmaps
+from vkd.explain.gradcam import heatmaps
+from vkd.explain.methods import METHODS
 from vkd.models.network import ReIDNet
 
 

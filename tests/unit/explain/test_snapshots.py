@@ -1,4 +1,4 @@
-"""Fixed pictures that a run looks at again: which ones, what is kept, and that training never suffers."""
+"""Snapshots of a run: which images, which files, and what the page gets of them."""
 
 import json
 from pathlib import Path
@@ -11,21 +11,22 @@ from PIL import Image
 from vkd.data import datasets
 from vkd.data.datasets import Splits, Tracklet
 from vkd.explain import snapshots
-from vkd.explain.snapshots import Probes, choose
+from vkd.explain.snapshots import Snapshots, choose
+from vkd.io.errors import VKDError
 from vkd.models import checkpoint
 from vkd.ui.train import attention
 
 
 @pytest.fixture
-def probes(tmp_path: Path, tiny_pair: tuple[Path, Path], small_street: Path) -> Probes:
+def run(tmp_path: Path, tiny_pair: tuple[Path, Path], small_street: Path) -> Snapshots:
     """The probes of a student's run with a saved network."""
     folder = tmp_path / "run"
     saved = checkpoint.load(tiny_pair[1])
     checkpoint.save(folder, saved.net, saved.config)
-    return Probes.of(folder, datasets.read_dataset("street", small_street), teacher=tiny_pair[0])
+    return Snapshots(folder, datasets.read_dataset("street", small_street), teacher=tiny_pair[0])
 
 
-def test_the_choice_depends_on_the_data_alone_and_every_probe_has_a_mate(small_street: Path):
+def test_choose(small_street: Path):
     splits = datasets.read_dataset("street", small_street)
     chosen = choose(splits)
     assert chosen == choose(splits)
@@ -38,19 +39,19 @@ def test_the_choice_depends_on_the_data_alone_and_every_probe_has_a_mate(small_s
         assert gallery[place].camera != probe.camera
 
 
-def test_without_a_match_under_another_camera_there_is_nothing_to_watch(tmp_path: Path):
+def test_no_match(tmp_path: Path):
     one = Tracklet(("a.jpg",), 1, 0)
     empty: dict[str, Any] = {"train": (one,), "query_images": (one,), "gallery_images": ()}
     splits = Splits(
         name="folder", root=tmp_path, query=(one,), gallery=(Tracklet(("b.jpg",), 1, 0),), **empty
     )
-    with pytest.raises(ValueError, match="nothing to watch"):
+    with pytest.raises(VKDError):
         choose(splits)
 
 
-def test_files_of_a_look(probes: Probes):
-    probes.look(3)
-    place = probes.folder / "probes"
+def test_files(run: Snapshots):
+    run.write(3)
+    place = run.folder / "probes"
     assert sorted(path.name for path in place.iterdir() if path.is_dir()) == ["00003", "teacher"]
     look = json.loads((place / "00003" / "look.json").read_text())
     table = json.loads((place / "probes.json").read_text())
@@ -65,49 +66,49 @@ def test_files_of_a_look(probes: Probes):
         assert all(item["camera"] != probe["camera"] for item in same), "junk is left out"
 
 
-def test_looking_does_not_touch_the_random_state_of_the_training(probes: Probes):
+def test_random_state(run: Snapshots):
     before = torch.get_rng_state()
-    probes.look(1)
+    run.write(1)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_page_is_sent_only_looks_that_it_lacks(probes: Probes):
-    folder = probes.folder
-    probes.look(2)
+def test_refresh_of_the_page(run: Snapshots):
+    folder = run.folder
+    run.write(2)
     first = attention.refresh(folder, {})
     assert first is not None
     assert first["epochs"] == [2]
     assert len(first["probes"]) == len(first["teacher"]) == 4
-    assert first["looks"]["2"][0]["heat"].startswith("data:image/jpeg;base64,")
+    assert first["snapshots"]["2"][0]["heat"].startswith("data:image/jpeg;base64,")
     have = {"run": folder.name, "epochs": [2]}
     assert attention.refresh(folder, have) is None
-    probes.look(4)
+    run.write(4)
     second = attention.refresh(folder, have)
     assert second is not None
-    assert list(second["looks"]) == ["4"]
+    assert list(second["snapshots"]) == ["4"]
     assert "probes" not in second
     other = attention.refresh(folder, {"run": "another", "epochs": [2, 4]})
     assert other is not None
-    assert list(other["looks"]) == ["2", "4"]
+    assert list(other["snapshots"]) == ["2", "4"]
 
 
-def test_a_damaged_look_is_left_out(probes: Probes):
-    folder = probes.folder
-    probes.look(2)
+def test_damaged_snapshot(run: Snapshots):
+    folder = run.folder
+    run.write(2)
     (folder / "probes" / "00002" / "look.json").write_text("{")
     (folder / "probes" / "probes.json").unlink()
     message = attention.refresh(folder, {})
     assert message is not None
-    assert message["looks"] == {}
+    assert message["snapshots"] == {}
     assert message["probes"] == []
 
 
-def test_of_a_long_run_evenly_spread_looks_are_played(tmp_path: Path):
+def test_long_run(tmp_path: Path):
     for epoch in range(1, 401):
         place = tmp_path / "probes" / f"{epoch:05d}"
         place.mkdir(parents=True)
         (place / "look.json").touch()
     played = attention.epochs(tmp_path)
-    assert len(played) == attention.MOST_LOOKS
+    assert len(played) == attention.MAX_EPOCHS
     assert played[0] == 1
     assert played[-1] == 400

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from torch import Tensor
 
-from vkd.explain.gradcam import METHODS
+from vkd.explain.methods import METHODS
 from vkd.explain.overlay import on_subject, overlay
 from vkd.io.errors import VKDError
 from vkd.io.grids import Cell, Row, grid

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from vkd.explain.gradcam import METHODS
+from vkd.explain.methods import METHODS
 from vkd.ui import components, inputs, query_tab, state, theme
 from vkd.ui.explain import actions
 from vkd.ui.query_tab import QUIET, Save
