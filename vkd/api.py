@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vkd.cli.train import run
 from vkd.data.datasets import read_dataset
 from vkd.data.tracklets import Splits, Tracklet
-from vkd.evaluation.comparison import Comparison, compare
+from vkd.evaluation.comparison import Comparison, evaluate_models
 from vkd.explain import gradcam
 from vkd.hub.model import ReIDModel
 from vkd.io.errors import CancelledError, VKDError
@@ -65,11 +65,11 @@ def evaluate(
 ) -> Comparison:
     """Scores models on a dataset, and compares each with the first by a paired bootstrap.
 
-    `options` are those of `vkd.evaluation.comparison.compare`. Raises VKDError for a protocol that is unknown
+    `options` are those of `evaluate_models`. Raises VKDError for a protocol that is unknown
     or has no valid query.
     """
     networks = {models.name: models} if isinstance(models, Checkpoint) else models
-    return compare(networks, data, protocols=protocols, progress=progress, **options)
+    return evaluate_models(networks, data, protocols=protocols, progress=progress, **options)
 
 
 def load(source: str | Path, **options: Any) -> ReIDModel:
