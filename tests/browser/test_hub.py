@@ -104,7 +104,7 @@ def test_a_pair_is_pulled_its_card_read_and_the_pair_used(tab: Page, served: Hub
     tab.get_by_label("Teacher").locator("visible=true").click()
     tab.get_by_role("option", name="first").click()
     tab.get_by_role("tab", name="Explain").click()
-    tab.get_by_role("button", name="Networks and method").locator("visible=true").click()
+    tab.get_by_role("button", name="Models and method").locator("visible=true").click()
     expect(tab.get_by_label("Teacher").locator("visible=true")).to_have_value("first")
 
 

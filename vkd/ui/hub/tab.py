@@ -109,8 +109,8 @@ def _pull_form() -> PullForm:
         pair = gr.Checkbox(False, label="Also download the teacher", info="From the student's model card")
         button = gr.Button("Pull", variant="primary", interactive=not mode.DEMO)
         token = _token("For private repositories; not stored")
-    advanced = gr.Accordion("Advanced: revision, local name", open=False)
-    with gr.Column(elem_classes="vkd-options"), advanced:
+    title = "Advanced: revision, local name"
+    with gr.Column(elem_classes="vkd-options"), gr.Accordion(title, open=False):
         revision = gr.Textbox(
             "", label="Revision", placeholder="main", info="Branch, tag or commit", max_lines=1
         )
