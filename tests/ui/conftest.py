@@ -12,6 +12,14 @@ from tests.support.demo import build_demo
 from vkd.ui.state import AppPaths
 
 
+@pytest.fixture(scope="session", autouse=True)
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Uploads of this session's own: apps that share a folder of uploads delete each other's at their end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
+        yield
+
+
 def copied(pair: tuple[Path, Path], folder: Path) -> AppPaths:
     for checkpoint in pair:
         shutil.copytree(checkpoint, folder / "checkpoints" / checkpoint.name)
