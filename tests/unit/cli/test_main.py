@@ -233,15 +233,15 @@ def test_evaluate_compares_two_networks(
         capsys, "evaluate", *tiny_pair, "--root", small_street, "--workers", 0, "--resamples", 200, *flags
     )
     assert code == 0
-    assert "I2V mAP, student − teacher: " in out
+    assert "I2V mAP, tiny-student − tiny-teacher: " in out
     assert "95 % interval" in out
     rows = json.loads(files[0].read_text())
     assert [(row["network"], row["protocol"]) for row in rows] == [
         (name, protocol)
-        for name in ("tiny-teacher", "tiny-student", "student − teacher")
+        for name in ("tiny-teacher", "tiny-student", "tiny-student − tiny-teacher")
         for protocol in ("i2v", "v2v")
     ]
-    difference = next(row for row in rows if row["network"] == "student − teacher")
+    difference = next(row for row in rows if row["network"] == "tiny-student − tiny-teacher")
     assert difference["map_low"] <= difference["map"] <= difference["map_high"]
     assert all(file.is_file() for file in files)
 
