@@ -19,6 +19,7 @@ from vkd.io.progress import Progress, silent
 from vkd.models.checkpoint import Checkpoint
 from vkd.retrieval.gallery import Gallery, Hit
 from vkd.synthetic.generate import generate_street
+from vkd.training.presets import PRESETS  # noqa: F401 (from_preset finds them)
 from vkd.training.settings import Settings, StudentSettings, TeacherSettings
 
 __all__ = [
@@ -65,8 +66,8 @@ def evaluate(
 ) -> Comparison:
     """Scores models on a dataset, and compares each with the first by a paired bootstrap.
 
-    `options` are those of `evaluate_models`. Raises VKDError for a protocol that is unknown
-    or has no valid query.
+    `options` are those of `vkd.evaluation.comparison.evaluate_models`. Raises VKDError for a protocol that is
+    unknown or has no valid query.
     """
     networks = {models.name: models} if isinstance(models, Checkpoint) else models
     return evaluate_models(networks, data, protocols=protocols, progress=progress, **options)

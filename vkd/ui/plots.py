@@ -18,7 +18,7 @@ import numpy as np
 from vkd.evaluation.comparison import Comparison
 from vkd.evaluation.protocols import GALLERY_FRAMES, QUERY_VIEWS
 from vkd.metrics.bootstrap import cmc_band
-from vkd.ui.evaluate.labels import colours, labels
+from vkd.ui.labels import colours, labels
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

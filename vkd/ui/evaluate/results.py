@@ -12,8 +12,8 @@ from vkd.metrics import tables
 from vkd.metrics.bootstrap import Interval
 from vkd.metrics.ranking import METRICS, metric_value, ranks_without_junk
 from vkd.ui import html
-from vkd.ui.evaluate.labels import css_parts, difference_label, labels
 from vkd.ui.html import render
+from vkd.ui.labels import css_parts, difference_label, labels
 from vkd.ui.train.views import duration
 
 BUSY = ("waiting", "running", "stopping")

@@ -12,7 +12,7 @@ from vkd.ui import components, dataset, html, mode, plots
 from vkd.ui.errors import show_errors
 from vkd.ui.evaluate import actions, results
 from vkd.ui.evaluate.form import Form, build_form, refresh_models
-from vkd.ui.evaluate.labels import labels
+from vkd.ui.labels import labels
 from vkd.ui.state import AppPaths
 
 TOP_K = 12
