@@ -73,8 +73,8 @@ def heatmaps(
     """Computes heatmaps of clips (B, V, 3, H, W), each one tracklet with one target (a mean over its views).
 
     Works whatever the state: parameters frozen, training or evaluation mode (computed in evaluation mode, put
-    back after), under `no_grad`, `inference_mode` or autocast, in half precision. The network is left as it
-    was found.
+    back after), under `no_grad`, `inference_mode` or autocast, in half precision. The network is
+    left unchanged.
 
     Args:
         target: None: each clip's largest logit. Whole number(s): the logit of that class (0..K−1), one
@@ -84,7 +84,7 @@ def heatmaps(
         layer: None: the backbone's last map. A number: position in `net.backbone.stages`. A name: a stage's,
             or any module's inside the network whose output is a map.
         scale: maps go from 0 to 1 in each "view", or over the whole "clip" (which view matters more?).
-            Maps of two networks are comparable in place, not in strength.
+            Maps of two networks are comparable in position, not in strength.
 
     Raises:
         VKDError: unknown method, layer, class or scale, or shapes that do not fit.

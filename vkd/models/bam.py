@@ -8,7 +8,7 @@ DILATION = 4
 
 
 class ChannelGate(nn.Module):
-    """Which channels matter: maps (n, C, h, w) → (n, C, 1, 1), before the sigmoid."""
+    """Weights channels: maps (n, C, h, w) → (n, C, 1, 1), before the sigmoid."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class ChannelGate(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """Which places matter: maps (n, C, h, w) → (n, 1, h, w), before the sigmoid."""
+    """Weights positions: maps (n, C, h, w) → (n, 1, h, w), before the sigmoid."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Gate(nn.Module):
 
 
 def add_gates(layers: list[nn.Sequential], widths: list[int]) -> None:
-    """Put a gate at the end of each of a ResNet's layers (in place); `widths` are their output channels.
+    """Adds a gate at the end of each of a ResNet's layers; `widths` are their output channels.
 
     The gates keep PyTorch's default initialisation: no published weights exist for them alone.
     """

@@ -149,14 +149,13 @@ def load(
                     raise VKDError(
                         f"{path}: '{name}' holds {part.get_dtype()} numbers; no network here does."
                     )
-            own = (file.metadata() or {}).get("vkd", "")
+            metadata = (file.metadata() or {}).get("vkd", "")
             state = {name: _loaded(file.get_tensor(name)) for name in parts}
     except SafetensorError as error:
         words = archives.printable(" ".join(str(error).split())[:200])
         raise VKDError(f"{path} is damaged or not a safetensors file: {words}.") from None
     net.load_state_dict(state, strict=strict, assign=True)
-    net.config = apply_weights_metadata(config, own)
-    return Checkpoint(net.to(device).eval(), net.config, folder)
+    return Checkpoint(net.to(device).eval(), apply_weights_metadata(config, metadata), folder)
 
 
 def _fitting(shapes: Mapping[str, Sequence[int]], net: ReIDNet, path: Path) -> list[str]:

@@ -13,7 +13,7 @@ from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +76,6 @@ class ReIDNet(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.config: Any = None  # the `Config` of a network that was loaded
         if identities < 1:
             raise VKDError(f"A network needs at least one training identity, not {identities}.")
         self.backbone_name = backbone

@@ -75,8 +75,8 @@ def _check_pickle(file: IO[bytes]) -> None:
         if odd or name not in _OPERATIONS:
             raise pickle.UnpicklingError(f"it holds the operation {name}, which no state dict needs")
         if name == "GLOBAL" and argument not in _GLOBALS:
-            wanted = str(argument)[:80].replace(" ", ".")
-            raise pickle.UnpicklingError(f"it asks for {wanted}, which no state dict needs")
+            request = str(argument)[:80].replace(" ", ".")
+            raise pickle.UnpicklingError(f"it asks for {request}, which no state dict needs")
         if name.endswith("BINPUT") and previous in _TUPLES:
             tuples.add(argument)
         previous = name
