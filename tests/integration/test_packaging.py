@@ -1,0 +1,64 @@
+"""What the package declares and holds: every import is a requirement, a wheel has the app's files."""
+
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OPTIONAL = {"mcp", "onnx", "onnxruntime", "onnxscript", "spaces"}
+
+
+def imported() -> set[str]:
+    """Top-level names of all modules that the package imports."""
+    names: set[str] = set()
+    for path in (ROOT / "vkd").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - {"vkd"} - OPTIONAL
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_import_is_declared() -> None:
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    declared = {normal(re.split(r"[\[<>=!~ ]", line)[0]) for line in lines if line and line[0] != "#"}
+    owners = packages_distributions()
+    missing = {name for name in imported() if not {normal(each) for each in owners.get(name, [])} & declared}
+    assert missing == set()
+
+
+def test_wheel_holds_the_app(tmp_path: Path) -> None:
+    command = [
+        "-m",
+        "pip",
+        "wheel",
+        str(ROOT),
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(tmp_path),
+    ]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    if done.returncode:
+        pytest.fail(done.stderr)
+    (wheel,) = tmp_path.glob("vkd-*.whl")
+    files = set(zipfile.ZipFile(wheel).namelist())
+    expected = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "vkd").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert expected <= files
+    assert not {name for name in files if name.startswith(("tests", "checkpoints", "spaces"))}
