@@ -228,11 +228,11 @@ def wait_for_device(
     root = folder.parent if root is None else Path(root).absolute()
     # Times follow the order of writing, so whoever asks later sees everybody who asked earlier.
     with filelock.FileLock(root / ".queue.lock"):
-        latest = max((asked for asked, _, _ in _queue(root, device)), default=0.0)
-        asked = max(time.time(), latest + 1e-3)
-        write_text(folder / QUEUE, json.dumps({"device": device, "time": asked}))
+        latest = max((entered for entered, _, _ in _queue(root, device)), default=0.0)
+        since = max(time.time(), latest + 1e-3)
+        write_text(folder / QUEUE, json.dumps({"device": device, "time": since}))
     before: list[str] = []
-    while wait and (ahead := [name for time_, name, _ in _queue(root, device) if time_ < asked]):
+    while wait and (ahead := [name for entered, name, _ in _queue(root, device) if entered < since]):
         if stop():
             return False
         if ahead != before:

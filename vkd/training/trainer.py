@@ -176,13 +176,13 @@ class Trainer:
         window = min(self.settings.accumulate, self.steps - start)
         last = self.is_update_step(step)
         with nullcontext() if last else self.accelerator.no_sync(self.model):
-            found = self.losses(images, labels, step)
-            loss = total(found, self.settings.weights)
+            losses = self.losses(images, labels, step)
+            loss = total(losses, self.settings.weights)
             self.accelerator.backward(loss * (world_size() / window))
         if last:
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-        return {name: value.detach() for name, value in {**found, "total": loss}.items()}
+        return {name: value.detach() for name, value in {**losses, "total": loss}.items()}
 
     # --- scores ---
 
@@ -190,7 +190,7 @@ class Trainer:
         """Returns the scores of every protocol as numbers. Leaves the network in evaluation mode."""
         settings = self.settings
         self.net.eval()
-        found = evaluation_protocols.evaluate(
+        results = evaluation_protocols.evaluate(
             self.net,
             splits or self.splits,
             EmbedConfig(
@@ -198,7 +198,7 @@ class Trainer:
             ),
             protocols=settings.protocols,
         )
-        return {protocol: scores.numbers() for protocol, scores in found.items()}
+        return {protocol: scores.numbers() for protocol, scores in results.items()}
 
     def sanity_check(self) -> dict[str, dict[str, float]]:
         """Evaluates very few queries: what would fail after the first epochs fails now."""
@@ -256,17 +256,18 @@ class Trainer:
 
 def subset(splits: Splits, protocols: Sequence[str], count: int = _SANITY_IDENTITIES) -> Splits:
     """Reduces query and gallery to `count` identities that have a match in each protocol."""
-    kept: set[int] = set()
+    identities: set[int] = set()
     for protocol in protocols:
         queries, gallery = splits.query_gallery(protocol)
         items: dict[int, list[Tracklet]] = {}
         for item in gallery:
             items.setdefault(item.identity, []).append(item)
         valid = (q.identity for q in queries if valid_queries([q], items.get(q.identity, [])))
-        kept |= set(itertools.islice(dict.fromkeys(valid), count))
+        identities |= set(itertools.islice(dict.fromkeys(valid), count))
     parts = ("query", "gallery", "query_images", "gallery_images")
     return dataclasses.replace(
-        splits, **{part: tuple(t for t in getattr(splits, part) if t.identity in kept) for part in parts}
+        splits,
+        **{part: tuple(t for t in getattr(splits, part) if t.identity in identities) for part in parts},
     )
 
 
