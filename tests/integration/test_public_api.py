@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import vkd
+from vkd.training import settings
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -46,10 +47,7 @@ def test_readme_snippet(
     assert isinstance(values["student"], vkd.ReIDModel)
     same, again = (values[name].net.state_dict() for name in ("student", "again"))
     assert all((same[key] == again[key]).all() for key in same)
-    resumed = vkd.train(
-        vkd.TeacherSettings.model_validate_json((tmp_path / "runs/teacher/settings.json").read_text()),
-        "runs/teacher",
-    )
+    resumed = vkd.train(settings.load(tmp_path / "runs/teacher/settings.json"), "runs/teacher")
     assert resumed.config == values["teacher"].config
 
 
