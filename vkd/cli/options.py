@@ -3,8 +3,7 @@
 import dataclasses
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
@@ -195,10 +194,3 @@ def progress_bar(unit: str = "it") -> Progress:
             bar.clear()
 
     return show
-
-
-def bar(what: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
-    """Returns a wrapper of iterables that draws a bar (for functions that take no callback yet)."""
-    from tqdm import tqdm
-
-    return partial(tqdm, desc=what, leave=False, disable=not sys.stderr.isatty(), dynamic_ncols=True)
