@@ -1,16 +1,13 @@
 """Checks of a dataset's files, and its summary table. No torch here."""
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vkd.data.tracklets import UNKNOWN_CAMERA, Splits, Tracklet, valid_queries
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.io.files import evenly_spaced
-
-if TYPE_CHECKING:
-    from PIL import Image
+from vkd.io.files import evenly_spaced, is_lfs_pointer
 
 
 def check_listed(splits: Splits) -> None:
@@ -61,7 +58,11 @@ def _fault(path: str, decode: bool) -> str:
     """Returns what is wrong with an image file, "" if nothing is."""
     from PIL import Image, UnidentifiedImageError
 
+    from vkd.io import formats
+
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            return "is not a file"
         with Path(path).open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             if not size:
@@ -69,26 +70,41 @@ def _fault(path: str, decode: bool) -> str:
             file.seek(max(size - 4096, 0))
             tail = file.read()
             file.seek(0)
-            with Image.open(file) as image:
-                end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(image.format or "", b"")
-                if end not in tail and _is_truncated(image):
-                    return "is cut off"
-                if decode:
-                    image.load()
+            if is_lfs_pointer(tail):
+                return "is a Git LFS pointer, not the image itself (run 'git lfs pull' in its repository)"
+            try:
+                with Image.open(file, formats=formats.FORMATS) as image:
+                    formats.check_size(*image.size, image.format or "")
+                    end = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}.get(
+                        image.format or "", b""
+                    )
+            except VKDError:
+                raise
+            except Exception:  # metadata that Pillow cannot read says nothing about the image
+                decode, end = True, b""
+            file.seek(0)
+            if (decode or end not in tail) and _is_truncated(file.read()):
+                return "is cut off or damaged"
     except FileNotFoundError:
         raise MissingFileError(f"{path} is missing.") from None
     except UnidentifiedImageError:
         return "is not an image"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, VKDError) as error:
         return f"cannot be read as an image ({error})"
     return ""
 
 
-def _is_truncated(image: "Image.Image") -> bool:
+def _is_truncated(data: bytes) -> bool:
     """True if decoding runs out of data. It does not where a phone appended a film to the image."""
+    from PIL import UnidentifiedImageError
+
+    from vkd.io import formats
+
     try:
-        image.load()
-    except (OSError, SyntaxError):
+        formats.open_image(data)[0].load()
+    except (VKDError, UnidentifiedImageError):
+        raise
+    except Exception:  # decoders raise a different type for each way in which a file can be broken
         return True
     return False
 

@@ -145,6 +145,11 @@ def slug(text: str, most: int = 64) -> str:
     return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-_")[:most].rstrip("-_")
 
 
+def is_lfs_pointer(data: bytes) -> bool:
+    """True if a file begins as the small text that Git LFS leaves in place of a large file."""
+    return data.startswith(b"version https://git-lfs.github.com/spec/")
+
+
 def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
     """Chooses at most `count` items, evenly spread from the first on."""
     count = min(count, len(items))

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.io.images import MAX_PIXELS
+from vkd.io.formats import SHRINK_PIXELS, check_size
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv")
+MAX_FRAME_PIXELS = SHRINK_PIXELS // 2
 MAX_FRAMES = 3600
 """Two minutes at 30 frames per second; longer clips are refused, as they would block other requests."""
 
@@ -22,8 +24,9 @@ def is_video(path: str | Path) -> bool:
 def read_video(path: str | Path, frames: int = 8) -> list[Tensor]:
     """Reads `frames` frames of a video (or all, if there are fewer), uint8 (3, H, W), upright, RGB.
 
-    The frames are the middles of equal parts of the clip. Raises MissingFileError for a missing file,
-    VKDError for an unknown container, damage, too many frames and too large frames.
+    The frames are the middles of equal parts of the clip, shrunk to a megapixel each. Raises
+    MissingFileError for a missing file, VKDError for an unknown container, damage, too many frames and too
+    large frames.
     """
     if not Path(path).is_file():
         raise MissingFileError(f"The video {path} is missing.")
@@ -42,7 +45,7 @@ def read_video(path: str | Path, frames: int = 8) -> list[Tensor]:
             if position in positions:
                 decoded, pixels = clip.retrieve()
                 if decoded:
-                    rgb = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+                    rgb = cv2.cvtColor(_shrunk(pixels), cv2.COLOR_BGR2RGB)
                     images.append(torch.from_numpy(rgb).permute(2, 0, 1).contiguous())
     finally:
         clip.release()
@@ -63,13 +66,22 @@ def _open(path: str | Path) -> cv2.VideoCapture:
     clip = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not clip.isOpened():
         raise VKDError(f"The video {path} cannot be decoded: convert it to MP4 or WebM.")
-    width, height = clip.get(cv2.CAP_PROP_FRAME_WIDTH), clip.get(cv2.CAP_PROP_FRAME_HEIGHT)
-    if width * height > MAX_PIXELS:
-        clip.release()
-        raise VKDError(
-            f"The frames of {path} have more than {MAX_PIXELS // 10**6} million pixels: make them smaller."
+    try:
+        width, height = (
+            int(clip.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         )
+        check_size(width, height, "video")
+    except VKDError as error:
+        clip.release()
+        raise VKDError(f"The frames of {path} are too large: {error}.") from None
     return clip
+
+
+def _shrunk(frame: np.ndarray) -> np.ndarray:
+    """Shrinks a frame (H, W, 3) to MAX_FRAME_PIXELS."""
+    scale = (MAX_FRAME_PIXELS / (frame.shape[0] * frame.shape[1])) ** 0.5
+    size = [max(1, int(scale * side)) for side in (frame.shape[1], frame.shape[0])]
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA) if scale < 1 else frame
 
 
 def _count(path: str | Path) -> int:

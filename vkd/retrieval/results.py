@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vkd.io.formats import FORMATS
 from vkd.io.grids import INK, Cell, Row, grid
 from vkd.metrics.ranking import ranks_without_junk
 from vkd.retrieval.gallery import Hit
@@ -55,7 +56,7 @@ def image(title: str, query: Sequence[NDArray[np.uint8]], lists: Mapping[str, Se
 def _cell(rank: int | None, hit: Hit) -> Cell:
     thumbnail = Image.new("RGB", (64, 128), "white")
     if hit.thumbnail.is_file():
-        with Image.open(hit.thumbnail) as file:
+        with Image.open(hit.thumbnail, formats=FORMATS) as file:
             thumbnail = file.convert("RGB")
     verdict = "" if hit.verdict == "unknown" else f" {hit.verdict}"
     identity = f"id {hit.identity}" if hit.identity >= 0 else hit.name

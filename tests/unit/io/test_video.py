@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.images import write_clip
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.io.video import is_video, read_video
+from vkd.io.video import MAX_FRAME_PIXELS, is_video, read_video
 
 
 @pytest.mark.parametrize("name", ["walk.avi", "walk.mp4"])
@@ -48,3 +48,14 @@ def test_long_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vkd.io.video.MAX_FRAMES", 5)
     with pytest.raises(VKDError, match=r"\b5\b"):
         read_video(write_clip(tmp_path / "long.avi", 6))
+
+
+def test_frames_shrink(tmp_path: Path) -> None:
+    images = read_video(write_clip(tmp_path / "large.avi", 3, (1600, 1200)), 2)
+    assert [image.shape[1] * image.shape[2] <= MAX_FRAME_PIXELS for image in images] == [True, True]
+    assert images[0].shape[2] / images[0].shape[1] == pytest.approx(4 / 3, rel=0.01)
+
+
+def test_extreme_frames(tmp_path: Path) -> None:
+    with pytest.raises(VKDError, match=r"4000 × 16 "):
+        read_video(write_clip(tmp_path / "wide.avi", 2, (4000, 16)))
