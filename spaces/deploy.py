@@ -188,8 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in (chosen.repo, *chosen.models):
         if not NAME.fullmatch(name):
             parser.error(f"'{name}' is no name on the Hub: write user/name.")
-    with tempfile.TemporaryDirectory(prefix="vkd-space-") as place:
-        folder = chosen.stage or Path(place) / "space"
+    with tempfile.TemporaryDirectory(prefix="vkd-space-") as temporary:
+        folder = chosen.stage or Path(temporary) / "space"
         try:
             stage(folder, hardware=chosen.hardware, models=chosen.models)
             print(table(listing(folder)))

@@ -109,6 +109,8 @@ def test_refused_requests_reach_nothing(tmp_path: Path) -> None:
         (tmp_path / "written").touch()
         return PlainTextResponse("")
 
-    app = guard.Guard(Starlette(routes=[Route("/", write, methods=["POST"])]), guard.known_hosts("127.0.0.1"))
+    app = guard.Guard(
+        Starlette(routes=[Route("/", write, methods=["POST"])]), guard.allowed_hosts("127.0.0.1")
+    )
     TestClient(app).post("/", headers={"Host": "attacker.example"})
     assert not (tmp_path / "written").exists()

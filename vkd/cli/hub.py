@@ -112,8 +112,8 @@ def _show(plan: "Plan", verb: str = "Uploading") -> None:
     print(f"{verb} to {plan.repo}:")
     for each in plan.files:
         print(f"  {each.size:>12,}  {each.path}")
-    if plan.kept_local:
-        print(f"Not uploaded: {', '.join(plan.kept_local)}")
+    if plan.not_uploaded:
+        print(f"Not uploaded: {', '.join(plan.not_uploaded)}")
     sys.stdout.flush()
 
 

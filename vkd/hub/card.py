@@ -93,7 +93,7 @@ def _eval_results(config: Config, dataset: Dataset) -> Iterator[Any]:
     """
     from huggingface_hub import EvalResult
 
-    for protocol, metrics in known_scores(config).items():
+    for protocol, metrics in valid_scores(config).items():
         arguments: dict[str, Any] = {"protocol": protocol}
         if dataset.queries_in_gallery is not None and config.stage != "imported":
             arguments["queries_in_gallery"] = dataset.queries_in_gallery
@@ -115,7 +115,7 @@ def _eval_results(config: Config, dataset: Dataset) -> Iterator[Any]:
             )
 
 
-def known_scores(config: Config) -> dict[str, dict[str, float]]:
+def valid_scores(config: Config) -> dict[str, dict[str, float]]:
     """Returns protocol → metric → fraction, of those that are known and in range.
 
     A plain `map` is left out where its interpolations stand beside it.
@@ -148,7 +148,7 @@ def _context(summary: Summary, repo: str | None, teacher: str | None) -> dict[st
     """Returns the values that the template shows."""
     config, settings = summary.config, summary.settings
     dataset = DATASETS.get(config.dataset, UNKNOWN)
-    row, scores = BACKBONES[config.backbone], known_scores(config)
+    row, scores = BACKBONES[config.backbone], valid_scores(config)
     published, table = _score_table(summary)
     last = summary.weights.get("model.safetensors") if len(summary.weights) > 1 else None
     sources = ["config", *(["settings"] if settings else []), *(["events"] if summary.events else [])]
@@ -172,11 +172,11 @@ def _score_table(summary: Summary) -> tuple[bool, str]:
     """Returns whether scores were published, and a table: weights, teacher, published."""
     config = summary.config
     rows = {
-        name: known_scores(each)
+        name: valid_scores(each)
         for name, each in zip(("this model", "its last weights"), summary.weights.values(), strict=False)
     }
     if summary.teacher:
-        rows["its teacher"] = known_scores(summary.teacher.config)
+        rows["its teacher"] = valid_scores(summary.teacher.config)
     stages = ("teacher", "student") if config.stage == "imported" else (config.stage,)
     published = {
         f"published {stage}": {

@@ -49,7 +49,7 @@ def write_upload_files(summary: Summary, folder: Path) -> None:
         (folder / EVENTS).write_text("".join(lines), encoding="utf-8")
 
 
-def kept_local(summary: Summary, uploaded: set[str]) -> list[str]:
+def not_uploaded(summary: Summary, uploaded: set[str]) -> list[str]:
     """Lists what of the checkpoint's folder is not uploaded, folders with a slash."""
     paths = [path for path in summary.folder.iterdir() if path.name not in uploaded]
     return sorted(f"{path.name}/" if path.is_dir() else path.name for path in paths)

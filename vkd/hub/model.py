@@ -52,7 +52,7 @@ class ReIDModel(Checkpoint):
             if not all(torch.equal(tensor, state[name].cpu()) for name, tensor in saved.items()):
                 raise VKDError(f"The network differs from the weights in {self.folder}: save it first.")
             return push.push(push.PushRequest(self.folder, repo, private, **options))
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place) / (self.folder.name or repo.split("/")[-1])
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent) / (self.folder.name or repo.split("/")[-1])
             checkpoint.save(folder, self.net, self.config)
             return push.push(push.PushRequest(folder, repo, private, **options))

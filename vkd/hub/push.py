@@ -24,7 +24,7 @@ from vkd.hub.client import (
     with_retries,
 )
 from vkd.hub.figures import write_figures
-from vkd.hub.files import kept_local, write_upload_files
+from vkd.hub.files import not_uploaded, write_upload_files
 from vkd.hub.pull import base_model, read_origin, strip_fields
 from vkd.hub.summary import README, WEIGHTS, Summary, check_weights, read_summary
 from vkd.io.errors import VKDError
@@ -80,7 +80,7 @@ class Plan(NamedTuple):
     files: tuple[PlannedFile, ...]
     card: str
     images: dict[str, bytes]
-    kept_local: tuple[str, ...]
+    not_uploaded: tuple[str, ...]
     digest: str
 
 
@@ -138,7 +138,7 @@ def _staged(request: PushRequest) -> Iterator[tuple[Path, Plan]]:
             if path.suffix == ".png":
                 images[path.name] = path.read_bytes()
         card = (folder / README).read_text(encoding="utf-8")
-        left = kept_local(summary, {each.path for each in files})
+        left = not_uploaded(summary, {each.path for each in files})
         yield folder, Plan(request.repo, tuple(files), card, images, tuple(left), digest.hexdigest())
 
 
@@ -147,8 +147,8 @@ def _staged_folder(folder: Path, repo: str | None, teacher: str | None) -> Itera
     """Yields a temporary folder with all that is sent, and the summary of the checkpoint's folder."""
     summary = read_summary(folder)
     check_weights(summary)
-    with tempfile.TemporaryDirectory(prefix="vkd-push-") as place:
-        staged = Path(place)
+    with tempfile.TemporaryDirectory(prefix="vkd-push-") as temporary:
+        staged = Path(temporary)
         write_upload_files(summary, staged)
         images = write_figures(summary, staged)
         card = model_card(summary, repo, teacher=teacher or _teacher_repo(summary), images=images)

@@ -151,12 +151,12 @@ def _strip_png(data: bytes) -> tuple[int, bytes]:
 
 def _strip_tiff(data: bytes, order: Order) -> tuple[int, bytes]:
     at, entries = _entries(data, order)
-    kept = [entry for entry in entries if int.from_bytes(entry[:2], order) in _TIFF_TAGS]
-    if not kept:
+    allowed = [entry for entry in entries if int.from_bytes(entry[:2], order) in _TIFF_TAGS]
+    if not allowed:
         return 1, data
-    directory = len(kept).to_bytes(2, order) + b"".join(kept) + bytes(4)  # no further page
+    directory = len(allowed).to_bytes(2, order) + b"".join(allowed) + bytes(4)  # no further page
     out = bytearray(data)
-    if len(kept) == len(entries):
+    if len(allowed) == len(entries):
         out[at + len(directory) - 4 : at + len(directory)] = bytes(4)
     else:
         out[at : at + len(directory)] = directory

@@ -46,7 +46,7 @@ def _scores(raw: Any) -> dict[str, dict[str, float]]:
         raise ValueError("a score is too large") from None
 
 
-def _known(backbone: str) -> str:
+def _check_backbone(backbone: str) -> str:
     backbones.row(backbone)
     return backbone
 
@@ -72,7 +72,7 @@ class Config:
     Raises VKDError for a value out of range.
     """
 
-    backbone: Annotated[str, Field(strict=True), AfterValidator(_known)]
+    backbone: Annotated[str, Field(strict=True), AfterValidator(_check_backbone)]
     identities: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
     image_size: tuple[Side, Side]
     stage: Annotated[str, Field(strict=True), AfterValidator(_is_stage)] = "teacher"

@@ -77,7 +77,7 @@ class Gallery:
     @property
     def cameras(self) -> list[int]:
         """The cameras that occur, ascending, without the unknown one."""
-        return self._record.known_cameras
+        return self._record.cameras_present
 
     @property
     def skipped(self) -> tuple[tuple[str, str], ...]:

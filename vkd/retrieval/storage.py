@@ -97,7 +97,7 @@ class GalleryRecord(pydantic.BaseModel):
         return len(self.identities)
 
     @property
-    def known_cameras(self) -> list[int]:
+    def cameras_present(self) -> list[int]:
         """The cameras that occur, ascending, without the unknown one."""
         return sorted(set(self.cameras) - {UNKNOWN_CAMERA})
 

@@ -84,7 +84,7 @@ def accelerator(device: str, precision: str, samples: int) -> Accelerator:
 
 
 @contextmanager
-def explain_oom(device: torch.device, doing: str, remedy: str) -> Iterator[None]:
+def explain_oom(device: torch.device, doing: str, hint: str) -> Iterator[None]:
     """Raises VKDError for memory that runs out inside: where, doing what, and what to lower."""
     try:
         yield
@@ -94,7 +94,7 @@ def explain_oom(device: torch.device, doing: str, remedy: str) -> Iterator[None]
         if not isinstance(error, kinds) and not any(word in words for word in _NO_MEMORY):
             raise
         where = "GPU" if device.type == "cuda" else "machine"
-        raise VKDError(f"The {where} ran out of memory {doing}: {remedy}.") from error
+        raise VKDError(f"The {where} ran out of memory {doing}: {hint}.") from error
 
 
 _NO_MEMORY = ("out of memory", "defaultcpuallocator")  # some libraries say it only in words

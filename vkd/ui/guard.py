@@ -38,7 +38,7 @@ def is_address(host: str) -> bool:
     return True
 
 
-def known_hosts(host: str) -> frozenset[str]:
+def allowed_hosts(host: str) -> frozenset[str]:
     """Returns the names that this server answers to when it listens on `host`.
 
     These are the loopback names, `host`, the names in VKD_HOSTS (separated by commas), the host of
@@ -112,4 +112,4 @@ class Guard:
 def middleware(host: str, on_space: bool) -> Middleware:
     """Returns the guard of a server that listens on `host`."""
     framed_by = "https://huggingface.co https://*.hf.space" if on_space else "'none'"
-    return Middleware(Guard, known_hosts(host), any_address=host in _WILDCARDS, framed_by=framed_by)
+    return Middleware(Guard, allowed_hosts(host), any_address=host in _WILDCARDS, framed_by=framed_by)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 SCRIPT = Path(str(files("plotly"))) / "package_data" / "plotly.min.js"
-RANKS_SHOWN = 50
+MAX_RANK = 50
 MAX_POINTS = 4000
 MAX_BANDS = 3
 """Networks whose intervals are drawn as bands; with more of them the hover box alone has the intervals."""
@@ -86,9 +86,9 @@ def cmc(results: Comparison, protocol: str) -> "Figure":
     """Draws the CMC curves: share of queries with a match among the first 1, 2, … items."""
     lines = []
     for name, scores in results.scores.items():
-        values = scores[protocol].cmc[:RANKS_SHOWN]
+        values = scores[protocol].cmc[:MAX_RANK]
         ranks = list(range(1, len(values) + 1))
-        lines.append((name, ranks, values, cmc_band(scores[protocol], RANKS_SHOWN)))
+        lines.append((name, ranks, values, cmc_band(scores[protocol], MAX_RANK)))
     tops = ", ".join(f"{labels(results)[name]} {100 * values[0]:.1f} %" for name, _, values, _ in lines)
     ticks = {"dtick": 10 if len(lines[0][1]) > 12 else 1}
     summary = f"CMC curves, {protocol.upper()}: top-1 {tops}"

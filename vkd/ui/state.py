@@ -140,4 +140,4 @@ def default_pair(paths: AppPaths) -> tuple[str | None, str | None]:
 def gallery_cameras(paths: AppPaths, name: str) -> list[str]:
     """Returns the cameras of a gallery as text, for a picker; none where there is no such gallery."""
     folders = {folder.name: folder for folder in gallery_folders(paths)}
-    return [str(camera) for camera in gallery_table(folders[name]).known_cameras] if name in folders else []
+    return [str(camera) for camera in gallery_table(folders[name]).cameras_present] if name in folders else []

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.student_run import SECRETS
-from vkd.hub.files import kept_local, public_events, write_upload_files
+from vkd.hub.files import not_uploaded, public_events, write_upload_files
 from vkd.hub.summary import read_summary
 from vkd.io.errors import MissingFileError
 from vkd.jobs import events as run_events
@@ -32,7 +32,7 @@ def test_exactly_these_files(student_run: Path, tmp_path: Path):
         "events.jsonl",
     }
     left = ["README.md", "hub.json", "lock", "log.txt", "probes/", "training.pt"]
-    assert kept_local(read_summary(student_run), names) == left
+    assert not_uploaded(read_summary(student_run), names) == left
 
 
 def test_equal_weights_go_once(student_run: Path, tmp_path: Path):

@@ -63,7 +63,7 @@ def test_preview_is_what_is_sent_and_nothing_local_goes(hub: Hub, student_run: P
     assert dict(plan.files) == {name: len(content) for name, content in sent.items()}
     assert sent["README.md"].decode() == plan.card == card_text(student_run, "user/tiny")
     assert plan.images == {name: sent[name] for name in ("curves.png", "heatmaps.png")}
-    assert {"training.pt", "lock", "log.txt", "probes/", "hub.json"} == set(plan.kept_local)
+    assert {"training.pt", "lock", "log.txt", "probes/", "hub.json"} == set(plan.not_uploaded)
     assert {"events.jsonl", "settings.json"} <= sent.keys()
     everything = b"".join(sent.values())
     for secret in (str(tmp_path), hub.token, *student_run_secrets()):

@@ -111,9 +111,9 @@ def orders(paths: AppPaths, name: str, base: str, other: str) -> Any:
     return gr.update(choices=[ORDERS[0], *((f"{title}, {pair}", key) for title, key in ORDERS[1:])])
 
 
-def different(paths: AppPaths, name: str, chosen: str, kept: str) -> Any:
+def different(paths: AppPaths, name: str, chosen: str, opposite: str) -> Any:
     """Returns the other model of a pair once one is chosen: another one where both would be the same."""
-    if not name or chosen != kept:
+    if not name or chosen != opposite:
         return gr.skip()
     return next(each for each in actions.comparison(paths, name)[0].networks if each != chosen)
 
@@ -241,18 +241,18 @@ def build(here: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
     paths = gr.State(here)
     with gr.Row(elem_classes="vkd-page vkd-evaluate"):
         form, out = build_form(here), _output()
-    mark, shown = gr.Textbox(visible=False), gr.Textbox(visible=False)
+    mark, evaluation = gr.Textbox(visible=False), gr.Textbox(visible=False)
     protocol, data = gr.Textbox(visible=False), gr.JSON(visible=False)
     page.load(open_page, paths, [form.job, form.root, form.street], **_QUIET)
     pickers = form.request[:3]
     gr.on(opened, refresh_models, [paths, *pickers], pickers, **_QUIET)
-    refreshed = [mark, out.headline, out.cancel, out.table, out.downloads, out.panel, shown]
+    refreshed = [mark, out.headline, out.cancel, out.table, out.downloads, out.panel, evaluation]
     gr.on(
         [components.ticker().click, form.job.change, *opened], refresh, [paths, form.job, mark], refreshed,
         **_QUIET,
     )  # fmt: skip
     _wire_form(paths, form, out, page, data)
-    _wire_figures(paths, out, shown, protocol, data)
+    _wire_figures(paths, out, evaluation, protocol, data)
     text, written_as = gr.Textbox(visible=False), gr.Textbox("JSON", visible=False)
     components.endpoint(actions.list_jobs, [paths], [data], api_name="evaluate_list")
     components.endpoint(actions.download, [paths, form.job, written_as], [text], api_name="evaluate_download")
@@ -276,26 +276,28 @@ def _wire_form(paths: gr.State, form: Form, out: Output, page: gr.Blocks, data: 
 
 
 def _wire_figures(
-    paths: gr.State, out: Output, shown: gr.Textbox, protocol: gr.Textbox, data: gr.JSON
+    paths: gr.State, out: Output, evaluation: gr.Textbox, protocol: gr.Textbox, data: gr.JSON
 ) -> None:
-    """Wires figures, pairs, queries and thresholds of the evaluation whose name is in `shown`."""
+    """Wires figures, pairs, queries and thresholds of the evaluation whose name is in `evaluation`."""
     pair, k = [out.base, out.other], gr.Number(TOP_K, visible=False)
-    drawn_for = [paths, shown, protocol]
+    drawn_for = [paths, evaluation, protocol]
     order = [*drawn_for, out.order, *pair]
     scatter, queries, ranked, pairs, thresholds = out.drawn[3:]
     changes = [
-        shown.change(choices, drawn_for, [out.protocol, protocol, out.pair_row, *pair, out.order], **_QUIET),
+        evaluation.change(
+            choices, drawn_for, [out.protocol, protocol, out.pair_row, *pair, out.order], **_QUIET
+        ),
         out.protocol.input(lambda value: value, out.protocol, protocol, **_QUIET),
     ]
     for change in changes:
         change.then(draw, [*drawn_for, out.order, out.rate, k, *pair], out.drawn, **_QUIET)
-    for moved, kept in (pair, pair[::-1]):
+    for moved, opposite in (pair, pair[::-1]):
         public = moved is out.base
-        moved.input(different, [paths, shown, moved, kept], kept, **_QUIET).then(
+        moved.input(different, [paths, evaluation, moved, opposite], opposite, **_QUIET).then(
             actions.show_pair, [*drawn_for, *pair], [out.table, out.downloads, scatter, data],
             api_name="evaluate_pair" if public else None,
             api_visibility="public" if public else "private", show_progress="minimal",
-        ).then(orders, [paths, shown, *pair], out.order, **_QUIET).then(
+        ).then(orders, [paths, evaluation, *pair], out.order, **_QUIET).then(
             actions.show_order, order, [queries, data], **_QUIET
         )  # fmt: skip
     query = gr.Number(visible=False)

@@ -185,16 +185,16 @@ def preview(
 def preview_page(paths: AppPaths, *values: Any) -> tuple[Any, str, Any]:
     """Runs `preview` for the page: an error stands where the answer would be."""
     try:
-        shown, data = preview(paths, *values)
+        plan, data = preview(paths, *values)
     except gr.Error as wrong:
         return "", views.error_html(wrong.message, safe=True), None
-    return shown, "", data
+    return plan, "", data
 
 
 def can_log_in(environ: Mapping[str, str]) -> bool:
     """True on a Space whose card asks for logins, where the packages that they need are installed."""
-    asked = environ.get("SYSTEM") == "spaces" and environ.get("SPACE_ID") and environ.get("OAUTH_CLIENT_ID")
-    return bool(asked) and all(importlib.util.find_spec(name) for name in ("authlib", "itsdangerous"))
+    ready = environ.get("SYSTEM") == "spaces" and environ.get("SPACE_ID") and environ.get("OAUTH_CLIENT_ID")
+    return bool(ready) and all(importlib.util.find_spec(name) for name in ("authlib", "itsdangerous"))
 
 
 def _token(typed: str, login: gr.OAuthToken | None) -> str | None:
@@ -261,8 +261,8 @@ def push_page(
     except gr.Error as wrong:
         yield views.error_html(wrong.message, safe=True), gr.skip()
         return
-    for shown in _follow_push(paths, job):
-        yield shown, gr.skip()
+    for status in _follow_push(paths, job):
+        yield status, gr.skip()
     if job.state == "done":
         yield _ended_html(paths, "push", job), ""
 

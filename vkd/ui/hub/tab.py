@@ -200,9 +200,9 @@ def _wire_pull(
     """Wires Pull, Cancel, and a page that is opened while a pull runs."""
     status, stop = job
     inputs, data, kind = [paths, *form.values], gr.JSON(visible=False), gr.Textbox("pull", visible=False)
-    shown = [status, pulled]
-    gr.on([form.button.click, form.values[0].submit], actions.pull_page, inputs, shown, **_MANY, **_QUIET)
-    gr.on(opened, actions.watch_pull, paths, shown, **_MANY, **_QUIET)
+    outputs = [status, pulled]
+    gr.on([form.button.click, form.values[0].submit], actions.pull_page, inputs, outputs, **_MANY, **_QUIET)
+    gr.on(opened, actions.watch_pull, paths, outputs, **_MANY, **_QUIET)
     stop.click(
         actions.cancel, [paths, kind], status, api_name="hub_cancel", queue=False, show_progress="hidden"
     )

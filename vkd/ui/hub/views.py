@@ -165,7 +165,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
     return {
         "repo": plan.repo,
         "files": {each.path: each.size for each in plan.files},
-        "left": list(plan.kept_local),
+        "left": list(plan.not_uploaded),
         "card": plan.card,
         "previewed": plan.digest,
     }

@@ -17,8 +17,8 @@ _JS = Path(__file__).parents[1] / "static" / "attention.js"
 def epochs(folder: Path) -> list[int]:
     """Returns the epochs of a run with a snapshot: at most `MAX_EPOCHS`, evenly spaced, with the last."""
     names = [path.parent.name for path in folder.glob(f"{FOLDER}/[0-9]*/look.json")]
-    found = sorted(int(name) for name in names if name.isdecimal())
-    return [*evenly_spaced(found[:-1], MAX_EPOCHS - 1), *found[-1:]]
+    snapshots = sorted(int(name) for name in names if name.isdecimal())
+    return [*evenly_spaced(snapshots[:-1], MAX_EPOCHS - 1), *snapshots[-1:]]
 
 
 def refresh(folder: Path, have: dict[str, Any]) -> dict[str, Any] | None:
@@ -27,14 +27,14 @@ def refresh(folder: Path, have: dict[str, Any]) -> dict[str, Any] | None:
     Images travel as data URIs; those of epochs that the page has are not sent again.
     """
     current, same = epochs(folder), have.get("run") == folder.name
-    known = have.get("epochs") or [] if same else []
-    if same and known == current:
+    page_epochs = have.get("epochs") or [] if same else []
+    if same and page_epochs == current:
         return None
     message: dict[str, Any] = {"run": folder.name, "epochs": current, "snapshots": {}}
     for epoch in current:
-        if epoch not in known and (snapshot := _snapshot(folder / FOLDER / f"{epoch:05d}")):
+        if epoch not in page_epochs and (snapshot := _snapshot(folder / FOLDER / f"{epoch:05d}")):
             message["snapshots"][str(epoch)] = snapshot
-    if current and not known:
+    if current and not page_epochs:
         message |= _images(folder / FOLDER)
         message["teacher"] = _snapshot(folder / FOLDER / "teacher")
     return message

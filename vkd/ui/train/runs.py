@@ -158,8 +158,8 @@ def read_runs(root: Path) -> list[Run]:
         files = [run.folder / name for name in ("events.jsonl", "settings.json")]
         return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
 
-    found = [read_run(root, name) for name in names(root)]
-    return sorted(found, key=lambda run: (not run.active, run.imported, -changed(run)))
+    runs = [read_run(root, name) for name in names(root)]
+    return sorted(runs, key=lambda run: (not run.active, run.imported, -changed(run)))
 
 
 def colour_indexes(listed: Sequence[Run]) -> dict[str, int]:

@@ -163,8 +163,8 @@ def build(here: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
     selected, have = gr.JSON([], visible=False), gr.JSON({}, visible=False)
     presets.wire(page, paths, form, selected, reuse)
     ticks = [components.ticker().click, selected.change, attention_tab.select, *opened[1:]]
-    shown = [selected, listing, headline, drawn, played, log, *buttons]
-    gr.on(ticks, refresh, [paths, selected, have], shown, js=_HAVE, **_QUIET)
+    outputs = [selected, listing, headline, drawn, played, log, *buttons]
+    gr.on(ticks, refresh, [paths, selected, have], outputs, js=_HAVE, **_QUIET)
     listing.click(select, selected, selected, **_QUIET)
     _wire_dataset(paths, form, inspect, generate, (summary, rows, generate))
     started = gr.Textbox(visible=False)

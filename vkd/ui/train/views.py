@@ -89,7 +89,7 @@ def _tiles(run: Run) -> list[tuple[str, str, str]]:
     """Returns (title, score, scores to compare with) of the last evaluation."""
     if not run.settings or not run.status.scores:
         return []
-    known = {
+    levels = {
         (level.source, level.series): level.value for level in runs.levels(run.settings, run.folder.parent)
     }
     tiles = []
@@ -98,7 +98,7 @@ def _tiles(run: Run) -> list[tuple[str, str, str]]:
             if not isinstance(value := metrics.get(metric), int | float):
                 continue
             pairs = [
-                (source, known.get((source, f"{protocol}/{metric}"))) for source in ("teacher", "published")
+                (source, levels.get((source, f"{protocol}/{metric}"))) for source in ("teacher", "published")
             ]
             beside = " · ".join(f"{source} {percent(level)}" for source, level in pairs if level is not None)
             tiles.append((f"{protocol.upper()} {title}", percent(value), beside))
