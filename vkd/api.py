@@ -19,7 +19,7 @@ from vkd.io.progress import Progress, silent
 from vkd.models.checkpoint import Checkpoint
 from vkd.retrieval.gallery import Gallery, Hit
 from vkd.synthetic.generate import generate_street
-from vkd.training.presets import PRESETS  # noqa: F401 (from_preset finds them)
+from vkd.training.presets import PRESETS  # noqa: F401 (Settings.preset finds them)
 from vkd.training.settings import Settings, StudentSettings, TeacherSettings
 
 __all__ = [

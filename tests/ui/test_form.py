@@ -46,7 +46,7 @@ def changed(stage: str, name: str) -> tuple[dict[str, Any], Settings]:
 
 def test_every_setting_has_a_field():
     for model in STAGES.values():
-        assert set(model.model_fields) - set(FIELDS) == {"preset"}
+        assert set(model.model_fields) - set(FIELDS) == {"preset_name"}
     assert {field.group for field in FIELDS.values()} == set(GROUPS)
 
 
@@ -137,7 +137,7 @@ def test_preset_of_other_stage_is_dropped():
     values = form.values(PRESETS["street-tiny-teacher"].settings())
     settings, _ = form.read("teacher", values, "street-tiny-student")
     assert settings is not None
-    assert settings.preset == ""
+    assert settings.preset_name == ""
 
 
 @pytest.mark.parametrize(

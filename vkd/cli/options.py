@@ -141,14 +141,20 @@ def _extra(info: FieldInfo) -> dict[str, Any]:
 def _typed(name: str, info: FieldInfo) -> str:
     """Name of a field as it is typed."""
     extra = _extra(info)
-    return name if extra.get("positional") else "--" + (extra.get("name") or name).replace("_", "-")
+    return (
+        name
+        if extra.get("positional")
+        else "--" + (extra.get("name") or info.alias or name).replace("_", "-")
+    )
 
 
 def _kind_of(name: str, info: FieldInfo) -> Any:
     """Annotation of a field for tyro: choices, help with bounds, name, positional or not."""
     positional = bool(_extra(info).get("positional"))
     arg = tyro.conf.arg(
-        help=_help(info), name=_extra(info).get("name") or None, metavar=name.upper() if positional else None
+        help=_help(info),
+        name=_extra(info).get("name") or info.alias,
+        metavar=name.upper() if positional else None,
     )
     kind = Annotated[_literal(info.annotation, info.metadata), arg]
     return tyro.conf.Positional[kind] if positional else kind

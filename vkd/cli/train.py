@@ -87,13 +87,13 @@ def _settings(prog: str, stage: str, argv: list[str]) -> tuple[Settings, RunFlag
         old = settings_io.load(file)
         if old.stage != stage:
             refuse(prog, f"{folder} is the run of a {old.stage}: use vkd train {old.stage}")
-        defaults = old.model_dump()
+        defaults = old.model_dump(by_alias=False)
     if preset:
         row = PRESETS.get(preset)
         if row is None or row.stage != stage:
             names = ", ".join(name for name, other in PRESETS.items() if other.stage == stage)
             refuse(prog, f"'{preset}' is not a preset of a {stage}; choose one of {names}")
-        defaults = row.settings().model_dump()
+        defaults = row.settings().model_dump(by_alias=False)
     models: list[type[pydantic.BaseModel]] = [STAGES[stage], RunFlags]
     if stage == "student":
         models.append(GenerationFlags)

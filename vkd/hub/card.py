@@ -37,7 +37,7 @@ _STAGE_TEXTS = {
     "student": "It is a **student**: it is trained to give from few views what its teacher gives from many.",
     "imported": "It was **imported** from another program's files.",
 }
-_HIDDEN_SETTINGS = ("stage", "root", "teacher", "start", "device", "workers", "tensorboard", "preset")
+_HIDDEN_SETTINGS = ("stage", "root", "teacher", "start", "device", "workers", "tensorboard", "preset_name")
 
 
 def model_card(
@@ -223,7 +223,7 @@ def _training_text(summary: Summary) -> str:
     speeds = [speed for speed in speeds if isinstance(speed, int | float) and 0 < speed < 1e9]
     if speeds:
         parts.append(f"{sum(speeds) / len(speeds):.0f} images per second")
-    preset = f"Preset `{plain_name(settings.preset)}`." if settings.preset else ""
+    preset = f"Preset `{plain_name(settings.preset_name)}`." if settings.preset_name else ""
     return " ".join(filter(None, [f"{', '.join(parts)}." if parts else "", preset])) or "Settings:"
 
 

@@ -61,7 +61,7 @@ def public_settings(settings: Settings) -> dict[str, Any]:
     for name, value in settings:
         if isinstance(value, Path):
             values[name] = last_part(value) or name
-    values["preset"] = settings.preset if settings.preset in PRESETS else ""
+    values["preset"] = settings.preset_name if settings.preset_name in PRESETS else ""
     return {"stage": settings.stage, **values}
 
 

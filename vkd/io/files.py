@@ -10,6 +10,7 @@ import platform
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,7 +38,9 @@ def process_token(pid: int | None = None) -> str:
 
 
 def _started(process: psutil.Process) -> int:
-    return round(process.create_time() * 100)
+    # Linux counts from the start of the machine, so that setting its clock ends no process in our eyes.
+    since = psutil.boot_time() if psutil.LINUX else 0.0
+    return round((process.create_time() - since) * 100)
 
 
 def is_running(pid: int, started: int) -> bool:
@@ -55,6 +58,18 @@ def _temporary_path(path: Path, kind: str = "tmp") -> Path:
     return path.with_name(f".{path.name}.{process_token()}-{secrets.token_hex(4)}.{kind}")
 
 
+def _replace(source: Path, target: Path) -> None:
+    """Renames a file over another; on Windows it waits a little for processes that read the other."""
+    for wait in (0.01, 0.05, 0.2, 0.5, 0.0):
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if os.name != "nt" or not wait:
+                raise
+            time.sleep(wait)
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renamed to `path` at the end, removed if the body raises."""
@@ -62,7 +77,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = _temporary_path(path)
     try:
         yield temporary
-        temporary.replace(path)
+        _replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ class Preset:
 
     def settings(self, **changes: Any) -> Settings:
         """Returns the settings of this row, some of them changed. Raises pydantic's ValidationError."""
-        return STAGES[self.stage].from_preset(self.name, **changes)
+        return STAGES[self.stage].preset(self.name, **changes)
 
 
 _TRACKLETS = {"views": 8, "identities_per_batch": 8, "milestones": (100, 200)}

@@ -45,10 +45,15 @@ _VIEW_SAMPLING = (
 class Settings(pydantic.BaseModel):
     """Settings that both stages share. Sizes are (height, width) in pixels."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True, serialize_by_alias=True
+    )
     stage: ClassVar[str] = ""
 
-    preset: str = setting("", "data", "Preset", "Preset that these settings started from, if any.")
+    # Files and flags call it "preset"; in Python that is the classmethod below.
+    preset_name: str = setting(
+        "", "data", "Preset", "Preset that these settings started from, if any.", alias="preset"
+    )
     dataset: Annotated[str, Choice(DATASETS)] = setting(
         "street", "data", "Dataset", "Dataset: its layout on disk and its evaluation conventions."
     )
@@ -203,7 +208,7 @@ class Settings(pydantic.BaseModel):
         return datasets.read_dataset(self.dataset, self.root, **self.reader_options)
 
     @classmethod
-    def from_preset(cls, name: str, **changes: Any) -> Self:
+    def preset(cls, name: str, **changes: Any) -> Self:
         """Returns the settings of a preset of this stage, some of them changed. Raises VKDError."""
         if name not in (presets := PRESET_VALUES[cls.stage]):
             raise VKDError(f"'{name}' is not a preset of a {cls.stage}; choose one of {', '.join(presets)}.")

@@ -123,7 +123,7 @@ def test_presets_are_valid(name: str):
     row = PRESETS[name]
     made = row.settings()
     assert isinstance(made, STAGES[row.stage])
-    assert made.preset == name
+    assert made.preset_name == name
     assert row.backbone in BACKBONES
 
 
@@ -167,18 +167,18 @@ def test_expected_scores():
         assert all(0.6 < value < 0.95 for each in scores.values() for value in each.values())
 
 
-def test_from_preset():
-    teacher = TeacherSettings.from_preset("street-tiny-teacher", root="data/other")
-    assert (teacher.backbone, teacher.root, teacher.preset) == (
+def test_preset_method():
+    teacher = TeacherSettings.preset("street-tiny-teacher", root="data/other")
+    assert (teacher.backbone, teacher.root, teacher.preset_name) == (
         "tiny",
         Path("data/other"),
         "street-tiny-teacher",
     )
-    student = StudentSettings.from_preset("street-tiny-student", teacher="runs/teacher")
+    student = StudentSettings.preset("street-tiny-student", teacher="runs/teacher")
     assert student.teacher == Path("runs/teacher")
     for name in ("mars", "street-tiny-student"):
         with pytest.raises(VKDError):
-            TeacherSettings.from_preset(name)
+            TeacherSettings.preset(name)
 
 
 def test_no_torch():

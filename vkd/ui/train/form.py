@@ -25,7 +25,7 @@ from vkd.training.presets import PRESETS
 from vkd.training.settings import STAGES, Settings
 from vkd.ui import limits
 
-HIDDEN = ("preset",)  # chosen above the form
+HIDDEN = ("preset_name",)  # chosen above the form
 _LOW, _HIGH = (annotated_types.Ge, annotated_types.Gt), (annotated_types.Le, annotated_types.Lt)
 
 Plain = str | int | float | bool | list[str] | None
@@ -207,9 +207,9 @@ def to_json(settings: Settings) -> str:
 
 def command(settings: Settings, checkpoints: Path = Path("checkpoints")) -> str:
     """Returns the command line for settings: what differs from the preset, or from the defaults."""
-    row = PRESETS.get(settings.preset)
+    row = PRESETS.get(settings.preset_name)
     usual = row.settings() if row is not None else type(settings).model_construct()
-    words = ["vkd", "train", settings.stage, *(["--preset", settings.preset] if row is not None else [])]
+    words = ["vkd", "train", settings.stage, *(["--preset", settings.preset_name] if row is not None else [])]
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if name not in HIDDEN and value != getattr(usual, name):

@@ -46,7 +46,7 @@ def with_teacher(paths: AppPaths, settings: Settings) -> Settings:
         teacher is not None and limits.may_read(paths, teacher) and (teacher / "config.json").is_file()
     ):
         return settings
-    backbone = PRESETS[settings.preset].backbone if settings.preset in PRESETS else ""
+    backbone = PRESETS[settings.preset_name].backbone if settings.preset_name in PRESETS else ""
     configs = {name: checkpoint.read_config(paths.checkpoints / name) for name in state.checkpoints(paths)}
     fitting = [name for name, config in configs.items() if config.dataset == settings.dataset]
     fitting.sort(key=lambda name: (configs[name].backbone != backbone, configs[name].stage != "teacher"))
@@ -65,8 +65,8 @@ def _fill(paths: AppPaths, settings: Settings) -> list[Any]:
         updates.append(update)
     return [
         settings.stage,
-        gr.update(choices=preset_names(settings.stage), value=settings.preset or None),
-        expected_html(settings.preset),
+        gr.update(choices=preset_names(settings.stage), value=settings.preset_name or None),
+        expected_html(settings.preset_name),
         *updates,
         form.command(settings, paths.checkpoints),
         form.to_json(settings),
@@ -154,7 +154,7 @@ def save_file(text: str) -> str:
     """Writes the settings to a file to download."""
     limits.refuse_training()
     settings = form.parse_json(text)
-    file = Path(tempfile.mkdtemp(prefix="vkd-")) / f"{settings.preset or settings.stage}.json"
+    file = Path(tempfile.mkdtemp(prefix="vkd-")) / f"{settings.preset_name or settings.stage}.json"
     file.write_text(form.to_json(settings) + "\n", encoding="utf-8")
     return str(file)
 
@@ -200,8 +200,8 @@ def layout(paths: AppPaths) -> Form:
     settings = with_teacher(paths, PRESETS[DEFAULT["teacher"]].settings())
     values, inputs = form.values(settings), {}
     stage = gr.Radio(list(STAGES), value=settings.stage, label="Train", elem_classes="vkd-stage")
-    preset = gr.Dropdown(preset_names(settings.stage), value=settings.preset, label="Preset")
-    expected = gr.HTML(expected_html(settings.preset))
+    preset = gr.Dropdown(preset_names(settings.stage), value=settings.preset_name, label="Preset")
+    expected = gr.HTML(expected_html(settings.preset_name))
     begin = gr.Column(elem_classes="vkd-begin")
     folders = [str(paths.checkpoints / name) for name in state.checkpoints(paths)]
     for group in GROUPS:

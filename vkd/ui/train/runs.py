@@ -200,7 +200,7 @@ def backbone(settings: Settings, root: Path | None = None) -> str:
         try:
             return read_config(_checkpoint_in(origin, root)).backbone
         except (ValueError, OSError):
-            return PRESETS[settings.preset].backbone if settings.preset in PRESETS else ""
+            return PRESETS[settings.preset_name].backbone if settings.preset_name in PRESETS else ""
     return own
 
 
