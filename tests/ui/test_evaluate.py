@@ -20,8 +20,8 @@ from tests.support.four import as_four
 from tests.support.jobs import busy_device
 from vkd.evaluation.comparison import Comparison, NetworkInfo
 from vkd.jobs import evaluations
-from vkd.ui import mode, plots
-from vkd.ui.evaluate import actions, labels, results, tab
+from vkd.ui import labels, mode, plots
+from vkd.ui.evaluate import actions, results, tab
 from vkd.ui.state import AppPaths
 
 

@@ -53,9 +53,9 @@ def read_mars(root: Path, *, queries_in_gallery: bool = True) -> Splits:
         root=root,
         train=tuple(track for track in train if track is not None),
         query=queries,
-        gallery=gallery,
+        gallery_only=gallery,
         query_images=first_frames(queries),
-        gallery_images=first_frames(gallery),
+        gallery_only_images=first_frames(gallery),
         queries_in_gallery=queries_in_gallery,
     )
 
@@ -107,9 +107,9 @@ def read_duke(root: Path, *, grouping: str = "adjacent") -> Splits:
         root=root,
         train=train,
         query=query,
-        gallery=gallery,
+        gallery_only=gallery,
         query_images=first_frames(query),
-        gallery_images=first_frames(gallery),
+        gallery_only_images=first_frames(gallery),
     )
 
 
@@ -161,9 +161,11 @@ def read_veri(root: Path) -> Splits:
         root=root,
         train=train,
         query=tuple(first[key] for _, key in queries if key in first),
-        gallery=gallery,
+        gallery_only=gallery,
         query_images=tuple(Tracklet((_inside(root, "image_query", file),), *key) for file, key in queries),
-        gallery_images=tuple(Tracklet((frame,), t.identity, t.camera) for t in gallery for frame in t.frames),
+        gallery_only_images=tuple(
+            Tracklet((frame,), t.identity, t.camera) for t in gallery for frame in t.frames
+        ),
     )
 
 

@@ -117,7 +117,9 @@ def summary(splits: Splits) -> list[dict[str, str | int | None]]:
     rows: list[dict[str, str | int | None]] = []
     protocols = {"query": "v2v", "query images": "i2v"}
     for part in ("train", "query", "gallery", "query images", "gallery images"):
-        tracklets: tuple[Tracklet, ...] = getattr(splits, part.replace(" ", "_"))
+        tracklets: tuple[Tracklet, ...] = getattr(
+            splits, part.replace(" ", "_").replace("gallery", "gallery_only")
+        )
         cameras = {t.camera for t in tracklets} - {UNKNOWN_CAMERA}
         rows.append(
             {

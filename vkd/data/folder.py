@@ -72,9 +72,9 @@ def read_folder(root: Path, *, cameras: str = "auto", held_out: float = 0.5, see
         root=root,
         train=tuple(parts.get("train", ())),
         query=tuple(query),
-        gallery=tuple(gallery),
+        gallery_only=tuple(gallery),
         query_images=first_frames(query),
-        gallery_images=tuple(t._replace(frames=(frame,)) for t in singles for frame in t.frames),
+        gallery_only_images=tuple(t._replace(frames=(frame,)) for t in singles for frame in t.frames),
         queries_in_gallery=returning,
         names=names,
     )

@@ -57,20 +57,30 @@ class Tracklet(NamedTuple):
 class Splits:
     """A dataset as read from disk. Identities are the raw ones; `labels` numbers those of training.
 
-    `gallery` never contains the query tracklets; where the protocol has them there (MARS),
-    `queries_in_gallery` is set and `query_gallery` puts them in front. `names` gives the folder name of an
-    identity (plain folders only).
+    `gallery` is what the protocols search. Where they count the queries as gallery items too (MARS),
+    `queries_in_gallery` is set and the queries stand in front of `gallery_only`. `names` gives the folder
+    name of an identity (plain folders only).
     """
 
     name: str
     root: Path
     train: tuple[Tracklet, ...]
     query: tuple[Tracklet, ...]
-    gallery: tuple[Tracklet, ...]
+    gallery_only: tuple[Tracklet, ...]
     query_images: tuple[Tracklet, ...]
-    gallery_images: tuple[Tracklet, ...]
+    gallery_only_images: tuple[Tracklet, ...]
     queries_in_gallery: bool = False
     names: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def gallery(self) -> tuple[Tracklet, ...]:
+        """Gallery tracklets as the protocols search them."""
+        return (self.query if self.queries_in_gallery else ()) + self.gallery_only
+
+    @property
+    def gallery_images(self) -> tuple[Tracklet, ...]:
+        """Gallery images, as one-frame tracklets, as the protocols search them."""
+        return (self.query_images if self.queries_in_gallery else ()) + self.gallery_only_images
 
     def labels(self) -> dict[int, int]:
         """Maps the raw training identities, in ascending order, to classes 0..K-1."""
@@ -86,20 +96,15 @@ class Splits:
         kinds = PROTOCOLS[protocol]
         queries = {"image": self.query_images, "tracklet": self.query}
         galleries = {"image": self.gallery_images, "tracklet": self.gallery}
-        gallery = galleries[kinds.gallery]
-        if self.queries_in_gallery:
-            gallery = queries[kinds.gallery] + gallery
-        return queries[kinds.query], gallery
+        return queries[kinds.query], galleries[kinds.gallery]
 
     def part(self, name: Part) -> tuple[Tracklet, ...]:
-        """Returns one part of the dataset; the gallery as the protocols search it, with MARS's queries."""
-        if name.startswith("gallery"):
-            return self.query_gallery("v2v" if name == "gallery" else "i2i")[1]
+        """Returns one part of the dataset by its name."""
         return getattr(self, name)
 
     def frames(self) -> Iterable[str]:
         """Returns every frame of every split once, in reading order."""
-        parts = (self.train, self.query, self.gallery, self.query_images, self.gallery_images)
+        parts = (self.train, self.query, self.gallery_only, self.query_images, self.gallery_only_images)
         return dict.fromkeys(frame for part in parts for tracklet in part for frame in tracklet.frames)
 
 

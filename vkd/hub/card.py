@@ -37,7 +37,7 @@ _STAGE_TEXTS = {
     "student": "It is a **student**: it is trained to give from few views what its teacher gives from many.",
     "imported": "It was **imported** from another program's files.",
 }
-_HIDDEN_SETTINGS = ("stage", "root", "teacher", "start", "device", "workers", "tensorboard", "preset_name")
+_HIDDEN_SETTINGS = ("stage", "root", "teacher", "start", "device", "workers", "tensorboard", "preset")
 
 
 def model_card(

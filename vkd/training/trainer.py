@@ -264,7 +264,7 @@ def subset(splits: Splits, protocols: Sequence[str], count: int = _SANITY_IDENTI
             items.setdefault(item.identity, []).append(item)
         valid = (q.identity for q in queries if valid_queries([q], items.get(q.identity, [])))
         identities |= set(itertools.islice(dict.fromkeys(valid), count))
-    parts = ("query", "gallery", "query_images", "gallery_images")
+    parts = ("query", "gallery_only", "query_images", "gallery_only_images")
     return dataclasses.replace(
         splits,
         **{part: tuple(t for t in getattr(splits, part) if t.identity in identities) for part in parts},

@@ -32,8 +32,7 @@ def split_rows(splits: Splits) -> list[Row]:
     """Returns a row for each split; where queries are gallery items too, the gallery's rows count them."""
     rows: list[Row] = [dict(row) for row in datasets.summary(splits)]
     if splits.queries_in_gallery:
-        for split, protocol in (("gallery", "v2v"), ("gallery images", "i2i")):
-            _, items = splits.query_gallery(protocol)
+        for split, items in (("gallery", splits.gallery), ("gallery images", splits.gallery_images)):
             row = next(row for row in rows if row["split"] == split)
             row |= {
                 "split": f"{split}*",

@@ -103,7 +103,7 @@ def test_wrong_arguments_are_answered_with_2_and_a_sentence(
         ("search {tmp} {tmp}/x.jpg", "gallery.json"),
         ("explain {tmp}/none --out {tmp}/heat", "{tmp}/none is not a checkpoint"),
         ("explain {pair} --root {street} --out /dev/null", "/dev/null cannot be used: file exists."),
-        ("import {tmp} {tmp}/out", "hparams.json is missing"),
+        ("import {tmp} {tmp}/out", "params/hparams.json"),
     ],
 )
 def test_work_that_fails_is_answered_with_1_and_one_sentence(

@@ -29,9 +29,9 @@ REFERENCE = {"mars": "mars", "veri": "veri", "duke": "duke-video-reid"}
 PARTS = {
     "train": "train",
     "query": "query",
-    "gallery": "gallery",
+    "gallery_only": "gallery",
     "query_images": "query_img",
-    "gallery_images": "gallery_img",
+    "gallery_only_images": "gallery_img",
 }
 
 
@@ -89,14 +89,14 @@ def test_detect_duke_by_uppercase_suffix(trees: Path):
 
 def test_mars_junk_distractors_and_queries(trees: Path):
     splits = read_dataset("mars", trees)
-    assert {t.identity for t in splits.gallery} >= {0}
-    assert not any(t.identity == -1 for t in splits.gallery)
+    assert {t.identity for t in splits.gallery_only} >= {0}
+    assert not any(t.identity == -1 for t in splits.gallery_only)
     queries, gallery = splits.query_gallery("v2v")
-    assert gallery == splits.query + splits.gallery
+    assert gallery == splits.query + splits.gallery_only
     assert splits.query_gallery("i2v") == (splits.query_images, gallery)
-    assert splits.query_gallery("v2i") == (splits.query, splits.query_images + splits.gallery_images)
+    assert splits.query_gallery("v2i") == (splits.query, splits.query_images + splits.gallery_only_images)
     apart = read_dataset("mars", trees, queries_in_gallery=False)
-    assert apart.query_gallery("v2v") == (queries, apart.gallery)
+    assert apart.query_gallery("v2v") == (queries, apart.gallery_only)
 
 
 @pytest.mark.parametrize("ending", ["", " "], ids=["bare", "trailing space"])
@@ -106,7 +106,7 @@ def test_veri_track_lines(ending: str, spelling: str, trees: Path):
     words = [line.split() for line in lines]
     words[2][0] = spelling
     (trees / "VeRi" / "test_track.txt").write_text("\r\n".join(" ".join(row) + ending for row in words))
-    track = read_dataset("veri", trees).gallery[2]
+    track = read_dataset("veri", trees).gallery_only[2]
     assert (track.identity, track.camera) == (2, 2)
     assert [Path(frame).name for frame in track.frames] == words[2][1:]
 
@@ -151,14 +151,17 @@ def test_mars_at_full_size(tmp_path: Path):
 
     splits = read_dataset("mars", tmp_path, check=False)
 
-    assert sum(len(t.frames) for part in (splits.train, splits.query, splits.gallery) for t in part) > 480_000
+    assert (
+        sum(len(t.frames) for part in (splits.train, splits.query, splits.gallery_only) for t in part)
+        > 480_000
+    )
     assert len(splits.labels()) == 625
     assert len(splits.train) == 8298
     assert len(splits.query) == 1980
-    assert len(splits.gallery) == 9330
-    assert sum(t.identity == 0 for t in splits.gallery) == 3248
+    assert len(splits.gallery_only) == 9330
+    assert sum(t.identity == 0 for t in splits.gallery_only) == 3248
     assert valid_queries(*splits.query_gallery("v2v")) == 1980
-    assert valid_queries(splits.query, splits.gallery) == 1840
+    assert valid_queries(splits.query, splits.gallery_only) == 1840
     assert splits.root == root
 
 
@@ -200,7 +203,7 @@ def test_registered_dataset(trees: Path, monkeypatch: pytest.MonkeyPatch):
     assert read_dataset("auto", trees / "mars", odd=True).name == "mine"
     assert find_name("a/run-of-MINE-on-mars") == "mine"
     tracklets, names = gallery_items(trees / "mars")
-    assert tracklets == read_dataset("mars", trees).part("gallery")
+    assert tracklets == read_dataset("mars", trees).gallery
     assert not names
 
 

@@ -70,9 +70,9 @@ def test_identity_folders_without_cameras(tmp_path: Path):
     )
     assert {t.camera for t in splits.train} == {UNKNOWN_CAMERA}
     assert {*splits.labels(), *(t.identity for t in splits.query)} == {3, 5, 8, 9}
-    assert all(len(t.frames) == 1 for t in splits.train + splits.gallery)
+    assert all(len(t.frames) == 1 for t in splits.train + splits.gallery_only)
     assert not splits.queries_in_gallery
-    assert not set(splits.query) & set(splits.gallery)
+    assert not set(splits.query) & set(splits.gallery_only)
     assert valid_queries(*splits.query_gallery("i2i")) == 2
 
 
@@ -110,11 +110,11 @@ def test_split_folders(tmp_path: Path):
     splits = read_dataset("folder", root)
     assert [splits.names[t.identity] for t in splits.train] == ["ann", "bob"]
     assert [splits.names[t.identity] for t in splits.query] == ["cid"]
-    assert [(splits.names[t.identity], t.camera, len(t.frames)) for t in splits.gallery] == [
+    assert [(splits.names[t.identity], t.camera, len(t.frames)) for t in splits.gallery_only] == [
         ("cid", 2, 2),
         ("dan", 1, 1),
     ]
-    assert len(splits.gallery_images) == 3
+    assert len(splits.gallery_only_images) == 3
     assert not splits.queries_in_gallery
 
 

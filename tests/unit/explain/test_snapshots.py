@@ -41,9 +41,9 @@ def test_choose(small_street: Path):
 
 def test_no_match(tmp_path: Path):
     one = Tracklet(("a.jpg",), 1, 0)
-    empty: dict[str, Any] = {"train": (one,), "query_images": (one,), "gallery_images": ()}
+    empty: dict[str, Any] = {"train": (one,), "query_images": (one,), "gallery_only_images": ()}
     splits = Splits(
-        name="folder", root=tmp_path, query=(one,), gallery=(Tracklet(("b.jpg",), 1, 0),), **empty
+        name="folder", root=tmp_path, query=(one,), gallery_only=(Tracklet(("b.jpg",), 1, 0),), **empty
     )
     with pytest.raises(VKDError):
         choose(splits)
