@@ -11,6 +11,7 @@ from vkd.explain.gradcam import heatmaps
 from vkd.explain.methods import METHODS
 from vkd.models.network import ReIDNet
 from vkd.retrieval import index
+from vkd.retrieval.gallery import index_rows, nearest
 from vkd.retrieval.rerank import rerank
 
 SIZES = {"mobilenet": (128, 64), "resnet50": (256, 128)}
@@ -48,7 +49,7 @@ def mars() -> np.ndarray:
 @pytest.mark.benchmark(group="one query among 11,310 tracklets")
 def test_search(benchmark, mars):
     found = index.make(mars)
-    items, _ = benchmark(index.nearest, found, mars[5], 10)
+    items, _ = benchmark(nearest, found, mars[5], 10)
     assert items[0] == 5
 
 
@@ -57,7 +58,7 @@ def test_search_and_rerank_200(benchmark, mars):
     found = index.make(mars)
 
     def search() -> np.ndarray:
-        items, _ = index.nearest(found, mars[5], 200)
-        return rerank(mars[5:6], index.rows(found, items))[0]
+        items, _ = nearest(found, mars[5], 200)
+        return rerank(mars[5:6], index_rows(found, items))[0]
 
     assert len(benchmark(search)) == 200

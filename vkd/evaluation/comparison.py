@@ -22,7 +22,8 @@ from vkd.metrics.scores import Scores, distances
 from vkd.metrics.tables import Results, markdown
 from vkd.metrics.verification import PairScores
 from vkd.models.checkpoint import Checkpoint
-from vkd.models.inference import EmbedConfig, Features, embed_counts, select_frames
+from vkd.models.inference import EmbedConfig, embed_counts, select_frames
+from vkd.models.network import Features
 
 COUNTS = (1, 2, 4, 8)
 """Numbers of gallery frames, and of query views, that accuracy is drawn against."""

@@ -16,8 +16,8 @@ from vkd.io.progress import Progress, silent
 from vkd.metrics.bootstrap import mean_interval
 from vkd.metrics.scores import Scores, score_features
 from vkd.metrics.verification import PairScores, pair_scores
-from vkd.models.inference import EmbedConfig, Features, embed
-from vkd.models.network import ReIDNet
+from vkd.models.inference import EmbedConfig, embed
+from vkd.models.network import Features, ReIDNet
 
 GALLERY_FRAMES, QUERY_VIEWS = "gallery frames", "query views"
 

@@ -22,7 +22,8 @@ from vkd.io.grids import Cell, Row, grid
 from vkd.io.images import read_image
 from vkd.io.progress import Progress, silent, track
 from vkd.models.checkpoint import Checkpoint
-from vkd.models.inference import EmbedConfig, Features, embed, select_frames
+from vkd.models.inference import EmbedConfig, embed, select_frames
+from vkd.models.network import Features
 
 TableRow = dict[str, Any]
 

@@ -26,8 +26,7 @@ from vkd.explain.gradcam import heatmaps
 from vkd.explain.overlay import overlay
 from vkd.io.errors import VKDError
 from vkd.io.files import evenly_spaced, replace_dir, staging_dir, write_bytes, write_text
-from vkd.io.grids import resize_to_height
-from vkd.io.images import read_image
+from vkd.io.images import read_image, resize_to_height
 from vkd.metrics.scores import distances
 from vkd.models import checkpoint
 from vkd.models.checkpoint import Checkpoint

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from vkd.io.images import ImageOrArray, resize_to_height
 
 INK, FAINT = "#1b1f24", "#595f69"
 GAP, EDGE = 8, 4  # pixels: between cells, and the width of a coloured edge
 TITLE, CAPTION = 15, 12  # font sizes
 LEADING = 4  # pixels between two lines of text
-
-ImageOrArray = Image.Image | NDArray[np.uint8]
 
 
 class Cell(NamedTuple):
@@ -28,18 +26,6 @@ class Row(NamedTuple):
 
     cells: Sequence[Cell]
     title: str = ""
-
-
-def resize_to_height(image: ImageOrArray, height: int, *, max_aspect: float | None = None) -> Image.Image:
-    """Resizes an image, uint8 (H, W, 3) or PIL, to `height` pixels, bicubic, its aspect ratio unchanged.
-
-    An image wider than `max_aspect` × `height` is squeezed to that width.
-    """
-    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    width = max(1, round(image.width * height / image.height))
-    if max_aspect is not None:
-        width = min(width, round(max_aspect * height))
-    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2)
 
 
 def grid(

@@ -16,7 +16,7 @@ from vkd.io.errors import MissingFileError, VKDError
 from vkd.io.files import is_lfs_pointer
 from vkd.io.formats import MAX_PIXELS, SHRINK_PIXELS, check_size, exif_orientation, open_image, strip_metadata
 
-__all__ = ["MAX_PIXELS", "ImageLike", "as_image", "read_image"]
+__all__ = ["MAX_PIXELS", "ImageLike", "ImageOrArray", "as_image", "read_image", "resize_to_height"]
 
 MAX_BYTES = 2**29
 _TURNS = {
@@ -30,6 +30,7 @@ _TURNS = {
 }
 """Orientation → what makes the image upright."""
 
+ImageOrArray = Image.Image | np.ndarray
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 
 
@@ -203,3 +204,15 @@ def as_image(image: ImageLike) -> Tensor:
     if image.ndim != 3 or image.shape[0] != 3:
         raise VKDError(f"A tensor of shape {tuple(image.shape)} is not an image (3, H, W).")
     return (image * 255).round().clamp(0, 255).to(torch.uint8) if image.is_floating_point() else image
+
+
+def resize_to_height(image: ImageOrArray, height: int, *, max_aspect: float | None = None) -> Image.Image:
+    """Resizes an image, uint8 (H, W, 3) or PIL, to `height` pixels, bicubic, its aspect ratio unchanged.
+
+    An image wider than `max_aspect` × `height` is squeezed to that width.
+    """
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    width = max(1, round(image.width * height / image.height))
+    if max_aspect is not None:
+        width = min(width, round(max_aspect * height))
+    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2)

@@ -24,8 +24,14 @@ from vkd.io.errors import MissingFileError, VKDError
 from vkd.io.files import atomic_path, write_text
 from vkd.io.images import ImageLike
 from vkd.models.config import Config, apply_weights_metadata, read_config, to_json, weights_metadata
-from vkd.models.inference import Features, embed_clips
-from vkd.models.network import ReIDNet, build_on_meta, check_state_dict, evaluation_mode
+from vkd.models.network import (
+    Features,
+    ReIDNet,
+    build_on_meta,
+    check_state_dict,
+    embed_clips,
+    evaluation_mode,
+)
 
 _HALF_MAX = torch.finfo(torch.float16).max
 _DTYPES = {"F16", "BF16", "F32", "F64", "I64"}

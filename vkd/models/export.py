@@ -120,7 +120,7 @@ def _compare(checkpoint: "Checkpoint", path: Path, run: "Callable[[torch.Tensor]
     """Raises VKDError unless `run` gives the network's embeddings for every size of CHECKED_SIZES."""
     import numpy as np
 
-    from vkd.models.inference import embed_clips
+    from vkd.models.network import embed_clips
 
     for batch, views in CHECKED_SIZES:
         images = _images(checkpoint, batch, views)

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from vkd.data.datasets import IMAGENET_MEAN, IMAGENET_STD
 from vkd.data.loaders import eval_loader
@@ -16,10 +14,7 @@ from vkd.data.tracklets import Tracklet
 from vkd.io.errors import VKDError
 from vkd.io.progress import Progress, silent
 from vkd.models.config import Config
-from vkd.models.network import ReIDNet, evaluation_mode
-
-Features = NDArray[np.float32]
-"""Embeddings (n, D)."""
+from vkd.models.network import Features, ReIDNet, embed_clips, evaluation_mode
 
 BLOCK = 1024  # tracklets whose frames' embeddings are in memory at a time
 
@@ -92,14 +87,6 @@ def embed(
                 done += len(rows)
                 progress(done, len(tracklets), "embedding")
     return out
-
-
-@torch.inference_mode()
-def embed_clips(net: ReIDNet, clips: Tensor) -> Features:
-    """Embeds clips (B, V, 3, H, W), already prepared and on the network's device: (B, D)."""
-    # In the network's precision, and in the layout that convolutions are fastest in.
-    flat = clips.flatten(0, 1).to(net.neck.weight.dtype, memory_format=torch.channels_last)
-    return net.embed(flat.unflatten(0, clips.shape[:2])).float().cpu().numpy()
 
 
 def select_frames(frames: Sequence[str], count: int, rule: str) -> tuple[str, ...]:

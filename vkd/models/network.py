@@ -15,7 +15,9 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -33,6 +35,9 @@ _PACKAGED = {
         "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
     )
 }
+
+Features = NDArray[np.float32]
+"""Embeddings (n, D)."""
 
 
 class NoImageNetWeights(UserWarning):
@@ -132,6 +137,14 @@ def evaluation_mode(net: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@torch.inference_mode()
+def embed_clips(net: ReIDNet, clips: Tensor) -> Features:
+    """Embeds clips (B, V, 3, H, W), already prepared and on the network's device: (B, D)."""
+    # In the network's precision, and in the layout that convolutions are fastest in.
+    flat = clips.flatten(0, 1).to(net.neck.weight.dtype, memory_format=torch.channels_last)
+    return net.embed(flat.unflatten(0, clips.shape[:2])).float().cpu().numpy()
 
 
 @contextmanager

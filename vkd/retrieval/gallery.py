@@ -2,9 +2,9 @@
 
 A gallery is a folder that can be moved or copied whole:
 
-    gallery.json      the record: identity, camera, name and frames of each item; the networks that embedded
-    it thumbnails/       <item>.jpg, or <item>-<view>.jpg for a tracklet: 128 pixels high <network>.faiss
-    the embeddings of one network
+    gallery.json      the record: identity, camera, name and frames of each item; the networks
+    thumbnails/       <item>.jpg, or <item>-<view>.jpg for a tracklet: 128 pixels high
+    <network>.faiss   the embeddings of one network
 
 Threads: `Gallery.load`, `search` and everything that only reads may be called from any number of threads.
 `add_network` may run beside searches (they see the old state or the new one); two at once on one gallery
@@ -24,7 +24,6 @@ from torch import nn
 
 from vkd.data.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Tracklet, is_junk
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.io.files import replace_dir, staging_dir
 from vkd.io.progress import Progress, silent
 from vkd.metrics.ranking import Verdict, length_to_rank, verdict
 from vkd.metrics.verification import PairScores, pair_scores
@@ -95,13 +94,13 @@ class Gallery:
 
     def embeddings(self, network: str) -> NDArray[np.float32]:
         """Returns all embeddings (n, D) of a network, of length one."""
-        return indexes.rows(self._index(network))
+        return index_rows(self._index(network))
 
     def embedding(self, network: str, number: int) -> NDArray[np.float32]:
         """Returns the embedding (D,) of one item, of length one. Raises VKDError if there is no such item."""
         if not 0 <= number < len(self):
             raise VKDError(f"The gallery has the items 0 to {len(self) - 1}, and no item {number}.")
-        return indexes.rows(self._index(network), np.array([number]))[0]
+        return index_rows(self._index(network), np.array([number]))[0]
 
     def pairs(self, network: str) -> PairScores:
         """Counts the gallery's genuine pairs (one identity, two cameras) and impostor pairs by similarity.
@@ -112,7 +111,7 @@ class Gallery:
         index = self._index(network)
         cached = self._pairs.get(network)
         if cached is None or cached[0] is not index:
-            rows, step = indexes.rows(index), -(-len(self) // PAIR_ITEMS)
+            rows, step = index_rows(index), -(-len(self) // PAIR_ITEMS)
             alone = UNKNOWN_CAMERA - 1 - np.arange(len(self))  # a camera of its own: junk for itself only
             cameras = np.where(self._cameras == UNKNOWN_CAMERA, alone, self._cameras)
             ids = self._identities
@@ -149,20 +148,7 @@ class Gallery:
             OSError: the folder cannot be written; what was there stays.
         """
         target = Path(folder).expanduser().absolute()
-        indexing.check_request(target, tracklets, networks, index, views)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with staging_dir(target) as work:
-            (work / "thumbnails").mkdir()
-            items, counts, skipped = storage.write_thumbnails(work / "thumbnails", tracklets, views, progress)
-            if not items:
-                raise VKDError(f"None of the {len(tracklets)} items can be read; the first: {skipped[0][1]}")
-            infos = {
-                name: indexing.write_index(work, name, checkpoint, items, index, "frames", progress)
-                for name, checkpoint in networks.items()
-            }
-            storage.write(work / RECORD, indexing.make_record(items, counts, skipped, names or {}, infos))
-            indexing.check_replaceable(target)
-            replace_dir(work, target)
+        indexing.write_gallery(target, tracklets, networks, index, views, names or {}, progress)
         return Gallery.load(target)
 
     @staticmethod
@@ -216,13 +202,13 @@ class Gallery:
         count = min(k, len(self)) + int(junk.sum())
         if rerank:
             top = max(count, RERANK_TOP if rerank is True else int(rerank))
-            items, cosines = indexes.nearest(index, point, top, among)
+            items, cosines = nearest(index, point, top, among)
             from vkd.retrieval.rerank import rerank as rerank_all  # brings SciPy's sparse matrices along
 
-            order = np.argsort(rerank_all(point[None], indexes.rows(index, items))[0], kind="stable")
+            order = np.argsort(rerank_all(point[None], index_rows(index, items))[0], kind="stable")
             items, cosines = items[order], cosines[order]
         else:
-            items, cosines = indexes.nearest(index, point, count, among)
+            items, cosines = nearest(index, point, count, among)
         end = length_to_rank(junk[items], k)
         return [
             self._hit(rank, int(number), float(cosine), *own)
@@ -251,15 +237,8 @@ class Gallery:
         with self._lock, tempfile.TemporaryDirectory(prefix=".adding-", dir=self.folder) as work:
             record = self._record
             items = [self.item(number) for number in range(len(self))]
-            source = "frames"
-            if not all(Path(frame).is_file() for item in items for frame in item.frames):
-                source = "thumbnails"
-                items = [
-                    item._replace(frames=tuple(map(str, self.thumbnails(number))))
-                    for number, item in enumerate(items)
-                ]
             kind = next(iter(record.networks.values())).index
-            info = indexing.write_index(Path(work), name, checkpoint, items, kind, source, progress)
+            info = indexing.write_index(Path(work), name, checkpoint, items, kind, progress, self.thumbnails)
             record = record.model_copy(update={"networks": {**record.networks, name: info}})
             (Path(work) / f"{name}.faiss").replace(self.folder / f"{name}.faiss")
             storage.write(self.folder / RECORD, record)
@@ -308,3 +287,44 @@ def _point(query: NDArray | torch.Tensor, width: int, network: str) -> NDArray[n
     if not np.isfinite(point).all() or not point.any():
         raise VKDError("The query's embedding is zero or not finite; check the network's weights.")
     return point
+
+
+def index_rows(index: Any, items: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    """Returns the embeddings (n, D), of length one, of some items, or of all."""
+    if items is None:
+        return index.reconstruct_n(0, index.ntotal)
+    return index.reconstruct_batch(np.ascontiguousarray(items, np.int64))
+
+
+def nearest(
+    index: Any, query: NDArray, count: int, among: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Returns items and cosines (m,) nearest to a query (D,), best first, m ≤ `count`, only of `among`."""
+    allowed = index.ntotal if among is None else len(among)
+    count = min(count, allowed)
+    if not count:
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+    point = np.array(query, np.float32)[None] / np.linalg.norm(query)
+    selector = None if among is None else indexes.faiss().IDSelectorBatch(among)
+    items, cosines = _search(index, point, count, selector, thorough=False)
+    if len(items) < count:  # an approximate index may not reach enough of the items that are allowed
+        items, cosines = _search(index, point, count, selector, thorough=True)
+    return items, cosines
+
+
+def _search(
+    index: Any, point: NDArray[np.float32], count: int, selector: Any, *, thorough: bool
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Searches with parameters of this call only, so that threads do not disturb each other."""
+    faiss = indexes.faiss()
+    if isinstance(index, faiss.IndexIVF):
+        cells = index.nlist if thorough else index.nprobe
+        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=cells)
+    elif isinstance(index, faiss.IndexHNSW):
+        wide = index.ntotal if thorough else max(index.hnsw.efSearch, 2 * count)
+        parameters = faiss.SearchParametersHNSW(sel=selector, efSearch=wide)
+    else:
+        parameters = faiss.SearchParameters(sel=selector)
+    cosines, items = index.search(point, count, params=parameters)
+    filled = items[0] >= 0
+    return items[0][filled], np.clip(cosines[0][filled], -1, 1)

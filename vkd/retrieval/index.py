@@ -1,10 +1,11 @@
 """FAISS indexes of embeddings: exact by default, two approximate kinds by name.
 
-All hold rows of length one and rank by inner product, which is then the cosine. Searching is safe from
-several threads at once: nothing is set on the index, every choice travels with the call.
+All hold rows of length one and rank by inner product, which is then the cosine. Here they are made, written
+and read; `gallery` searches them.
 """
 
 import hashlib
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -34,31 +35,29 @@ def normalise(features: NDArray) -> NDArray[np.float32]:
 
 
 @cache
-def _faiss() -> Any:  # its type stubs do not know its Python layer
+def faiss() -> Any:  # its type stubs do not know its Python layer
     """Imports FAISS for the first index: a page that shows a gallery's name need not wait for it."""
-    import faiss
-
-    return faiss
+    return importlib.import_module("faiss")
 
 
 def _exact(rows: NDArray[np.float32]) -> Any:
-    return _faiss().IndexFlatIP(rows.shape[1])
+    return faiss().IndexFlatIP(rows.shape[1])
 
 
 def _ivf(rows: NDArray[np.float32]) -> Any:
     cells = max(1, min(int(4 * len(rows) ** 0.5), len(rows) // _PER_CELL))
-    index = _faiss().IndexIVFFlat(
-        _faiss().IndexFlatIP(rows.shape[1]), rows.shape[1], cells, _faiss().METRIC_INNER_PRODUCT
+    index = faiss().IndexIVFFlat(
+        faiss().IndexFlatIP(rows.shape[1]), rows.shape[1], cells, faiss().METRIC_INNER_PRODUCT
     )
     index.cp.min_points_per_centroid = 1  # else FAISS prints a warning for a small gallery
     index.train(rows)
     index.nprobe = max(8, cells // 8)
-    index.set_direct_map_type(_faiss().DirectMap.Array)  # rows can be read back for re-ranking
+    index.set_direct_map_type(faiss().DirectMap.Array)  # rows can be read back for re-ranking
     return index
 
 
 def _hnsw(rows: NDArray[np.float32]) -> Any:
-    index = _faiss().IndexHNSWFlat(rows.shape[1], 32, _faiss().METRIC_INNER_PRODUCT)
+    index = faiss().IndexHNSWFlat(rows.shape[1], 32, faiss().METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = 200
     index.hnsw.efSearch = 128
     return index
@@ -97,7 +96,7 @@ def make(features: NDArray, kind: str = "exact") -> Any:
 def write(index: Any, path: Path) -> None:
     """Writes an index to `path`. Raises OSError if that fails (a full disk, say)."""
     # Through bytes rather than FAISS's own writer: its errors are C++ ones, and odd file names work.
-    path.write_bytes(_faiss().serialize_index(index).tobytes())
+    path.write_bytes(faiss().serialize_index(index).tobytes())
 
 
 def checksum(path: Path) -> str:
@@ -118,52 +117,12 @@ def read(path: Path, *, items: int, width: int, sha256: str) -> Any:
     if checksum(path) != sha256:
         raise VKDError(f"The gallery's index {path} is damaged or was replaced; build the gallery again.")
     try:
-        index = _faiss().deserialize_index(np.fromfile(path, np.uint8))
+        index = faiss().deserialize_index(np.fromfile(path, np.uint8))
     except Exception as error:  # RuntimeError, MemoryError and others, for bytes that are not an index
         raise VKDError(f"The gallery's index {path} cannot be read; build the gallery again.") from error
-    if (index.ntotal, index.d) != (items, width) or index.metric_type != _faiss().METRIC_INNER_PRODUCT:
+    if (index.ntotal, index.d) != (items, width) or index.metric_type != faiss().METRIC_INNER_PRODUCT:
         raise VKDError(
             f"The index {path} holds {index.ntotal} rows of {index.d} numbers, the gallery's record "
             f"describes {items} of {width}; build the gallery again."
         )
     return index
-
-
-def rows(index: Any, items: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-    """Returns the embeddings (n, D), of length one, of some items, or of all."""
-    if items is None:
-        return index.reconstruct_n(0, index.ntotal)
-    return index.reconstruct_batch(np.ascontiguousarray(items, np.int64))
-
-
-def nearest(
-    index: Any, query: NDArray, count: int, among: NDArray[np.int64] | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Returns items and cosines (m,) nearest to a query (D,), best first, m ≤ `count`, only of `among`."""
-    allowed = index.ntotal if among is None else len(among)
-    count = min(count, allowed)
-    if not count:
-        return np.empty(0, np.int64), np.empty(0, np.float32)
-    point = normalise(np.asarray(query)[None])
-    selector = None if among is None else _faiss().IDSelectorBatch(among)
-    items, cosines = _search(index, point, count, selector, thorough=False)
-    if len(items) < count:  # an approximate index may not reach enough of the items that are allowed
-        items, cosines = _search(index, point, count, selector, thorough=True)
-    return items, cosines
-
-
-def _search(
-    index: Any, point: NDArray[np.float32], count: int, selector: Any, *, thorough: bool
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Searches with parameters of this call only, so that threads do not disturb each other."""
-    if isinstance(index, _faiss().IndexIVF):
-        cells = index.nlist if thorough else index.nprobe
-        parameters = _faiss().SearchParametersIVF(sel=selector, nprobe=cells)
-    elif isinstance(index, _faiss().IndexHNSW):
-        wide = index.ntotal if thorough else max(index.hnsw.efSearch, 2 * count)
-        parameters = _faiss().SearchParametersHNSW(sel=selector, efSearch=wide)
-    else:
-        parameters = _faiss().SearchParameters(sel=selector)
-    cosines, items = index.search(point, count, params=parameters)
-    filled = items[0] >= 0
-    return items[0][filled], np.clip(cosines[0][filled], -1, 1)

@@ -1,7 +1,7 @@
 """What a gallery is built of: checks of the request, the record of its items, an index for each network."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -9,6 +9,7 @@ from torch import nn
 
 from vkd.data.tracklets import UNKNOWN_IDENTITY, Tracklet
 from vkd.io.errors import VKDError
+from vkd.io.files import replace_dir, staging_dir
 from vkd.io.progress import Progress
 from vkd.models.checkpoint import Checkpoint
 from vkd.models.inference import EmbedConfig, embed
@@ -53,6 +54,32 @@ def check_replaceable(target: Path) -> None:
         raise VKDError(f"{target} is a file; a gallery is a folder.")
 
 
+def write_gallery(
+    target: Path,
+    tracklets: Sequence[Tracklet],
+    networks: Mapping[str, Checkpoint],
+    kind: str,
+    views: int,
+    names: Mapping[int, str],
+    progress: Progress,
+) -> None:
+    """Writes a gallery, args and errors of `Gallery.build`. It is whole before it is in `target`."""
+    check_request(target, tracklets, networks, kind, views)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with staging_dir(target) as work:
+        (work / "thumbnails").mkdir()
+        items, counts, skipped = storage.write_thumbnails(work / "thumbnails", tracklets, views, progress)
+        if not items:
+            raise VKDError(f"None of the {len(tracklets)} items can be read; the first: {skipped[0][1]}")
+        infos = {
+            name: write_index(work, name, checkpoint, items, kind, progress)
+            for name, checkpoint in networks.items()
+        }
+        storage.write(work / RECORD, make_record(items, counts, skipped, names, infos))
+        check_replaceable(target)
+        replace_dir(work, target)
+
+
 def make_record(
     items: Sequence[Tracklet],
     counts: Sequence[int],
@@ -82,10 +109,19 @@ def write_index(
     checkpoint: Checkpoint,
     items: Sequence[Tracklet],
     kind: str,
-    source: str,
     progress: Progress,
+    thumbnails: Callable[[int], tuple[Path, ...]] | None = None,
 ) -> IndexInfo:
-    """Embeds all items with one network and writes its index into `folder`."""
+    """Embeds all items with one network and writes its index into `folder`.
+
+    Where original images are gone, the `thumbnails` (by item number) stand in for all of them.
+    """
+    source = "frames"
+    if thumbnails and not all(Path(frame).is_file() for item in items for frame in item.frames):
+        source = "thumbnails"
+        items = [
+            item._replace(frames=tuple(map(str, thumbnails(number)))) for number, item in enumerate(items)
+        ]
     config = EmbedConfig.of(checkpoint.config, views=max(len(item.frames) for item in items))
     features = embed(
         checkpoint.net, items, config, lambda done, total, _: progress(done, total, f"embedding with {name}")

@@ -19,8 +19,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, StrictIn
 from vkd.data.tracklets import UNKNOWN_CAMERA, Tracklet
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.io.files import write_bytes
-from vkd.io.grids import resize_to_height
-from vkd.io.images import read_image
+from vkd.io.images import read_image, resize_to_height
 from vkd.io.progress import Progress, track
 from vkd.models.inference import select_frames
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from vkd.io.grids import resize_to_height
+from vkd.io.images import resize_to_height
 
 STRIP_VIEWS = 4
 """Frames of a tracklet that a card or an example shows."""

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from vkd.io.grids import Cell, Row, grid, resize_to_height, wrap
+from vkd.io.grids import Cell, Row, grid, wrap
+from vkd.io.images import resize_to_height
 
 GREY = np.full((60, 30, 3), 120, np.uint8)
 WIDE = np.full((10, 40, 3), 120, np.uint8)

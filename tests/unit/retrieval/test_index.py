@@ -7,6 +7,7 @@ import pytest
 
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.retrieval import index
+from vkd.retrieval.gallery import index_rows, nearest
 from vkd.retrieval.index import normalise
 
 
@@ -24,7 +25,7 @@ def brute_force(rows, query, count, among=None):
 @pytest.mark.parametrize("count", [1, 7, 300, 1000])
 def test_nearest(kind, count):
     rows, query = features(), features(1, seed=1)[0]
-    items, cosines = index.nearest(index.make(rows, kind), query, count)
+    items, cosines = nearest(index.make(rows, kind), query, count)
     expected, all_cosines = brute_force(rows, query, count)
     if kind == "exact":
         assert list(items) == list(expected)
@@ -39,7 +40,7 @@ def test_among(kind):
     """A graph or a few cells may hold few of them: the search must not come back with less than there is."""
     rows, query = features(2000), features(1, seed=1)[0]
     among = np.flatnonzero(brute_force(rows, query, 0)[1] < -0.3)  # far from where the search begins
-    items, _ = index.nearest(index.make(rows, kind), query, 10, among)
+    items, _ = nearest(index.make(rows, kind), query, 10, among)
     assert len(items) == 10
     assert set(items) <= set(among)
     if kind != "hnsw":
@@ -47,7 +48,7 @@ def test_among(kind):
 
 
 def test_among_nothing():
-    items, cosines = index.nearest(index.make(features()), features(1)[0], 5, np.array([], np.int64))
+    items, cosines = nearest(index.make(features()), features(1)[0], 5, np.array([], np.int64))
     assert len(items) == len(cosines) == 0
 
 
@@ -57,18 +58,18 @@ def test_round_trip(kind, count, tmp_path):
     rows, path = features(count), tmp_path / "ein Näme.faiss"
     index.write(index.make(rows, kind), path)
     again = index.read(path, items=count, width=16, sha256=index.checksum(path))
-    np.testing.assert_allclose(index.rows(again), normalise(rows), atol=1e-6)
-    np.testing.assert_allclose(index.rows(again, np.array([count - 1])), normalise(rows[-1:]), atol=1e-6)
-    assert index.nearest(again, rows[0], 1)[0][0] == 0
+    np.testing.assert_allclose(index_rows(again), normalise(rows), atol=1e-6)
+    np.testing.assert_allclose(index_rows(again, np.array([count - 1])), normalise(rows[-1:]), atol=1e-6)
+    assert nearest(again, rows[0], 1)[0][0] == 0
 
 
 def test_threads():
     rows, queries = features(3000), features(64, seed=5)
     for kind in index.INDEXES:
         found = index.make(rows, kind)
-        alone = [index.nearest(found, query, 10)[0].tolist() for query in queries]
+        alone = [nearest(found, query, 10)[0].tolist() for query in queries]
         with ThreadPoolExecutor(8) as pool:
-            together = list(pool.map(lambda query, f=found: index.nearest(f, query, 10)[0].tolist(), queries))
+            together = list(pool.map(lambda query, f=found: nearest(f, query, 10)[0].tolist(), queries))
         assert together == alone
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vkd.explain import gradcam
 from vkd.explain.overlay import overlay
-from vkd.io.grids import resize_to_height
+from vkd.io.images import resize_to_height
 from vkd.models.checkpoint import Checkpoint
 from vkd.ui import html
 
