@@ -76,7 +76,7 @@ def card(hardware: str | None, models: Sequence[str]) -> str:
     said = re.search(r"^sdk_version: (.*)$", text, re.MULTILINE)
     if said is None or said[1] != version:
         raise ValueError(
-            f"The card says Gradio {said[1] if said else '(nothing)'} and {version} is installed: the Space "
+            f"The card names Gradio {said[1] if said else '(nothing)'} and {version} is installed: the Space "
             f"would run what was not tested. Install the card's, or change {HERE / 'README.md'} and run the "
             "tests."
         )
@@ -170,16 +170,18 @@ def send(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Stages, shows and sends."""
     parser = argparse.ArgumentParser(description="Put the app with its demo pair on a Hugging Face Space.")
-    parser.add_argument("repo", metavar="user/name", help="the Space; it is made where there is none")
+    parser.add_argument("repo", metavar="user/name", help="the Space; created if it does not exist")
     parser.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
     parser.add_argument("--private", action="store_true", help="make the Space a private one")
     parser.add_argument(
-        "--hardware", help="cpu-basic, t4-small, zero-a10g …: ask for it; a GPU gets CUDA's torch"
+        "--hardware", help="cpu-basic, t4-small, zero-a10g …: requested hardware; a GPU gets torch for CUDA"
     )
     parser.add_argument(
         "--models", nargs="+", default=[], metavar="user/name", help="models the card links to"
     )
-    parser.add_argument("--stage", type=Path, metavar="FOLDER", help="lay it out here and keep it")
+    parser.add_argument(
+        "--stage", type=Path, metavar="FOLDER", help="stage the files in this folder, which stays"
+    )
     words = sys.argv[1:] if arguments is None else arguments
     # Looked for by hand, because argparse repeats what it does not know.
     if any(re.search(r"hf_[A-Za-z0-9]{16,}", word) for word in words):

@@ -173,7 +173,7 @@ def test_cancel_pull(served: Hub, paths: AppPaths) -> None:
     assert "Pull of user/second is still running" in other
     assert "Cancelling" in actions.cancel(paths, "pull")
     *_, (told, _) = watched
-    assert "Nothing was kept" in told
+    assert "Nothing was saved" in told
     assert sorted(path.name for path in paths.checkpoints.iterdir()) == ["tiny-student", "tiny-teacher"]
     assert "nothing to cancel" in error_of(actions.cancel, paths, "pull")
     assert "neither pull nor push" in error_of(actions.cancel, paths, "everything")
@@ -238,7 +238,7 @@ def test_wrong_token(client: Client, served: Hub, caplog: pytest.LogCaptureFixtu
     odd = "my secret with no mark"
     for token, sentence in (
         ("hf_unknown1234", "does not accept this token"),
-        (served.reader, "lacks the right to do that"),
+        (served.reader, "has no permission for that"),
     ):
         told = error_of(push, client, token, mark)
         assert sentence in told
@@ -293,7 +293,7 @@ def test_demo_pushes_with_login(served: Hub, paths: AppPaths, monkeypatch: pytes
     assert not served.requests
     login = gr.OAuthToken(token=served.other, scope="", expires_at=0)
     told = error_of(lambda: list(actions.push(paths, *asked, login=login)))
-    assert "lacks the right to do that" in told  # someone's login does not write to what is user's
+    assert "has no permission for that" in told  # someone's login does not write to what is user's
     mine = (WANTED | {"repo": "someone/mine"}).values()
     mark = actions.preview(paths, *mine)[1]["previewed"]
     *_, (_, sent) = actions.push(paths, *mine, "", mark, login=login)

@@ -42,7 +42,7 @@ class EvaluateFlags(ModelOptions, DatasetOptions):
     markdown: Path | None = flag(None, "Write the results as a Markdown table.")
     latex: Path | None = flag(None, "Write the results as a LaTeX table.")
     curves: bool = flag(False, "Also score 1, 2, 4 and 8 gallery frames and query views.")
-    folder: Path | None = flag(None, "Folder that keeps the whole evaluation and its progress.")
+    folder: Path | None = flag(None, "Folder for the whole evaluation and its progress.")
     wait: bool = flag(
         False,
         "With --folder: wait for the runs and evaluations queued earlier in the folder of the first "

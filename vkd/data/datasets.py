@@ -98,7 +98,9 @@ class Dataset:
     tags: tuple[str, ...] = ()
     licence: str = "unknown"
     description: str = "What this model was trained on is not recorded in its folder."
-    terms: str = "As the dataset is unknown, so are its terms: do not use these weights before you know them."
+    terms: str = (
+        "The dataset is unknown, and so are its terms: do not use these weights before you know them."
+    )
 
 
 def _is_duke(folder: Path) -> bool:
@@ -130,12 +132,12 @@ DATASETS: dict[str, Dataset] = {
         licence="other",
         description=(
             "MARS, a video extension of Market-1501: pedestrians on a university campus under six cameras, "
-            "in tracklets found by a detector and a tracker. The images show real people, and no record is "
-            "known here of their having been asked about uses such as this one."
+            "in tracklets made by a detector and a tracker. The images show real people; no record of their "
+            "consent to such a use is known here."
         ),
         terms=(
             "MARS was given out for research. Its images are not part of this repository. The terms under "
-            "which it was given out bind whoever uses these weights, whatever the licence of the code says."
+            "which it was given out bind whoever uses these weights, whatever the licence of the code."
         ),
     ),
     "duke": Dataset(
@@ -192,8 +194,7 @@ DATASETS: dict[str, Dataset] = {
         hub_type="own-images",
         description=(
             "A folder of images of whoever trained this model. What they show, where they come from and "
-            "whether the people in them agreed is not recorded: **the publisher should say so in this "
-            "place**."
+            "whether the people in them agreed is not recorded: **the publisher should state it here**."
         ),
         terms=(
             "The licence of the images, and with it what these weights may be used for, is not known to the "

@@ -28,7 +28,7 @@ from vkd.models.network import Features
 COUNTS = (1, 2, 4, 8)
 """Numbers of gallery frames, and of query views, that accuracy is drawn against."""
 DEPTH = 50
-"""Items of each ranked list that are kept, junk not counted."""
+"""Length of each ranked list, junk not counted."""
 
 
 class NetworkInfo(NamedTuple):
@@ -96,7 +96,7 @@ class Comparison:
         base = self.network(base) if base else next(name for name in names if name != other)
         other = self.network(other) if other else next(name for name in names if name != base)
         if base == other:
-            raise VKDError(f"{base} cannot be compared with itself: choose two different networks.")
+            raise VKDError(f"{base} cannot be compared with itself: choose two different models.")
         return base, other
 
     def protocol(self, name: str) -> str:

@@ -71,7 +71,7 @@ def explain_split(
         MissingFileError: an image or a mask is missing.
     """
     if not networks or not tracklets:
-        raise VKDError("There is nothing to explain: give at least one network and one tracklet.")
+        raise VKDError("There is nothing to explain: give at least one model and one tracklet.")
     for kind, name, table in (("target", target, TARGETS), ("frame rule", frames, FRAMES)):
         if name not in table:
             raise VKDError(f"There is no {kind} '{name}'; choose one of {', '.join(table)}.")

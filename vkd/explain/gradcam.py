@@ -182,7 +182,7 @@ def _targets(output: Output, target: int | Sequence[int] | Tensor | NDArray | No
         goal = goal.long().expand(count)
         if int(goal.min()) < 0 or int(goal.max()) >= logits.shape[1]:
             raise VKDError(
-                f"The network knows the classes 0 to {logits.shape[1] - 1}, not all of {goal.tolist()}."
+                f"The model has the classes 0 to {logits.shape[1] - 1}, not all of {goal.tolist()}."
             )
         return logits.gather(1, goal[:, None])[:, 0], goal
     if (

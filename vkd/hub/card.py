@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 TASK = "image-feature-extraction"
-"""The nearest task that the Hub knows: images in, embeddings out."""
+"""The nearest task of the Hub: images in, embeddings out."""
 
 _STAGE_TEXTS = {
     "teacher": "It is a **teacher**: it is trained on several views of a tracklet at a time.",

@@ -50,7 +50,7 @@ class ReIDModel(Checkpoint):
             saved = checkpoint.load(self.folder).net.state_dict()
             state = self.net.state_dict()
             if not all(torch.equal(tensor, state[name].cpu()) for name, tensor in saved.items()):
-                raise VKDError(f"The network differs from the weights in {self.folder}: save it first.")
+                raise VKDError(f"The model differs from the weights in {self.folder}: save it first.")
             return push.push(push.PushRequest(self.folder, repo, private, **options))
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / (self.folder.name or repo.split("/")[-1])

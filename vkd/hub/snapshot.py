@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PULLED_FILES = ("config.json", *WEIGHTS, README, EVENTS, CURVES, HEATMAPS)
 """All that is taken of a repository; a config and one file of weights must be there. No settings.json: a
-folder with one is a run, and somebody else's settings are not ours to train with."""
+folder with one is a run, and its settings were chosen on another machine."""
 _MAX_SMALL_FILE = 16 * 2**20
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".chk")
 

@@ -17,7 +17,7 @@ from vkd.training import settings as run_settings
 from vkd.training.settings import Settings
 
 WEIGHTS = ("best.safetensors", "model.safetensors")
-"""In the order in which `checkpoint.load` looks for them."""
+"""In the order in which `checkpoint.load` tries them."""
 README, EVENTS, SETTINGS = "README.md", "events.jsonl", "settings.json"
 CURVES, HEATMAPS = "curves.png", "heatmaps.png"
 

@@ -38,7 +38,7 @@ class BackgroundJob:
     def progress(self, done: int, total: int, what: str) -> None:
         """Records progress (a `vkd.io.progress.Progress`). Raises CancelledError once `cancel` was called."""
         if self._cancel.is_set():
-            raise CancelledError(f"{self.name} was cancelled; nothing of it is kept.")
+            raise CancelledError(f"{self.name} was cancelled; nothing was saved.")
         if not self.total or done < self.done:  # a step begins; the files within one are no steps
             self.began = time.monotonic()
         self.done, self.total, self.what = done, total, what

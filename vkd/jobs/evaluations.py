@@ -181,7 +181,7 @@ def recording(
     """Holds the folder and writes the state to progress.json; yields the callback for the progress.
 
     With `root` it first queues for the device with the runs there. The callback raises CancelledError once
-    somebody asked to stop; that and every error go on after they are written down.
+    a stop was requested; that and every error go on after they are written down.
     """
     with process.lock(folder):
         record, last = _Record(state="running"), 0.0

@@ -133,7 +133,7 @@ def start(
     """
     if folder is None:
         if settings is None:
-            raise VKDError("Say what to train: settings for a new run, or the folder of an old one.")
+            raise VKDError("Give settings for a new run, or the folder of an existing one.")
         folder = create(root, settings, name)
     folder = Path(folder).resolve()
     check(folder)
@@ -176,7 +176,7 @@ def train(
 
         device = process.device_queue(settings.device)
         if not process.wait_for_device(folder, device, stopping, waiting, wait=wait):
-            last = {"kind": "stopped", "epoch": 0, "time": time.time(), "why": "asked to stop while waiting"}
+            last = {"kind": "stopped", "epoch": 0, "time": time.time(), "why": "stop requested while waiting"}
             emit(last)
             return last
         splits = settings.read_dataset()

@@ -78,7 +78,7 @@ def _paired(
     if values.shape != baseline.shape or np.any(valid[0] != valid[1]):
         counts = [f"{np.count_nonzero(each)} of {each.size}" for each in valid]
         raise VKDError(
-            "Two networks must be scored on the same queries to be compared in pairs; "
+            "Two models must be scored on the same queries to be compared in pairs; "
             f"theirs are valid for {counts[0]} and {counts[1]}."
         )
     return _intervals((values - baseline)[:, valid[0]], resamples, seed)

@@ -177,6 +177,6 @@ def explain_no_matches(labels: Labels, dataset: str, protocol: str) -> str:
     if not np.isin(labels.q_ids[labels.q_ids != UNKNOWN_IDENTITY], labels.g_ids).any():
         return start + f"none of the identities of the {len(labels.q_ids)} queries is in it."
     return start + (
-        "every item of a query's identity comes from the query's own camera and is junk; where cameras are "
-        "not known, give every image the camera −1."
+        "every item of a query's identity comes from the query's own camera and is junk; without camera "
+        "labels give every image the camera −1."
     )

@@ -233,7 +233,7 @@ def _check_width(query: NDArray[np.float32], gallery: NDArray[np.float32]) -> No
     if query.shape[1] != gallery.shape[1]:
         raise VKDError(
             f"Query and gallery embeddings have widths {query.shape[1]} and {gallery.shape[1]}: "
-            "both must come from the same network."
+            "both must come from the same model."
         )
 
 

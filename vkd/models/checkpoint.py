@@ -92,7 +92,7 @@ def save(
     """
     if (config.backbone, config.identities) != (net.backbone_name, net.identities):
         raise VKDError(
-            f"The config says {config.backbone} with {config.identities} identities, the network is "
+            f"The config describes {config.backbone} with {config.identities} identities, the model is "
             f"{net.backbone_name} with {net.identities}."
         )
     folder = Path(folder)
@@ -152,9 +152,7 @@ def load(
                 parts = {name: parts[name] for name in _fitting(shapes, net, path)}
             for name, part in parts.items():
                 if part.get_dtype() not in _DTYPES:
-                    raise VKDError(
-                        f"{path}: '{name}' holds {part.get_dtype()} numbers; no network here does."
-                    )
+                    raise VKDError(f"{path}: '{name}' holds {part.get_dtype()} numbers; no model here does.")
             metadata = (file.metadata() or {}).get("vkd", "")
             state = {name: _loaded(file.get_tensor(name)) for name in parts}
     except SafetensorError as error:

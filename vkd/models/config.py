@@ -148,8 +148,8 @@ def read_config(folder: str | Path) -> Config:
             "update vkd."
         )
     if missing := sorted({"backbone", "identities", "image_size"} - raw.keys()):
-        raise VKDError(f"{path} does not describe a network: '{missing[0]}' is missing.")
+        raise VKDError(f"{path} does not describe a model: '{missing[0]}' is missing.")
     try:
         return Config(**{item.name: raw[item.name] for item in fields(Config) if item.name in raw})
     except VKDError as error:
-        raise VKDError(f"{path} does not describe a network: {error}") from None
+        raise VKDError(f"{path} does not describe a model: {error}") from None

@@ -136,7 +136,7 @@ def _compare(checkpoint: "Checkpoint", path: Path, run: "Callable[[torch.Tensor]
         off = float(np.abs(given - expected).max()) / scale if given.shape == expected.shape else np.inf
         if not off <= TOLERANCE:
             raise VKDError(
-                f"{path.name} was removed: its embeddings differ by {off:.1e} from those of the network "
+                f"{path.name} was removed: its embeddings differ by {off:.1e} from those of the model "
                 f"({batch} tracklets of {views} views; at most {TOLERANCE:.0e} is allowed)."
             )
 

@@ -82,7 +82,7 @@ class ReIDNet(nn.Module):
     ) -> None:
         super().__init__()
         if identities < 1:
-            raise VKDError(f"A network needs at least one training identity, not {identities}.")
+            raise VKDError(f"A model needs at least one training identity, not {identities}.")
         self.backbone_name = backbone
         self.identities = identities
         self.width = backbones.row(backbone).width

@@ -76,7 +76,7 @@ def _check_pickle(file: IO[bytes]) -> None:
             raise pickle.UnpicklingError(f"it holds the operation {name}, which no state dict needs")
         if name == "GLOBAL" and argument not in _GLOBALS:
             request = str(argument)[:80].replace(" ", ".")
-            raise pickle.UnpicklingError(f"it asks for {request}, which no state dict needs")
+            raise pickle.UnpicklingError(f"it refers to {request}, which no state dict needs")
         if name.endswith("BINPUT") and previous in _TUPLES:
             tuples.add(argument)
         previous = name

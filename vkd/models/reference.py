@@ -197,7 +197,7 @@ def _read_json(path: Path, label: str) -> dict[str, Any] | None:
 def choose_weights(files: Sequence[str], name: str | None, folder: str) -> str:
     """Chooses the file `name` of a chk/ `folder`, or the last: chk_end, else the highest number."""
     if not files:
-        raise MissingFileError(f"{folder} is missing or empty: the authors keep their weights there.")
+        raise MissingFileError(f"{folder} is missing or empty: the authors' weights are expected there.")
     if name is not None and name not in files:
         raise MissingFileError(f"{folder} has no '{name}'; it has {', '.join(sorted(files)[:8])}.")
 

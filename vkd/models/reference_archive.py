@@ -139,15 +139,15 @@ def _list(source: Path, only: str, file: str | None, work: Path) -> list[Authors
             names = files.setdefault(match[1] or "", [])
             names += [match[2]] if match[2] else []
     if not files:
-        raise MissingFileError(f"{label} has no network of the authors: no folder with params/hparams.json.")
+        raise MissingFileError(f"{label} has no model of the authors: no folder with params/hparams.json.")
     if len(files) > MAX_NETWORKS:
-        raise VKDError(f"{label} has {len(files)} networks; at most {MAX_NETWORKS} can be converted.")
+        raise VKDError(f"{label} has {len(files)} models; at most {MAX_NETWORKS} can be converted.")
     stem = source.stem if source.is_file() else source.resolve().name
     named = _unique_names(sorted(files), stem)
     chosen = [path for path, name in named.items() if fnmatchcase(name, only) or fnmatchcase(path, only)]
     if not chosen:
         some = ", ".join(list(named.values())[:8])
-        raise MissingFileError(f"No network of {label} fits '{only}'; it has {some}.")
+        raise MissingFileError(f"No model of {label} fits '{only}'; it has {some}.")
     out = []
     for number, path in enumerate(chosen):
         network = AuthorsNetwork(path, named[path])

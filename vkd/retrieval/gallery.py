@@ -224,7 +224,7 @@ class Gallery:
         if indexing.fingerprint(net) != self._record.networks[network].weights:
             raise VKDError(
                 f"The gallery {self.folder} was embedded by other weights than those '{network}' has now; "
-                "build it again, or add the network again."
+                "build it again, or add the model again."
             )
 
     def add_network(self, name: str, checkpoint: Checkpoint, *, progress: Progress = silent) -> None:
@@ -251,7 +251,7 @@ class Gallery:
             names = ", ".join(self._indexes)
             raise VKDError(
                 f"The gallery {self.folder} was embedded by {names}, not by '{network}': build it "
-                "again with that network, or add it."
+                "again with that model, or add it."
             )
         return self._indexes[network]
 
@@ -285,7 +285,7 @@ def _point(query: NDArray | torch.Tensor, width: int, network: str) -> NDArray[n
         raise VKDError(f"'{network}' embeds in {width} numbers; the query has the shape {np.shape(query)}.")
     point = rows.mean(axis=0)
     if not np.isfinite(point).all() or not point.any():
-        raise VKDError("The query's embedding is zero or not finite; check the network's weights.")
+        raise VKDError("The query's embedding is zero or not finite; check the model's weights.")
     return point
 
 

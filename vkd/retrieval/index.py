@@ -29,7 +29,7 @@ def normalise(features: NDArray) -> NDArray[np.float32]:
     if rows.ndim != 2:
         raise VKDError(f"Embeddings must be a matrix (items, width), not of shape {rows.shape}.")
     if not np.isfinite(rows).all():
-        raise VKDError("An embedding holds a value that is not finite; check the network's weights.")
+        raise VKDError("An embedding holds a value that is not finite; check the model's weights.")
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.ascontiguousarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny))
 
@@ -72,7 +72,7 @@ class Kind:
 
 
 INDEXES: dict[str, Kind] = {
-    "exact": Kind(_exact, "every item is compared: right for galleries below some 100,000 items"),
+    "exact": Kind(_exact, "every item is compared: for galleries below some 100,000 items"),
     "ivf": Kind(_ivf, "only the nearest cells are compared: faster above 100,000 items, may miss some"),
     "hnsw": Kind(_hnsw, "a graph is walked: fastest above 100,000 items, more memory, may miss some"),
 }

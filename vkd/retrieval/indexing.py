@@ -34,7 +34,7 @@ def check_request(
     if not tracklets:
         raise VKDError("There is nothing to index: the dataset's gallery side or the folder is empty.")
     if not networks:
-        raise VKDError("A gallery needs at least one network to embed its images.")
+        raise VKDError("A gallery needs at least one model to embed its images.")
     indexes.check_kind(kind)
     if views < 1:
         raise VKDError(f"At least one view of each tracklet must be embedded, not {views}.")

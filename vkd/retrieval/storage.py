@@ -36,7 +36,7 @@ def check_name(name: str) -> str:
     """Returns `name`. Raises VKDError if it cannot be the name of a network and of its file."""
     if not NAME.fullmatch(name):
         raise VKDError(
-            f"'{name}' cannot name a network: use up to 128 letters, digits, '.', '_' and '-', "
+            f"'{name}' cannot name a model: use up to 128 letters, digits, '.', '_' and '-', "
             "a letter or digit first."
         )
     return name

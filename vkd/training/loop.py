@@ -102,7 +102,7 @@ class _Loop:
         while self.progress.epoch < self.settings.epochs:
             if self._epoch() or self._after_epoch():
                 self._save()
-                return self.emit("stopped", why="asked to stop")
+                return self.emit("stopped", why="stop requested")
         return self.emit("finished", scores=self.progress.scores)
 
     def _epoch(self) -> bool:

@@ -73,7 +73,7 @@ class Settings(pydantic.BaseModel):
         False,
         "network",
         "Freeze BatchNorm statistics",
-        "Keep the initial BatchNorm statistics, in backbone and BNNeck, of both networks.",
+        "Keep the initial BatchNorm statistics, in backbone and BNNeck, of teacher and student.",
     )
 
     frames: Annotated[str, Choice(FRAMES)] = setting(
@@ -157,7 +157,11 @@ class Settings(pydantic.BaseModel):
         False, "machine", "Channels last", "Channels-last memory format, faster on recent GPUs."
     )
     compile: bool = setting(
-        False, "machine", "torch.compile", "Compile the network before training.", resumable=True
+        False,
+        "machine",
+        "torch.compile",
+        "Compile the model with torch.compile before training.",
+        resumable=True,
     )
     workers: int = setting(
         2,

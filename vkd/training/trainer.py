@@ -65,7 +65,7 @@ class Trainer:
         self.loader = _loader(settings, splits, self.device.type == "cuda")
         with explain_oom(
             self.device,
-            "while the networks were loaded",
+            "while the models were loaded",
             "choose a smaller backbone, or let other programs end",
         ):
             built = build_networks(settings, self.labels, self.device)

@@ -207,7 +207,7 @@ def test_report_of_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     reasons = outcome(convert(source, tmp_path / "out"))
     expected = {
         "good": "",
-        "code": "code/chk/chk_end cannot be used: it asks for posix.mkdir, which no state dict needs.",
+        "code": "code/chk/chk_end cannot be used: it refers to posix.mkdir, which no state dict needs.",
         "cut": "cut/chk/chk_end",
         "other": "'classifier.weight' has shape [3, 32], but tiny with 4 identities needs [4, 32]",
         "vgg": "vgg/params/hparams.json: backbone_type is 'vgg'",
@@ -297,7 +297,7 @@ def test_names_that_lead_out(tmp_path: Path, name: str):
 def test_too_many_files_or_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = pack(tmp_path / "zoo.zip", *(run(f"{n}/", chk={"e": b""}) for n in range(4)))
     monkeypatch.setattr(reference_archive, "MAX_NETWORKS", 3)
-    with pytest.raises(VKDError, match="has 4 networks; at most 3"):
+    with pytest.raises(VKDError, match="has 4 models; at most 3"):
         list_networks(source)
     monkeypatch.setattr(reference_archive, "MAX_FILES", 11)
     with pytest.raises(VKDError, match=r"more than 11 files"):

@@ -249,7 +249,7 @@ class TestBuilding:
         ("wrong", "sentence"),
         [
             ({"tracklets": []}, "empty"),
-            ({"networks": {}}, "network"),
+            ({"networks": {}}, "at least one model"),
             ({"index": "tree"}, "exact, ivf, hnsw"),
             ({"views": 0}, "not 0"),
         ],

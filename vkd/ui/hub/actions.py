@@ -27,7 +27,7 @@ from vkd.ui.state import AppPaths
 
 ENDPOINT = os.environ.get("HF_ENDPOINT") or None
 TICK = 0.3
-"""Seconds between two looks at a job."""
+"""Seconds between two updates of a job."""
 KINDS = ("pull", "push")
 
 
@@ -287,7 +287,7 @@ def _follow_push(paths: AppPaths, job: BackgroundJob) -> Iterator[str]:
 
 @show_errors
 def cancel(paths: AppPaths, kind: str, request: gr.Request | None = None) -> str:
-    """Cancel the `pull` or the `push` that runs (`kind` says which); nothing of it is kept."""
+    """Cancel the `pull` or the `push` that runs (`kind` says which); nothing of it is saved."""
     if kind == "pull":
         limits.refuse("pulling from the Hub is disabled")
     if kind not in KINDS:

@@ -37,7 +37,7 @@ def size_text(count: float) -> str:
 def progress_html(kind: str, job: BackgroundJob) -> str:
     """Renders how far a pull or a push is: bytes, file, time left."""
     if job.cancelling:
-        text = "Cancelling; nothing of it is kept."
+        text = "Cancelling; nothing will be saved."
     elif not job.total:
         text = _CONTACTING[kind]
     elif job.done >= job.total:
@@ -63,7 +63,7 @@ def error_html(message: str, *, safe: bool = False) -> str:
 
 def cancelled_html(kind: str, job: BackgroundJob) -> str:
     """Renders the end of a cancelled job."""
-    nothing = "Nothing was kept." if kind == "pull" else "Nothing was committed."
+    nothing = "Nothing was saved." if kind == "pull" else "Nothing was committed."
     return render("hub/outcome.html.j2", kind="cancelled", text=f"{job.name} cancelled. {nothing}")
 
 

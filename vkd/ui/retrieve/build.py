@@ -123,7 +123,7 @@ def watch_again(paths: AppPaths) -> Iterator[Any]:
 
 @show_errors
 def cancel_gallery(paths: AppPaths, name: str = "") -> str:
-    """Cancel building a gallery, by its name (empty: the one being built); nothing of it is kept."""
+    """Cancel building a gallery, by its name (empty: the one being built); nothing of it is saved."""
     limits.refuse(IN_DEMO)
     job, name = background.current(_key(paths)), (name or "").strip()
     if job is None or job.state != "running" or (name and job.name != name):
