@@ -5,24 +5,22 @@ million frame names are read in a second or two. Whether the images exist is che
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vkd.data.layouts import duke_labels
+from vkd.data.scan import child, walk
 from vkd.data.tracklets import Splits, Tracklet, first_frames
 from vkd.io.errors import MissingFileError, VKDError
 
 if TYPE_CHECKING:
     import numpy as np
 
-_DUKE_FRAME = re.compile(r"(\d+)_C(\d+)")
-_COMMON = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif")
-IMAGE_SUFFIXES = (*_COMMON, ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-"""Lowercase extensions of image files."""
+_NO_TRAIN = "The training part is missing: this copy can be evaluated, but not trained on."
 
 
 def read_mars(root: Path, *, queries_in_gallery: bool = True) -> Splits:
@@ -34,7 +32,9 @@ def read_mars(root: Path, *, queries_in_gallery: bool = True) -> Splits:
     them 140 of the 1980 queries have no match), which `queries_in_gallery=False` turns off.
     """
     info = root / "info"
-    train = _mars_tracks(root, "bbox_train", info / "train_name.txt", info / "tracks_train_info.mat")
+    lists = (info / "train_name.txt", info / "tracks_train_info.mat")
+    evaluation_only = not any(path.exists() for path in (root / "bbox_train", *lists))
+    train = [] if evaluation_only else _mars_tracks(root, "bbox_train", *lists)
     test = _mars_tracks(root, "bbox_test", info / "test_name.txt", info / "tracks_test_info.mat")
     rows = _matrix(info / "query_IDX.mat").ravel() - 1
     for index in rows:
@@ -57,6 +57,7 @@ def read_mars(root: Path, *, queries_in_gallery: bool = True) -> Splits:
         query_images=first_frames(queries),
         gallery_only_images=first_frames(gallery),
         queries_in_gallery=queries_in_gallery,
+        notes=(_NO_TRAIN,) if evaluation_only else (),
     )
 
 
@@ -95,13 +96,14 @@ def read_duke(root: Path, *, grouping: str = "adjacent") -> Splits:
     """Reads Duke-Video-ReID: `train`, `query`, `gallery` of `<identity>/<tracklet>/<id>_C<camera>_….jpg`.
 
     grouping "adjacent" joins neighbouring tracklets of one identity and camera in path order, as the
-    published numbers were made; "folder" keeps each folder a tracklet of its own.
+    published numbers were made; "folder" keeps each folder a tracklet of its own. Without `train` there is
+    nothing to train on, and the rest can be evaluated.
     """
     if grouping not in ("adjacent", "folder"):
         raise VKDError(f"Unknown grouping {grouping!r} for Duke-Video-ReID: choose 'adjacent' or 'folder'.")
-    train, query, gallery = (
-        tuple(_duke_tracks(root / part, grouping)) for part in ("train", "query", "gallery")
-    )
+    train_folder = child(root, "train")
+    train = tuple(_duke_tracks(train_folder, grouping)) if train_folder.exists() else ()
+    query, gallery = (tuple(_duke_tracks(child(root, part), grouping)) for part in ("query", "gallery"))
     return Splits(
         name="duke",
         root=root,
@@ -110,12 +112,15 @@ def read_duke(root: Path, *, grouping: str = "adjacent") -> Splits:
         gallery_only=gallery,
         query_images=first_frames(query),
         gallery_only_images=first_frames(gallery),
+        notes=() if train else (_NO_TRAIN,),
     )
 
 
-def is_duke_frame(file: str) -> bool:
-    """True if a file is named as Duke-Video-ReID names its frames."""
-    return _DUKE_FRAME.match(file) is not None
+def is_duke(folder: Path) -> bool:
+    """True for a folder with the query and gallery parts of Duke-Video-ReID."""
+    query, gallery = (child(folder, part) for part in ("query", "gallery"))
+    frames = islice(walk(query), 50) if query.is_dir() and gallery.is_dir() else ()
+    return any(duke_labels(files[0]) for _, files in frames)
 
 
 def _duke_tracks(folder: Path, grouping: str) -> Iterator[Tracklet]:
@@ -127,13 +132,13 @@ def _duke_tracks(folder: Path, grouping: str) -> Iterator[Tracklet]:
     frames = [(directory, file) for directory, files in walk(folder) for file in files]
     labelled = []
     for directory, file in sorted(frames, key=lambda frame: [*frame[0].split("/"), frame[1]]):
-        match = _DUKE_FRAME.match(file)
-        if match is None:
+        labels = duke_labels(file)
+        if labels is None:
             raise VKDError(
                 f"{directory}/{file} does not look like a Duke-Video-ReID frame (<identity>_C<camera>_….jpg)."
             )
         group = directory if grouping == "folder" else ""
-        labelled.append(((group, int(match[1]), int(match[2]) - 1), f"{directory}/{file}"))
+        labelled.append(((group, labels[0], labels[1] - 1), f"{directory}/{file}"))
     for (_, identity, camera), group in groupby(labelled, key=lambda entry: entry[0]):
         yield Tracklet(tuple([path for _, path in group]), identity, camera)
 
@@ -199,24 +204,6 @@ def read_street(root: Path) -> Splits:
     if layout not in readers:
         raise VKDError(f"{description} gives the layout {layout!r}; expected mars, duke or veri.")
     return replace(readers[layout](root), name="street")
-
-
-def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yields each directory below `folder` with images, and their names, without a stat per file."""
-    directories = [folder.as_posix()]
-    while directories:
-        directory = directories.pop()
-        files: list[str] = []
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.name.startswith((".", "__MACOSX")):
-                    continue
-                if entry.name.lower().endswith(IMAGE_SUFFIXES):
-                    files.append(entry.name)
-                elif entry.is_dir():
-                    directories.append(f"{directory}/{entry.name}")
-        if files:
-            yield directory, files
 
 
 def _inside(root: Path, folder: str, file: str) -> str:

@@ -1,5 +1,6 @@
 """Checks of a dataset's files, and its summary table. No torch here."""
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -109,6 +110,84 @@ def _is_truncated(data: bytes) -> bool:
     return False
 
 
+def own_file_is_junk(
+    queries: list[Tracklet], gallery: list[Tracklet], notes: list[str]
+) -> tuple[list[Tracklet], list[Tracklet]]:
+    """Gives a query and the gallery items with one of its files a camera of their own, if they have none.
+
+    Such numbers lie below UNKNOWN_CAMERA, so that only those items are junk for the query. Equal bytes under
+    two names get a note; only files of tracklets without a camera are compared.
+    """
+    unlabelled = [t for t in (*queries, *gallery) if t.camera <= UNKNOWN_CAMERA]
+    if not unlabelled or not queries or not gallery:
+        return queries, gallery
+    keys = {frame: _file_key(frame) for t in (*queries, *gallery) for frame in t.frames}
+    owners: dict[object, int] = {}
+    labelled = []
+    for number, query in enumerate(queries):
+        cameras = [owners[keys[frame]] for frame in query.frames if keys[frame] in owners]
+        own = cameras[0] if cameras else UNKNOWN_CAMERA - 1 - number
+        own = query.camera if query.camera > UNKNOWN_CAMERA else own
+        owners |= {keys[frame]: own for frame in query.frames}
+        labelled.append(own)
+    held: set[int] = set()
+    items = []
+    for item in gallery:
+        camera = next((owners[keys[frame]] for frame in item.frames if keys[frame] in owners), None)
+        if camera is not None:
+            held.add(camera)
+        items.append(
+            item._replace(camera=camera) if camera is not None and item.camera <= UNKNOWN_CAMERA else item
+        )
+    if held:
+        notes.append(
+            f"{sum(own in held for own in labelled):,} queries are files of the gallery too: each is ignored "
+            "in its own ranking."
+        )
+    renamed = _equal_bytes(queries, gallery, keys)
+    if renamed:
+        notes.append(
+            f"{len(renamed):,} queries have an exact copy in the gallery under another name, such as "
+            f"{renamed[0]}: they find themselves, and scores are too high."
+        )
+    queries = [q._replace(camera=own) if own in held else q for q, own in zip(queries, labelled, strict=True)]
+    return queries, items
+
+
+def _file_key(path: str) -> object:
+    """Identifies a file by device and inode, however many links lead to it; a missing one by its path."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 (a Path for each file is slow)
+    except (OSError, ValueError):
+        return os.path.normpath(path)
+    return (status.st_dev, status.st_ino, status.st_size) if status.st_ino else os.path.normpath(path)
+
+
+def _equal_bytes(queries: list[Tracklet], gallery: list[Tracklet], keys: dict[str, object]) -> list[str]:
+    """Returns the query frames with the bytes of another gallery file; only files of equal size are read."""
+    sizes: dict[int, list[str]] = {}
+    for frame in (frame for t in gallery for frame in t.frames):
+        if isinstance(key := keys[frame], tuple):
+            sizes.setdefault(key[2], []).append(frame)
+    digests: dict[object, bytes] = {}
+
+    def digest(frame: str) -> bytes:
+        if keys[frame] not in digests:
+            try:
+                digests[keys[frame]] = hashlib.sha256(Path(frame).read_bytes()).digest()
+            except OSError:
+                digests[keys[frame]] = frame.encode()
+        return digests[keys[frame]]
+
+    out = []
+    for frame in (frame for t in queries if t.camera <= UNKNOWN_CAMERA for frame in t.frames):
+        key = keys[frame]
+        others = sizes.get(key[2], []) if isinstance(key, tuple) else []
+        if any(keys[other] != key and digest(other) == digest(frame) for other in others):
+            out.append(frame)
+    return out
+
+
 def summary(splits: Splits) -> list[dict[str, str | int | None]]:
     """Counts identities, tracklets, images, cameras (None: no labels) and valid queries of each split.
 
@@ -120,7 +199,7 @@ def summary(splits: Splits) -> list[dict[str, str | int | None]]:
         tracklets: tuple[Tracklet, ...] = getattr(
             splits, part.replace(" ", "_").replace("gallery", "gallery_only")
         )
-        cameras = {t.camera for t in tracklets} - {UNKNOWN_CAMERA}
+        cameras = {t.camera for t in tracklets if t.camera > UNKNOWN_CAMERA}
         rows.append(
             {
                 "split": part,

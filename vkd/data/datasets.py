@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vkd.data.benchmarks import is_duke_frame, read_duke, read_mars, read_street, read_veri, walk
+from vkd.data.benchmarks import is_duke, read_duke, read_mars, read_street, read_veri
 from vkd.data.checks import check_images, check_listed, mask_path, summary, summary_table
-from vkd.data.folder import folder_tracklets, read_folder
+from vkd.data.folder import FolderItems, folder_items, folder_tracklets, read_folder
+from vkd.data.layouts import unreadable_benchmark
+from vkd.data.scan import check_utf8, child
 from vkd.data.tracklets import (
     PROTOCOLS,
     UNKNOWN_CAMERA,
@@ -23,6 +25,7 @@ from vkd.data.tracklets import (
     valid_queries,
 )
 from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.formats import is_ignored
 
 __all__ = [
     "DATASETS",
@@ -32,6 +35,7 @@ __all__ = [
     "UNKNOWN_CAMERA",
     "UNKNOWN_IDENTITY",
     "Dataset",
+    "FolderItems",
     "Splits",
     "Tracklet",
     "check_images",
@@ -40,6 +44,7 @@ __all__ = [
     "detect_dataset",
     "find_name",
     "first_frames",
+    "folder_items",
     "folder_tracklets",
     "gallery_items",
     "mask_path",
@@ -103,12 +108,6 @@ class Dataset:
     )
 
 
-def _is_duke(folder: Path) -> bool:
-    return all((folder / part).is_dir() for part in ("train", "query", "gallery")) and any(
-        is_duke_frame(files[0]) for _, files in walk(folder / "query")
-    )
-
-
 def _no_reader(root: Path) -> Splits:
     raise VKDError(f"{root} cannot be read: its dataset is unknown.")
 
@@ -146,7 +145,7 @@ DATASETS: dict[str, Dataset] = {
         layout="train/, query/ and gallery/, each with <identity>/<tracklet>/<identity>_C<camera>_….jpg",
         marks=("train", "query", "gallery"),
         folders=("dukemtmc-videoreid",),
-        detect=_is_duke,
+        detect=is_duke,
         name_pattern="duke",
         subject="person",
         hub_type="dukemtmc-videoreid",
@@ -235,6 +234,7 @@ def read_dataset(name: str, root: str | Path, *, check: bool = True, **options: 
     Raises VKDError and MissingFileError that name the path and the reason, for every defect of a dataset.
     """
     base = Path(root).expanduser().absolute()
+    check_utf8(str(base))
     if not base.exists():
         raise MissingFileError(f"{base} does not exist: give the folder of the dataset.")
     name = detect_dataset(base) if name == "auto" else name
@@ -253,6 +253,8 @@ def read_dataset(name: str, root: str | Path, *, check: bool = True, **options: 
             f"Unknown option {unknown[0]!r} for {dataset.title}: it has {', '.join(accepted) or 'none'}."
         )
     splits = dataset.read(_find_root(base, dataset), **options)
+    if name != "folder" and (outside := next((path for path in splits.frames() if "/../" in path), "")):
+        raise VKDError(f"{splits.root} lists {outside[-80:]!r}, which leads out of its folder.")
     if (reason := explain_invalid(splits, "v2v")) and explain_invalid(splits, "i2v"):
         raise VKDError(f"{splits.root} has 0 valid queries because {reason}.")
     if check:
@@ -269,10 +271,29 @@ def detect(folder: Path) -> str:
 
 
 def detect_dataset(root: str | Path) -> str:
-    """Returns the key of the dataset in a folder or its children; "folder" if there is none."""
+    """Returns the key of the dataset in a folder or its children; "folder" if there is none.
+
+    Raises VKDError for a tree that looks like a benchmark but cannot be read as one: naming the benchmark and
+    what is missing. The dataset "folder", given by name, reads such a tree as own images.
+    """
     base = Path(root).expanduser().absolute()
-    folders = [base, *sorted(path for path in base.iterdir() if path.is_dir())] if base.is_dir() else []
-    return next(filter(None, map(detect, folders)), "folder")
+    folders = [base, *_children(base)]
+    if name := next(filter(None, map(detect, folders)), ""):
+        return name
+    for folder in folders[:100] if base.is_dir() else ():
+        if reason := unreadable_benchmark(folder):
+            raise VKDError(f"{folder} {reason}. To read it as own images, choose the dataset 'folder'.")
+    return "folder"
+
+
+def _children(base: Path) -> list[Path]:
+    """Returns the visible folders directly in a folder. Raises VKDError if it cannot be opened."""
+    try:
+        if not base.is_dir():
+            return []
+        return sorted(path for path in base.iterdir() if not is_ignored(path.name) and path.is_dir())
+    except OSError as error:
+        raise VKDError(f"{base} cannot be opened ({error.strerror}).") from None
 
 
 def find_name(text: str) -> str:
@@ -285,17 +306,21 @@ def find_name(text: str) -> str:
     return starts[min(starts)] if starts else ""
 
 
-def gallery_items(root: str | Path, *, cameras: str = "auto") -> tuple[Sequence[Tracklet], dict[int, str]]:
+def gallery_items(
+    root: str | Path, *, cameras: str = "auto", confined: bool = False
+) -> tuple[Sequence[Tracklet], dict[int, str]]:
     """Reads what a gallery is built from: the gallery part of a benchmark, or all images of a folder.
 
-    Returns the tracklets, and the names of their identities. Raises as `read_dataset`.
+    `confined` refuses a table whose paths lead out of its folder, as in an archive of somebody else. Returns
+    the tracklets, and the names of their identities. Raises as `read_dataset`.
     """
     base = Path(root).expanduser()
     if not base.exists():
         raise MissingFileError(f"{base} does not exist: give a dataset or a folder of images.")
     name = detect_dataset(base)
     if name == "folder":
-        return folder_tracklets(base, cameras=cameras)
+        items = folder_items(base, cameras=cameras, confined=confined)
+        return items.tracklets, items.names
     splits = read_dataset(name, base)
     return splits.part("gallery"), splits.names
 
@@ -304,9 +329,13 @@ def _find_root(base: Path, dataset: Dataset) -> Path:
     """Returns the dataset's own folder: `base`, or its child with an official name."""
     if not dataset.marks:
         return base
-    children = sorted(path for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
+    children = _children(base)
     named = [path for path in children if path.name.lower() in dataset.folders or not dataset.folders]
     for folder in (base, *named):
-        if any((folder / mark).exists() for mark in dataset.marks):
+        if any(child(folder, mark).exists() for mark in dataset.marks):
             return folder
+    if len(same := [path for path in children if dataset.detect and dataset.detect(path)]) > 1:
+        raise VKDError(f"{base} holds {dataset.title} more than once ({same[0].name}, …): give one of them.")
+    if same:
+        return same[0]
     raise VKDError(f"{base} does not look like {dataset.title}: expected {dataset.layout}.")

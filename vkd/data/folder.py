@@ -5,85 +5,105 @@ identity and, optionally, camera, tracklet and split. The images of one camera f
 image in the identity's own folder is a tracklet of one frame without a camera label.
 """
 
-import csv
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from vkd.data.benchmarks import walk
+from vkd.data.checks import own_file_is_junk
+from vkd.data.layouts import divide, labels_in_name, part_of
+from vkd.data.scan import Omitted, check_utf8, walk
+from vkd.data.tables import LabelledImage, is_list, read_table
 from vkd.data.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Splits, Tracklet, first_frames, is_junk
 from vkd.io.errors import MissingFileError, VKDError
-
-PARTS = ("train", "query", "gallery", "test")
-"""Sub-folders (or values of the CSV column `split`); `test` is divided into query and gallery."""
-
-COLUMNS = {
-    "path": ("path", "file", "filename", "image", "picture"),
-    "identity": ("identity", "id", "pid", "label", "person", "vehicle"),
-    "camera": ("camera", "cam", "camid", "camera_id"),
-    "tracklet": ("tracklet", "track", "tracklet_id", "track_id"),
-    "split": ("split", "part", "subset"),
-}
+from vkd.io.formats import IMAGE_SUFFIXES, TABLE_SUFFIXES, is_ignored
 
 
-class LabelledImage(NamedTuple):
-    """An image with its labels as written, "" where missing. Images of equal `group` form a tracklet."""
+class FolderItems(NamedTuple):
+    """All images of a folder or table as tracklets, the names of identities, and notes on what was read."""
 
-    path: str
-    identity: str
-    camera: str
-    group: str
-    split: str
+    tracklets: list[Tracklet]
+    names: dict[int, str]
+    notes: list[str]
 
 
 def read_folder(root: Path, *, cameras: str = "auto", held_out: float = 0.5, seed: int = 0) -> Splits:
     """Reads own images as splits.
 
-    Sub-folders `train`, `query` and `gallery` (or `train` and `test`; or the CSV column `split`) are taken
-    as they are. Otherwise the share `held_out` of the identities is held out for testing; the choice depends
-    on the identities' names and `seed` only, so it is the same on every machine. Queries are chosen in order
-    of name. cameras "none" ignores camera labels, so that images of one camera may match each other.
-    Unlabelled images (above the identity folders) are left out.
+    Folders of parts (or values of the CSV column `split`; see `layouts.part_of` for the names understood)
+    are taken as they are. Otherwise the share `held_out` of the identities is held out for testing; the
+    choice depends on the identities' names and `seed` only, so it is the same on every machine. Queries are
+    chosen in order of name. cameras "none" ignores camera labels, so that images of one camera may match
+    each other. Unlabelled images (above the identity folders) are left out.
     """
-    images = [image for image in labelled_images(root) if image.identity]
+    _check_mode(cameras)
+    everything, notes = labelled_images(root)
+    images = [image for image in everything if image.identity]
     if not images:
         raise VKDError(
             f"{root} has no labelled images: put them in <identity>/<camera>/ or <identity>/ folders, "
             "or list them in a CSV."
         )
+    if len(images) < len(everything):
+        notes.append(f"{len(everything) - len(images):,} images without an identity are left out.")
     parts, names = _tracklets(images, cameras)
     if "" in parts:
         chosen = _held_out(parts.pop(""), held_out, seed, names)
         parts["test"] = [*parts.get("test", ()), *chosen["test"]]
         parts["train"] = [*parts.get("train", ()), *chosen["train"]]
-    query, gallery = parts.get("query", []), parts.get("gallery", [])
-    if bool(query) != bool(gallery):
-        present, absent = ("query", "gallery") if query else ("gallery", "query")
-        raise VKDError(f"{root} has a {present} part but no {absent} part: add it, or put both in test.")
-    returning = False
-    if "test" in parts and not query:
-        query, gallery, returning = choose_queries(parts["test"])
+    query, gallery, returning = _query_and_gallery(root, parts, notes)
+    query, gallery = own_file_is_junk(query, gallery, notes)
     singles = list(gallery) + [t._replace(frames=t.frames[1:]) for t in query if returning]
+    train = parts.get("train", [])
+    if shared := {t.identity for t in train} & {t.identity for t in query}:
+        notes.append(f"{len(shared):,} identities are both trained on and searched for.")
+    if parts.get("val"):
+        notes.append(f"The val part ({len(parts['val']):,} tracklets) is neither trained on nor searched.")
     return Splits(
         name="folder",
         root=root,
-        train=tuple(parts.get("train", ())),
+        train=tuple(train),
         query=tuple(query),
         gallery_only=tuple(gallery),
         query_images=first_frames(query),
         gallery_only_images=tuple(t._replace(frames=(frame,)) for t in singles for frame in t.frames),
         queries_in_gallery=returning,
         names=names,
+        val=tuple(parts.get("val", ())),
+        notes=tuple(notes),
     )
+
+
+def _query_and_gallery(
+    root: Path, parts: dict[str, list[Tracklet]], notes: list[str]
+) -> tuple[list[Tracklet], list[Tracklet], bool]:
+    """Returns queries, gallery and whether queries are gallery items too; takes them out of `parts`."""
+    query, gallery, test = (parts.pop(name, []) for name in ("query", "gallery", "test"))
+    if not query and not gallery and not test and parts.get("train") and parts.get("val"):
+        test = parts.pop("val")
+        notes.append("There is no test part: the val part is searched instead.")
+    if query and gallery and test:
+        raise VKDError(f"{root} has the parts query, gallery and test: leave out test, or the other two.")
+    if query and test:  # as bounding_box_test is the gallery of Market-1501
+        gallery, test = test, []
+    if bool(query) != bool(gallery):
+        present, absent = ("query", "gallery") if query else ("gallery", "query")
+        raise VKDError(f"{root} has a {present} part but no {absent} part: add it, or put both in test.")
+    return choose_queries(test) if test else (query, gallery, False)
+
+
+def folder_items(root: Path | str, *, cameras: str = "auto", confined: bool = False) -> FolderItems:
+    """Returns all images of a folder or CSV, unlabelled ones too; `confined` as `read_table`."""
+    images, notes = labelled_images(Path(root).expanduser().absolute(), confined=confined)
+    parts, names = _tracklets(images, cameras)
+    return FolderItems([tracklet for part in parts.values() for tracklet in part], names, notes)
 
 
 def folder_tracklets(root: Path | str, *, cameras: str = "auto") -> tuple[list[Tracklet], dict[int, str]]:
     """Returns all images of a folder or CSV as tracklets, unlabelled ones too, and the identities' names."""
-    parts, names = _tracklets(labelled_images(Path(root).expanduser().absolute()), cameras)
-    return [tracklet for part in parts.values() for tracklet in part], names
+    return folder_items(root, cameras=cameras)[:2]
 
 
 def choose_queries(tracklets: list[Tracklet]) -> tuple[list[Tracklet], list[Tracklet], bool]:
@@ -139,17 +159,22 @@ def _held_out(
     }
 
 
-def _tracklets(images: list[LabelledImage], cameras: str) -> tuple[dict[str, list[Tracklet]], dict[int, str]]:
-    """Returns part → tracklets, and identity → name. Identities are numbered over all parts."""
+def _check_mode(cameras: str) -> None:
     if cameras not in ("auto", "none"):
         raise VKDError(f"Unknown camera mode {cameras!r} for a folder: choose 'auto' or 'none'.")
+
+
+def _tracklets(images: list[LabelledImage], cameras: str) -> tuple[dict[str, list[Tracklet]], dict[int, str]]:
+    """Returns part → tracklets, and identity → name. Identities are numbered over all parts."""
+    _check_mode(cameras)
     identities = numbered({image.identity for image in images if image.identity}, first=1)
     numbers = numbered({image.camera for image in images if image.camera}, first=0)
-    groups: dict[tuple[str, int, int, str], list[str]] = {}
+    groups: dict[tuple[str, int, int, str], dict[str, None]] = {}
     for image in images:
         identity = identities.get(image.identity, UNKNOWN_IDENTITY)
         camera = UNKNOWN_CAMERA if cameras == "none" else numbers.get(image.camera, UNKNOWN_CAMERA)
-        groups.setdefault((image.split, identity, camera, image.group), []).append(image.path)
+        frames = groups.setdefault((image.split, identity, camera, image.group), {})
+        frames[image.path] = None  # a table may list an image twice
     parts: dict[str, list[Tracklet]] = {}
     for (split, identity, camera, _), frames in groups.items():
         parts.setdefault(split, []).append(Tracklet(tuple(frames), identity, camera))
@@ -171,61 +196,124 @@ def natural(name: str) -> list[str | int]:
     return [int(part) if odd % 2 else part for odd, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
-def labelled_images(root: Path) -> list[LabelledImage]:
-    """Lists the images of a folder in natural order of path, or those of a CSV in its order."""
+def labelled_images(root: Path, *, confined: bool = False) -> tuple[list[LabelledImage], list[str]]:
+    """Lists the images of a folder in natural order of path, or those of a CSV in its order; and notes."""
+    check_utf8(str(root))
     if not root.exists():
         raise MissingFileError(f"{root} does not exist.")
     if root.is_file():
-        if root.suffix.lower() not in (".csv", ".tsv"):
+        if root.suffix.lower() not in TABLE_SUFFIXES:
             raise VKDError(f"{root} is neither a folder nor a CSV file.")
-        return list(_table(root))
-    tables = sorted(path for path in root.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
-    if len(tables) > 1:
-        raise VKDError(f"{root} has {len(tables)} CSV files: give the path of the one to read.")
-    images = list(_table(tables[0]) if tables else _tree(root))
+        return list(read_table(root, confined=confined)), []
+    if not root.is_dir():
+        raise VKDError(f"{root} is neither a folder nor a CSV file.")
+    tables = _visible(root, TABLE_SUFFIXES)
+    folders = [path for path in _visible(root) if path.is_dir()]
+    if not tables and len(folders) == 1 and not _visible(root, IMAGE_SUFFIXES):
+        tables = _visible(folders[0], TABLE_SUFFIXES)
+    lists = [path for path in tables if is_list(path)]
+    if len(lists) > 1:
+        raise VKDError(f"{root} has {len(lists)} CSV files: give the path of the one to read.")
+    if lists:
+        images, notes = list(read_table(lists[0], confined=confined)), []
+    else:
+        omitted = Omitted()
+        images, notes = _tree(root, omitted)
+        if len(tables) == 1 and not images:
+            list(read_table(tables[0]))  # raises what is wrong with it
+        notes += [f"{path.name} is not a list of images and was not read." for path in tables]
+        notes += omitted.notes()
     if not images:
-        raise VKDError(f"{root} has no images (jpg, png, webp, bmp, tif, gif) in it or below it.")
-    return images
+        reason = f" {' '.join(notes)}" if notes else ""
+        raise VKDError(f"{root} has no images (jpg, png, webp, bmp, tif, gif) in it or below it.{reason}")
+    return images, notes
 
 
-def _tree(root: Path) -> Iterator[LabelledImage]:
-    base = root.as_posix()
-    folders = [(directory[len(base) + 1 :], directory, files) for directory, files in walk(root)]
-    folders.sort(key=lambda folder: [natural(part) for part in folder[0].split("/")])
-    for relative, directory, files in folders:
-        levels = relative.split("/") if relative else []
-        split = levels.pop(0) if levels and levels[0] in PARTS else ""
-        identity, camera = (*levels[:2], "", "")[:2]
-        # Names of one length sort the same either way, and much faster as plain text.
-        same_length = len({len(file) for file in files}) == 1
-        for file in sorted(files) if same_length else sorted(files, key=natural):
-            path = f"{directory}/{file}"
-            yield LabelledImage(path, identity, camera, directory if camera else path, split)
-
-
-def _table(table: Path) -> Iterator[LabelledImage]:
+def _visible(folder: Path, suffixes: tuple[str, ...] = ()) -> list[Path]:
+    """Returns the entries of a folder that are not hidden; with `suffixes` only the files that have one."""
     try:
-        lines = table.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise VKDError(f"{table} is not a UTF-8 text file ({error.reason}).") from error
-    header = lines[0] if lines else ""
-    rows = csv.DictReader(lines, delimiter=next((mark for mark in "\t;" if mark in header), ","))
-    columns = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
-    labels = {
-        key: columns[word] for key, words in COLUMNS.items() for word in reversed(words) if word in columns
-    }
-    if "path" not in labels or "identity" not in labels:
-        raise VKDError(
-            f"{table} has the columns {', '.join(columns) or '(none)'}; it needs path and identity, "
-            "and may have camera, tracklet and split."
-        )
-    for number, row in enumerate(rows, 2):
-        values = {key: (row.get(column) or "").strip() for key, column in labels.items()}
-        split = values.get("split", "").lower()
-        if not values["path"] or split not in ("", *PARTS):
-            fault = f"the split {split!r} (train, query, gallery or test)" if values["path"] else "no path"
-            raise VKDError(f"{table} line {number} has {fault}.")
-        path = (table.parent / values["path"]).as_posix()
-        camera, tracklet = values.get("camera", ""), values.get("tracklet", "")
-        group = tracklet or (camera and "one tracklet for each camera") or path
-        yield LabelledImage(path, values["identity"], camera, group, split)
+        paths = sorted(path for path in folder.iterdir() if not is_ignored(path.name))
+    except OSError as error:
+        raise VKDError(f"{folder} cannot be opened ({error.strerror}).") from None
+    return (
+        [path for path in paths if path.suffix.lower() in suffixes and path.is_file()] if suffixes else paths
+    )
+
+
+class _Folder(NamedTuple):
+    levels: list[str]
+    directory: str
+    files: list[str]
+
+
+def _tree(root: Path, omitted: Omitted) -> tuple[list[LabelledImage], list[str]]:
+    base = root.as_posix().rstrip("/")
+    folders = [
+        _Folder(directory[len(base) + 1 :].split("/") if len(directory) > len(base) else [], directory, files)
+        for directory, files in walk(root, omitted)
+    ]
+    folders.sort(key=lambda folder: [natural(part) for part in folder.levels])
+    folders, notes = _unwrap(root, folders)
+    top = list(dict.fromkeys(folder.levels[0] for folder in folders if folder.levels))
+    division = divide(root, top)
+    if division.parts:
+        parts = ", ".join(f"{name} ({part})" for name, part in division.parts.items())
+        notes.append(f"Parts: {parts}.")
+    if division.omitted:
+        notes.append(f"Folders that no protocol uses were passed over: {', '.join(division.omitted)}.")
+    images: list[LabelledImage] = []
+    by_name = 0
+    for folder in folders:
+        levels = folder.levels
+        if levels and levels[0] in division.omitted:
+            continue
+        split = division.parts[levels[0]] if division.parts and levels else ""
+        levels = levels[1:] if split else levels
+        rows = list(_images(folder, split, levels))
+        by_name += bool(rows and rows[0].group == rows[0].path and rows[0].camera)
+        images += rows
+    if by_name:
+        notes.append("Identities and cameras were read from file names such as 0002_c1s1_000451_03.jpg.")
+    if len(top) == 1 and not division.parts and len({i.camera for i in images if i.identity}) > 1:
+        notes.append(f"All images lie in the folder {top[0]}, which was read as one identity.")
+    return images, notes
+
+
+def _unwrap(root: Path, folders: list[_Folder]) -> tuple[list[_Folder], list[str]]:
+    """Leaves out a single folder around the parts. Raises VKDError for parts in one folder of several."""
+    second: dict[str, set[str]] = {}
+    for folder in folders:
+        if len(folder.levels) > 1:
+            second.setdefault(folder.levels[0], set()).add(part_of(folder.levels[1]))
+    wrappers = [name for name, parts in second.items() if len(parts - {"", "val"}) > 1]
+    if not wrappers or any(part_of(folder.levels[0]) for folder in folders if folder.levels):
+        return folders, []
+    if len(second) > 1 or any(len(folder.levels) < 2 for folder in folders):
+        raise VKDError(f"{root}/{wrappers[0]} has the parts of a dataset in it: give that folder.")
+    return [folder._replace(levels=folder.levels[1:]) for folder in folders], []
+
+
+def _images(folder: _Folder, split: str, levels: list[str]) -> Iterable[LabelledImage]:
+    """Yields the images of a folder whose levels below the part are identity, camera and tracklet."""
+    identity, camera = (*levels[:2], "", "")[:2]
+    # Names of one length sort the same either way, and much faster as plain text.
+    same_length = len({len(file) for file in folder.files}) == 1
+    files = sorted(folder.files) if same_length else sorted(folder.files, key=natural)
+    named = [labels_in_name(file) for file in files] if not camera and labels_in_name(files[0]) else []
+    by_name = bool(named) and all(
+        labels and (not identity or _same_number(identity, labels[0])) for labels in named
+    )
+    for number, file in enumerate(files):
+        path = f"{folder.directory}/{file}"
+        who, where = identity, camera
+        if by_name and (labels := named[number]):
+            who, where = identity or labels[0], labels[1]
+        who = "" if who.lower() in _NO_IDENTITY else who
+        yield LabelledImage(path, who, where, folder.directory if camera else path, split)
+
+
+_NO_IDENTITY = {"-1", "00-1", "unknown"}
+
+
+def _same_number(name: str, number: str) -> bool:
+    return name == number or (name.isdigit() and number.isdigit() and int(name) == int(number))

@@ -59,7 +59,8 @@ class Splits:
 
     `gallery` is what the protocols search. Where they count the queries as gallery items too (MARS),
     `queries_in_gallery` is set and the queries stand in front of `gallery_only`. `names` gives the folder
-    name of an identity (plain folders only).
+    name of an identity (plain folders only); `val` is a validation part, which is neither trained on nor
+    searched; `notes` are sentences about how the files were understood and what was passed over.
     """
 
     name: str
@@ -71,6 +72,8 @@ class Splits:
     gallery_only_images: tuple[Tracklet, ...]
     queries_in_gallery: bool = False
     names: dict[int, str] = field(default_factory=dict)
+    val: tuple[Tracklet, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def gallery(self) -> tuple[Tracklet, ...]:

@@ -22,6 +22,21 @@ FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 if "avif" in features.modules and features.check("avif"):  # since Pillow 11.3
     FORMATS = (*FORMATS, "AVIF")
 
+_SYSTEM_NAMES = {
+    *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "found.000"),
+    *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "@sharebin", "#recycle", "#snapshot", "lost+found"),
+    *("$recycle.bin", "recycler", "recycled", "system volume information", "network trash folder"),
+    *("temporary items", "__pycache__"),
+}
+_SYSTEM_ENDS = ("@synoeastream", "@synoresource")
+
+
+def is_ignored(name: str) -> bool:
+    """True for a file or folder that is hidden or that a system makes for itself, never a user's content."""
+    name = name.lower()
+    return name.startswith((".", "~$")) or name in _SYSTEM_NAMES or name.endswith(_SYSTEM_ENDS)
+
+
 MAX_PIXELS = 64_000_000
 """Larger images are refused before they are decoded: a file of 17 KB can declare 144 million pixels."""
 _MAX_PIXELS_OF = {"WEBP": 32_000_000, "AVIF": 32_000_000, "GIF": 32_000_000, "video": 36_000_000}

@@ -50,8 +50,8 @@ def notes(splits: Splits) -> list[str]:
     for tracklet in splits.train:
         cameras.setdefault(tracklet.identity, set()).add(tracklet.camera)
     if not cameras:
-        return ["The train split is empty: nothing to train on."]
-    messages = []
+        return [*splits.notes, "The train split is empty: nothing to train on."]
+    messages = list(splits.notes)
     single = sum(len(seen) == 1 for seen in cameras.values())
     if datasets.UNKNOWN_CAMERA in set().union(*cameras.values()):
         messages.append("No camera labels: nothing is junk, so scores are higher than on the benchmarks.")

@@ -197,7 +197,7 @@ def test_csv_with_paths_and_identities(tmp_path: Path):
     [
         ("file,camera\nx.jpg,1\n", "file, camera"),
         ("", "path and identity"),
-        ("path,identity,split\nx.jpg,1,dev\n", "line 2 has the split 'dev'"),
+        ("path,identity,split\nx.jpg,1,later\n", "line 2 has the split 'later'"),
         ("path,identity\n,1\n", "line 2 has no path"),
         ("path,identity\n", "labels.csv"),
         ("path,identity\ngone.jpg,1\ngone2.jpg,1\n", r"gone\.jpg .*2 of 2"),
