@@ -83,7 +83,11 @@ def test_import_is_lazy() -> None:
         "import vkd.metrics.tables",
         *(
             f"from vkd.cli.main import main\ntry: main('{words} --help'.split())\nexcept SystemExit: pass"
-            for words in ("", "street", "train", "train student", "evaluate", "index")
+            for words in (
+                "",
+                *("street", "train", "train student", "evaluate", "index", "search", "explain", "export"),
+                *("import", "hub", "hub push"),
+            )
         ),
     ],
 )

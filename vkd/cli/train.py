@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,6 +14,7 @@ import pydantic
 
 from vkd.cli.options import flag, parse, refuse
 from vkd.jobs import runs
+from vkd.metrics.ranking import METRICS, headlines, metric_value
 from vkd.training import settings as settings_io
 from vkd.training.callbacks import Callback, Event
 from vkd.training.presets import PRESETS
@@ -246,6 +247,11 @@ def _losses(event: Event) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in event["losses"].items())
 
 
+def _scores(values: Mapping[str, float]) -> str:
+    keys = headlines(values)
+    return ", ".join(f"{METRICS[key].title} {metric_value(key, values[key], unit=' %')}" for key in keys)
+
+
 def _line(event: Event, folder: Path, epochs: int) -> str:
     """One or more lines that describe an event; empty for events that are not printed."""
     kind, epoch = event["kind"], event["epoch"]
@@ -264,10 +270,7 @@ def _line(event: Event, folder: Path, epochs: int) -> str:
         pace = f"lr {event['learning_rate']:.1e}, {event['images_per_second']:.0f} images/s"
         return f"epoch {epoch}/{epochs}: {_losses(event)}, {pace}, {event['memory_mb']:.0f} MiB"
     if kind == "scores":
-        parts = [
-            f"{protocol.upper()} mAP {100 * values['map']:.2f} %, top-1 {100 * values['top1']:.2f} %"
-            for protocol, values in event["scores"].items()
-        ]
+        parts = [f"{protocol.upper()} {_scores(values)}" for protocol, values in event["scores"].items()]
         return f"epoch {epoch}/{epochs}: {'; '.join(parts)}"
     if kind == "finished":
         return f"Finished: {folder}"

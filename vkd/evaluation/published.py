@@ -23,7 +23,9 @@ PUBLISHED: dict[tuple[str, str, str], ProtocolScores] = {
     }.items()
     for stage, scores in zip(("teacher", "student"), rows, strict=True)
 }
-"""(Dataset, backbone, stage) → scores, with the trapezoid AP and the queries in the gallery."""
+"""(Dataset, backbone, stage) → scores, with the queries in the gallery."""
+PUBLISHED_CONVENTION = "trapezoid"
+"""AP convention of these scores."""
 
 
 def published_scores(dataset: str, backbone: str, stage: str) -> dict[str, ProtocolScores]:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from vkd.data.datasets import DATASETS, UNKNOWN, Dataset
 from vkd.data.tracklets import PROTOCOLS
-from vkd.evaluation.published import PUBLISHED
+from vkd.evaluation.published import PUBLISHED_CONVENTION, published_scores
 from vkd.hub.client import check_repo
 from vkd.hub.files import public_settings
 from vkd.hub.summary import Summary, last_part
 from vkd.io.errors import VKDError
 from vkd.metrics import tables
-from vkd.metrics.ranking import METRICS
+from vkd.metrics.ranking import AP, METRICS
 from vkd.models.backbones import BACKBONES
 from vkd.models.config import Config
 from vkd.training.objectives import LOSSES
@@ -98,7 +98,7 @@ def _eval_results(config: Config, dataset: Dataset) -> Iterator[Any]:
         if dataset.queries_in_gallery is not None and config.stage != "imported":
             arguments["queries_in_gallery"] = dataset.queries_in_gallery
         for key, value in metrics.items():
-            interpolation = key.removeprefix("map_") if key.startswith("map_") else None
+            interpolation = METRICS[key].convention
             yield EvalResult(
                 task_type=TASK,
                 task_name="Re-identification",
@@ -118,7 +118,7 @@ def _eval_results(config: Config, dataset: Dataset) -> Iterator[Any]:
 def valid_scores(config: Config) -> dict[str, dict[str, float]]:
     """Returns protocol → metric → fraction, of those that are known and in range.
 
-    A plain `map` is left out where its interpolations stand beside it.
+    The mAP of unnamed interpolation is left out where named ones stand beside it.
     """
     scores: dict[str, dict[str, float]] = {}
     for protocol in PROTOCOLS:
@@ -128,8 +128,8 @@ def valid_scores(config: Config) -> dict[str, dict[str, float]]:
             for key, metric in METRICS.items()
             if metric.listed and key in row and (0 <= row[key] <= 1 or not metric.percent)
         }
-        if "map_trapezoid" in row or "map_standard" in row:
-            row.pop("map", None)
+        if any(METRICS[key].convention for key in row):
+            row.pop(AP, None)
         if row:
             scores[protocol] = row
     return scores
@@ -157,7 +157,7 @@ def _context(summary: Summary, repo: str | None, teacher: str | None) -> dict[st
         "label": row.label, "width": row.width, "stage_text": _STAGE_TEXTS[config.stage],
         "config": config, "dataset": dataset, "best": config, "last": last,
         "protocols": ", ".join(f"{name.upper()}: {PROTOCOLS[name].title}" for name in scores),
-        "plain_map": any("map" in each for each in scores.values()),
+        "plain_map": any(AP in each for each in scores.values()),
         "queries_in_gallery": dataset.queries_in_gallery and config.stage != "imported",
         "published": published, "table": table.strip(),
         "teacher_text": _teacher_text(summary, teacher), "training_text": _training_text(summary),
@@ -177,16 +177,16 @@ def _score_table(summary: Summary) -> tuple[bool, str]:
     }
     if summary.teacher:
         rows["its teacher"] = valid_scores(summary.teacher.config)
-    stages = ("teacher", "student") if config.stage == "imported" else (config.stage,)
-    published = {
+    published = published_scores(config.dataset, config.backbone, config.stage)
+    named = next(key for key, metric in METRICS.items() if metric.convention == PUBLISHED_CONVENTION)
+    rows |= {
         f"published {stage}": {
-            protocol: {"map_trapezoid": metrics["map"], "top1": metrics["top1"]}
-            for protocol, metrics in PUBLISHED.get((config.dataset, config.backbone, stage), {}).items()
+            protocol: {named if key == AP else key: value for key, value in metrics.items()}
+            for protocol, metrics in scores.items()
         }
-        for stage in stages
+        for stage, scores in published.items()
     }
-    rows |= {name: scores for name, scores in published.items() if scores}
-    return any(published.values()), tables.markdown(rows) if any(rows.values()) else ""
+    return bool(published), tables.markdown(rows) if any(rows.values()) else ""
 
 
 def _teacher_text(summary: Summary, teacher: str | None) -> str:

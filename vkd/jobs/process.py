@@ -199,10 +199,13 @@ def last_line(folder: Path) -> str:
 
 
 def device_queue(device: str) -> str:
-    """Returns the queue of a device setting ('auto', 'cpu', 'cuda'): 'cpu', 'cuda', 'cuda-1' …"""
-    import torch  # reading the queue needs no torch
+    """Returns the queue of a device setting ('auto', 'cpu', 'cuda'): 'cpu', 'cuda', 'cuda-1' …
 
-    if device == "cpu" or not torch.cuda.is_available():
+    Raises VKDError for cuda where there is none.
+    """
+    from vkd.models.inference import resolve_device  # reading the queue needs no torch
+
+    if resolve_device(device) == "cpu":
         return "cpu"
     visible = "".join(c if c.isalnum() else "-" for c in os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     return f"cuda-{visible}" if visible else "cuda"

@@ -7,7 +7,7 @@ first. The rank of a match is one plus the number of items before it, so nothing
 matches.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -56,6 +56,10 @@ class Metric(NamedTuple):
     """A column of the comparison of networks, with its difference and 95 % interval."""
     listed: bool = True
     """A column of Markdown and LaTeX tables and a line of cards; JSON and CSV hold every metric."""
+    headline: bool = False
+    """One of the few that a run shows first: its tiles, first curves and printed lines."""
+    convention: str = ""
+    """AP convention that the metric always has, whatever that of the result."""
 
 
 def top(k: int) -> Callable[[Ranks, str], float]:
@@ -63,23 +67,27 @@ def top(k: int) -> Callable[[Ranks, str], float]:
     return lambda ranks, convention: float(ranks[0] <= k)
 
 
+AP = "map"
+"""Key of the mean average precision in the convention of the result."""
 METRICS: dict[str, Metric] = {
-    "map": Metric("mAP", average_precision),
+    AP: Metric("mAP", average_precision, headline=True),
     "map_trapezoid": Metric(
         "mAP (trapezoid)",
         lambda ranks, _: average_precision(ranks, "trapezoid"),
         hub_type="mAP",
         compared=False,
+        convention="trapezoid",
     ),
     "map_standard": Metric(
         "mAP (standard)",
         lambda ranks, _: average_precision(ranks, "standard"),
         hub_type="mAP",
         compared=False,
+        convention="standard",
     ),
     # Matches / rank of the last match: how far down a person reads to have seen all (arXiv 2001.04193).
     "minp": Metric("mINP", lambda ranks, _: len(ranks) / float(ranks[-1])),
-    "top1": Metric("top-1", top(1), hub_type="rank-1"),
+    "top1": Metric("top-1", top(1), hub_type="rank-1", headline=True),
     "top5": Metric("top-5", top(5), hub_type="rank-5"),
     "top10": Metric("top-10", top(10), hub_type="rank-10"),
     "top20": Metric("top-20", top(20), hub_type="rank-20", compared=False, listed=False),
@@ -87,9 +95,16 @@ METRICS: dict[str, Metric] = {
 """Key → metric. Scores, intervals, tables, curves, cards and exports follow from a row."""
 
 
-def metric_value(key: str, value: float) -> str:
-    """Formats a metric for people: "71.23" for 0.7123 if it is shown in percent."""
-    return f"{100 * value:.2f}" if METRICS[key].percent else f"{value:.4g}"
+def metric_value(key: str, value: float, digits: int = 2, unit: str = "") -> str:
+    """Formats a metric for people: "71.23" for 0.7123 if it is shown in percent, with `unit` then."""
+    return f"{100 * value:.{digits}f}{unit}" if METRICS[key].percent else f"{value:.4g}"
+
+
+def headlines(values: Mapping[str, Any]) -> list[str]:
+    """Returns the keys of the metrics shown first, of those that are in `values` and numbers."""
+    return [
+        key for key, metric in METRICS.items() if metric.headline and isinstance(values.get(key), int | float)
+    ]
 
 
 class Labels(NamedTuple):

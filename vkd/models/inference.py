@@ -20,7 +20,10 @@ BLOCK = 1024  # tracklets whose frames' embeddings are in memory at a time
 
 
 def resolve_device(name: str) -> str:
-    """Resolves auto, cpu or cuda to an available device. Raises VKDError for cuda where there is none."""
+    """Resolves auto, cpu or cuda to an available device. Raises VKDError for cuda where there is none.
+
+    The only rule for devices. It never gives MPS, which lacks some of our operations.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise VKDError("There is no CUDA device: choose device auto or cpu.")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from vkd.io.errors import VKDError
+from vkd.models.inference import resolve_device
 from vkd.models.network import Output
 
 
@@ -64,14 +65,13 @@ def accelerator(device: str, precision: str, samples: int) -> Accelerator:
     `device`: auto, cpu or cuda; `precision`: fp32, bf16 or fp16; `samples`: size of the group that the
     processes share.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise VKDError("There is no CUDA device here: choose device auto or cpu.")
-    if precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
+    cpu = resolve_device(device) == "cpu"
+    if precision == "fp16" and cpu:
         raise VKDError("fp16 needs a CUDA device: choose precision bf16 or fp32.")
     forget_device()
     made = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
-        cpu=device == "cpu" or not torch.cuda.is_available(),  # never MPS: it lacks some of our operations
+        cpu=cpu,
         # The first process evaluates alone, and on a large benchmark the others wait for long.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=4))],
     )

@@ -5,10 +5,12 @@ A field has its default, bounds, title and one sentence of help. A choice is a k
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
+from pydantic.fields import FieldInfo
 
 from vkd.data.datasets import DATASETS
 from vkd.data.sampling import FRAMES, VIEWS
@@ -97,10 +99,7 @@ class Settings(pydantic.BaseModel):
         1e-5, "schedule", "Weight decay", "Weight decay of Adam, added to the gradient.", ge=0, le=1
     )
     milestones: tuple[int, ...] = setting(
-        (),
-        "schedule",
-        "LR milestones",
-        "Epochs at which the learning rate decays.",
+        (), "schedule", "LR milestones", "Epochs at which the learning rate decays."
     )
     gamma: float = setting(
         0.1, "schedule", "LR decay factor", "Factor of the learning rate at each milestone.", gt=0, le=1
@@ -266,10 +265,7 @@ class StudentSettings(Settings):
     kd_weight: float = _weight("kd")
     dp_weight: float = _weight("dp")
     logits: Literal["kd", "mse"] = setting(
-        "kd",
-        "losses",
-        "KD loss (KL, MSE)",
-        "KL divergence of softened probabilities (kd), or MSE of logits.",
+        "kd", "losses", "KD loss (KL, MSE)", "KL divergence of softened probabilities (kd), or MSE of logits."
     )
     temperature: float = setting(
         10.0, "losses", "KD temperature", "Temperature of the softened class probabilities.", gt=0, le=1000
@@ -285,31 +281,27 @@ class StudentSettings(Settings):
 STAGES: dict[str, type[Settings]] = {"teacher": TeacherSettings, "student": StudentSettings}
 
 
+def add_setting(name: str, kind: Any, info: Any, stages: Iterable[str] = tuple(STAGES)) -> None:
+    """Adds a field from outside: flag, form, settings.json and card follow, as for the fields above.
+
+    `kind` is its type, such as `float` or `Annotated[str, Choice(TABLE)]`, `info` what `fields.setting`
+    returns. A stage that has such a field keeps its own.
+    """
+    for model in (STAGES[stage] for stage in stages):
+        if name not in model.model_fields:
+            model.__annotations__[name] = kind
+            model.model_fields[name] = FieldInfo.from_annotated_attribute(kind, info)
+            model.model_rebuild(force=True)
+
+
 def register_loss(name: str, loss: Loss) -> None:
     """Adds a row to LOSSES and its weight to the settings of its stages."""
     LOSSES[name] = loss
-    for stage in loss.stages:
-        model, weight = STAGES[stage], weight_field(name)
-        if weight not in model.model_fields:
-            info = _weight(name)
-            info.annotation = float
-            model.__annotations__[weight] = float
-            model.model_fields[weight] = info
-            model.model_rebuild(force=True)
+    add_setting(weight_field(name), float, _weight(name), loss.stages)
 
 
 for _name, _loss in LOSSES.items():  # rows of the table that have no typed field above
     register_loss(_name, _loss)
-
-
-def learning_rate(epoch: int, base: float, milestones: tuple[int, ...], gamma: float = 0.1) -> float:
-    """Returns the rate of an epoch (from 0): `base` times gamma for each milestone reached."""
-    return base * gamma ** sum(epoch >= milestone for milestone in milestones)
-
-
-def generation_rate(generation: int, base: float = 1e-4) -> float:
-    """Returns the initial rate of generation g (from 0): max(base · 0.1^g, 1e-5), never above `base`."""
-    return min(base, max(base * 0.1**generation, 1e-5))
 
 
 def conflicts(old: Settings, new: Settings) -> list[str]:

@@ -35,7 +35,7 @@ from vkd.training.distributed import (
 )
 from vkd.training.networks import build_networks
 from vkd.training.objectives import LossInputs, choose_views, named_losses, pick_views, total
-from vkd.training.settings import Settings, StudentSettings, conflicts, generation_rate, learning_rate
+from vkd.training.settings import Settings, StudentSettings, conflicts
 
 _SANITY_IDENTITIES = 4  # enough to run every part of an evaluation once
 
@@ -290,3 +290,13 @@ def _loader(settings: Settings, splits: Splits, cuda: bool) -> TrainLoader:
         erase=settings.erase,
         pin_memory=cuda,
     )
+
+
+def learning_rate(epoch: int, base: float, milestones: tuple[int, ...], gamma: float = 0.1) -> float:
+    """Returns the rate of an epoch (from 0): `base` times gamma for each milestone reached."""
+    return base * gamma ** sum(epoch >= milestone for milestone in milestones)
+
+
+def generation_rate(generation: int, base: float = 1e-4) -> float:
+    """Returns the initial rate of generation g (from 0): max(base · 0.1^g, 1e-5), never above `base`."""
+    return min(base, max(base * 0.1**generation, 1e-5))

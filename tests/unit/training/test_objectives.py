@@ -19,9 +19,9 @@ from vkd.training.settings import (
     Settings,
     StudentSettings,
     TeacherSettings,
-    learning_rate,
     register_loss,
 )
+from vkd.training.trainer import learning_rate
 
 
 @pytest.fixture(scope="module")

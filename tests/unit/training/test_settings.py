@@ -22,8 +22,8 @@ from vkd.training.settings import (
     StudentSettings,
     TeacherSettings,
     conflicts,
-    generation_rate,
 )
+from vkd.training.trainer import generation_rate
 
 
 @pytest.mark.parametrize("stage", STAGES)

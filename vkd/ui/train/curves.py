@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vkd.io.files import evenly_spaced
-from vkd.metrics.ranking import METRICS
+from vkd.metrics.ranking import METRICS, metric_value
 from vkd.training.objectives import LOSSES
 from vkd.training.settings import load
 from vkd.ui import plots
@@ -24,7 +24,7 @@ _OTHER = {
     "memory_mb": ("Peak memory", " MiB"),
 }
 _SECTIONS = ("Test metrics", "Losses", "Schedule and runtime", "More metrics")
-_FIRST = ("i2v/map", "i2v/top1", "v2v/map", "v2v/top1", "losses/total", "learning_rate")
+_FIRST = ("losses/total", "learning_rate")
 _LEVELS = {"teacher": ("dash", "var(--vkd-teacher)"), "published": ("dot", plots.MUTED)}
 
 Drawn = tuple[tuple[str, int, int], ...]
@@ -135,19 +135,22 @@ def section(series: str) -> str:
     if first == "losses":
         return _SECTIONS[1]
     if last in METRICS:
-        return _SECTIONS[0] if last in ("map", "top1") else _SECTIONS[3]
+        return _SECTIONS[0] if METRICS[last].headline else _SECTIONS[3]
     return _SECTIONS[2]
 
 
-def _rank(series: str) -> tuple[int, int, str]:
-    order = _FIRST.index(series) if series in _FIRST else len(_FIRST)
-    return _SECTIONS.index(section(series)), order, series
+def _rank(series: str) -> tuple[int, bool, str, int, str]:
+    """Sorts by section, then metrics by protocol in the order of METRICS, others by name."""
+    first, _, last = series.partition("/")
+    is_metric = first != "losses" and last in METRICS
+    protocol, order = (first, [*METRICS].index(last)) if is_metric else ("", 0)
+    return _SECTIONS.index(section(series)), series not in _FIRST, protocol, order, series
 
 
 def format_number(series: str, value: float) -> str:
     """Formats the latest number of a series for its caption."""
     if _is_share(series):
-        return f"{100 * value:.1f} %"
+        return metric_value(series.rpartition("/")[2], value, 1, " %")
     size, unit = abs(value), _OTHER.get(series, ("", ""))[1]
     if 0 < size < 0.01 or size >= 1e5:
         return f"{value:.1e}{unit}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vkd.jobs.runs import is_record
+from vkd.metrics.ranking import METRICS, headlines, metric_value
 from vkd.ui.html import render
 from vkd.ui.train import runs
 from vkd.ui.train.runs import Run
@@ -30,8 +31,8 @@ def mark_of(html: str) -> str:
     return match[1] if match else ""
 
 
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
+def _score(metric: str, value: float) -> str:
+    return metric_value(metric, value, 1, " %")
 
 
 def duration(seconds: float) -> str:
@@ -49,8 +50,12 @@ def list_html(listed: Sequence[Run], selected: Sequence[str], colours: Mapping[s
 
 
 def _row(run: Run, selected: Sequence[str], colours: Mapping[str, int]) -> dict[str, Any]:
-    status, protocol = run.status, next(iter(run.status.scores), "")
-    score = f"{protocol.upper()} mAP {percent(status.scores[protocol].get('map'))}" if protocol else ""
+    status = run.status
+    protocol, scores = next(iter(status.scores.items()), ("", {}))
+    score = next(
+        (f"{protocol.upper()} {METRICS[key].title} {_score(key, scores[key])}" for key in headlines(scores)),
+        "",
+    )
     left = f"{duration(status.seconds_left)} left" if run.state == "running" and status.seconds_left else ""
     return {
         "run": run, "state": STATES[run.state], "colour": colours.get(run.name, 0), "score": score,
@@ -89,19 +94,16 @@ def _tiles(run: Run) -> list[tuple[str, str, str]]:
     """Returns (title, score, scores to compare with) of the last evaluation."""
     if not run.settings or not run.status.scores:
         return []
-    levels = {
-        (level.source, level.series): level.value for level in runs.levels(run.settings, run.folder.parent)
-    }
+    levels = runs.levels(run.settings, run.folder.parent)
     tiles = []
     for protocol, metrics in run.status.scores.items():
-        for metric, title in (("map", "mAP"), ("top1", "top-1")):
-            if not isinstance(value := metrics.get(metric), int | float):
-                continue
-            pairs = [
-                (source, levels.get((source, f"{protocol}/{metric}"))) for source in ("teacher", "published")
-            ]
-            beside = " · ".join(f"{source} {percent(level)}" for source, level in pairs if level is not None)
-            tiles.append((f"{protocol.upper()} {title}", percent(value), beside))
+        for metric in headlines(metrics):
+            series = f"{protocol}/{metric}"
+            beside = " · ".join(
+                f"{level.source} {_score(metric, level.value)}" for level in levels if level.series == series
+            )
+            title = f"{protocol.upper()} {METRICS[metric].title}"
+            tiles.append((title, _score(metric, metrics[metric]), beside))
     return tiles
 
 
