@@ -10,7 +10,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 from gradio.utils import get_upload_folder
@@ -124,3 +124,50 @@ def test_other_sessions_hear_nothing(app_client: Client, secret: Path) -> None:
     for stream in (other.result(), again.result()):
         assert "secret" not in stream
         assert "hits" not in stream
+
+
+# ---- pages of other web sites
+
+
+def status(app_client: Client, method: str, path: str, **headers: str) -> tuple[int, dict[str, str]]:
+    """Returns the status and the headers (lowercase) of one raw request."""
+    server = urlsplit(app_client.src)
+    connection = http.client.HTTPConnection(server.hostname or "", server.port, timeout=20)
+    try:
+        connection.request(method, f"/{path}", body=b"{}" if method == "POST" else None, headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}
+    finally:
+        connection.close()
+
+
+ROUTES = ("", "config", "gradio_api/info", "gradio_api/file=x", "gradio_api/queue/data?session_hash=x")
+WRITES = (
+    "gradio_api/upload",
+    "gradio_api/queue/join",
+    "gradio_api/component_server",
+    "gradio_api/call/train_delete",
+    "gradio_api/run/hub_push",
+    "gradio_api/cancel",
+    "login",
+)
+
+
+@pytest.mark.parametrize("path", ROUTES + WRITES)
+def test_foreign_host_is_refused(app_client: Client, path: str) -> None:
+    method = "POST" if path in WRITES else "GET"
+    assert status(app_client, method, path, Host="attacker.example")[0] == 403
+
+
+@pytest.mark.parametrize("origin", ["https://attacker.example", "null", "http://localhost:1"])
+@pytest.mark.parametrize("path", WRITES)
+def test_foreign_origin_is_refused(app_client: Client, path: str, origin: str) -> None:
+    assert status(app_client, "POST", path, Origin=origin)[0] == 403
+
+
+def test_page_is_compressed_and_not_framed(app_client: Client) -> None:
+    code, headers = status(app_client, "GET", "", **{"Accept-Encoding": "gzip"})
+    assert code == 200
+    assert headers["content-encoding"] == "gzip"
+    assert headers["content-security-policy"] == "frame-ancestors 'none'"

@@ -13,6 +13,9 @@ import threading
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import Receive, Scope, Send
 
 from vkd.io.errors import VKDError
 from vkd.ui import components, errors, guard, inputs, limits, mode, theme
@@ -26,6 +29,14 @@ from vkd.ui.train import tab as train
 
 _BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints"
 ON_SPACE = os.environ.get("SYSTEM") == "spaces"
+
+
+class PageCompression(GZipMiddleware):
+    """ASGI middleware that compresses the page itself, which Gradio's own compression leaves out."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        page = scope["type"] == "http" and scope["path"] == "/"
+        await (super().__call__ if page else self.app)(scope, receive, send)
 
 
 TABS = {"Retrieve": retrieve, "Explain": explain, "Train": train, "Evaluate": evaluate, "Hub": hub}
@@ -88,7 +99,7 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None, mcp:
         ssr_mode=False,
         enable_monitoring=False,
         mcp_server=mcp,
-        **limits.launch_arguments(guard.middleware(host, ON_SPACE)),
+        **limits.launch_arguments(guard.middleware(host, ON_SPACE), Middleware(PageCompression)),
         prevent_thread_lock=True,
         quiet=True,
     )
