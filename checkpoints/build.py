@@ -163,7 +163,7 @@ def _renamed(value: Any, words: Mapping[str, str]) -> Any:
 
 
 def score_all(data: Path, runs_dir: Path, shipped: Mapping[str, Path]) -> dict[str, StreetScores]:
-    """Street → network → protocol → scores: the three runs as trained, and the pair as it ships."""
+    """Scores the three runs as trained, and the pair as it ships: street → network → protocol → scores."""
     folders = {name: runs_dir / name for name in (TEACHER, STUDENT, CONTROL)}
     folders |= {f"{name}, as shipped": folder for name, folder in shipped.items()}
     scores: dict[str, StreetScores] = {}
@@ -296,7 +296,7 @@ def report(out: Path, runs_dir: Path, scores: Mapping[str, StreetScores]) -> Pat
 
 
 def render(content: Mapping[str, Any]) -> str:
-    """README.md of the content of scores.json."""
+    """Renders README.md of the content of scores.json."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         **content, titles=TITLES, seen=STREETS["street"], unseen=STREETS[UNSEEN], frames=FRAMES,
@@ -305,7 +305,7 @@ def render(content: Mapping[str, Any]) -> str:
 
 
 def _with_gains(networks: StreetScores) -> dict[str, Any]:
-    """One street's scores, and the differences in AP between the networks."""
+    """Adds the differences in AP between the networks to one street's scores."""
     pairs = ((STUDENT, TEACHER), (CONTROL, TEACHER), (STUDENT, CONTROL))
     return {
         "networks": {name: {p: s.as_dict() for p, s in scores.items()} for name, scores in networks.items()},
@@ -322,7 +322,7 @@ def _gain(networks: StreetScores, better: str, worse: str, protocol: str) -> Int
 
 
 def _minutes(run: Path) -> float:
-    """Minutes that a run was at work, without the pauses between its sittings."""
+    """Returns the minutes that a run was at work, without the pauses between its sittings."""
     rows, _ = events.read(run)
     seconds = (b["time"] - a["time"] for a, b in pairwise(rows) if b["kind"] != "started")
     return round(sum(seconds) / 60, 1)

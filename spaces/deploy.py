@@ -38,7 +38,7 @@ class File(NamedTuple):
 def uploaded_files(root: Path) -> list[Path]:
     """Lists the files below `root` that a Space gets, of those that git tracks.
 
-    Raises FileNotFoundError where git cannot tell, or no weights are among them.
+    Raises FileNotFoundError where git cannot list them, or no weights are among them.
     """
     command = ["git", "-C", str(root), "ls-files", "-z", "--", *UPLOADED]
     try:

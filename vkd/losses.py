@@ -2,7 +2,7 @@
 
 B tracklets in a batch, D embedding width, K training identities. Every function takes any floating precision
 and works in float32 at least, whatever autocast says; half-precision input gives a float32 loss. Nothing here
-knows of processes: hand in the embeddings, logits and labels gathered from all of them and batch-hard mining
+is distributed: pass the embeddings, logits and labels gathered from all of them and batch-hard mining
 and distance preservation see the global batch. What comes from the teacher is a target and gets no gradient.
 """
 
@@ -36,7 +36,7 @@ def triplet(embedding: Tensor, labels: Tensor, margin: float | None = None) -> T
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Computes the cross-entropy of identities (L_CE) of logits (B, K), labels (B,) in 0..K−1: batch mean.
+    """Computes the identity cross-entropy (L_CE) of logits (B, K), labels (B,) in 0..K−1: batch mean.
 
     Raises VKDError if the shapes do not belong together.
     """

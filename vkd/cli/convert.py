@@ -1,4 +1,4 @@
-"""`vkd import` and `vkd export`: models of the reference implementation in, ONNX and torch.export out."""
+"""`vkd import` and `vkd export`: reads models of the reference code, writes ONNX and torch.export."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`vkd hub pull`, `push` and `card`. Tokens come from the client's login or HF_TOKEN, never from a flag."""
+"""`vkd hub pull`, `push` and `card`. Tokens come from the login or HF_TOKEN, never from a flag."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -119,7 +119,7 @@ def _show(plan: "Plan", verb: str = "Uploading") -> None:
 
 @contextmanager
 def quiet_client() -> Iterator[None]:
-    """Silences the bars and warnings of huggingface_hub: ours say the same."""
+    """Silences progress bars and warnings of huggingface_hub, which would repeat ours."""
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,

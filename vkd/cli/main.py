@@ -134,7 +134,7 @@ def _run(verb: str, argv: Sequence[str]) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    """The message in one line; of system errors (`[Errno 13] Permission denied: 'x'`) without the number."""
+    """Formats an error as one line; system errors (`[Errno 13] …: 'x'`) without their number."""
     if isinstance(error, OSError) and error.strerror:
         if error.filename is None:
             return f"{error.strerror}."

@@ -1,4 +1,4 @@
-"""Command-line flags made from pydantic models: a flag for each field, with its help, bounds and choices."""
+"""Command-line flags from pydantic models: one per field, with help, bounds and choices."""
 
 import dataclasses
 import re
@@ -139,7 +139,7 @@ def _extra(info: FieldInfo) -> dict[str, Any]:
 
 
 def _typed(name: str, info: FieldInfo) -> str:
-    """Name of a field as it is typed."""
+    """Returns the flag of a field as it is typed."""
     extra = _extra(info)
     return (
         name
@@ -149,7 +149,7 @@ def _typed(name: str, info: FieldInfo) -> str:
 
 
 def _kind_of(name: str, info: FieldInfo) -> Any:
-    """Annotation of a field for tyro: choices, help with bounds, name, positional or not."""
+    """Builds the annotation of a field for tyro: choices, help with bounds, name, positional or not."""
     positional = bool(_extra(info).get("positional"))
     arg = tyro.conf.arg(
         help=_help(info),
@@ -174,7 +174,7 @@ def _literal(annotation: Any, metadata: Sequence[Any] = ()) -> Any:
 
 
 def _help(info: FieldInfo) -> str:
-    """Description of a field with its bounds."""
+    """Returns the description of a field with its bounds."""
     bounds = [
         f"{_BOUNDS[type(extra)]} {next(iter(dataclasses.asdict(extra).values()))}"
         for extra in sorted(info.metadata, key=lambda extra: type(extra).__name__)

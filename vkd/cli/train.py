@@ -132,7 +132,7 @@ def _detach(settings: Settings, run: RunFlags, prog: str, generations: int) -> i
 
 
 def _chain(settings: Settings, flags: RunFlags, generations: int) -> int:
-    """Trains; each generation in its own folder (name, name-g1, …) with the last student as teacher."""
+    """Trains all generations, each in its own folder (name, name-g1, …), taught by the last student."""
     first = flags.folder or runs.create(flags.checkpoints, settings)
     code, folder = _code(*run(settings, first, flags.wait)), first
     for generation in range(1, generations):
@@ -152,7 +152,7 @@ def _code(last: Event, signals: Sequence[int]) -> int:
 
 
 def run(settings: Settings, folder: Path, wait: bool = False) -> tuple[Event, list[int]]:
-    """Trains one run in its folder and prints its progress; returns the last event and the signals caught.
+    """Trains one run in its folder, printing progress; returns the last event and the signals caught.
 
     The first Ctrl-C or SIGTERM stops the run after saving. Raises VKDError as `vkd.jobs.runs.train`.
     """
@@ -253,7 +253,7 @@ def _scores(values: Mapping[str, float]) -> str:
 
 
 def _line(event: Event, folder: Path, epochs: int) -> str:
-    """One or more lines that describe an event; empty for events that are not printed."""
+    """Formats an event as one or more lines; empty for events that are not printed."""
     kind, epoch = event["kind"], event["epoch"]
     if kind == "started":
         several = f", {event['processes']} processes" if event["processes"] > 1 else ""

@@ -47,7 +47,7 @@ class RankedItem(NamedTuple):
 
 
 class RankedLists(NamedTuple):
-    """The beginnings of the ranked lists of Q queries: positions in `Comparison.items` and cosines (Q, n)."""
+    """Heads of the ranked lists of Q queries: positions in `Comparison.items` and cosines (Q, n)."""
 
     items: NDArray[np.int32]
     """−1 behind the last."""
@@ -202,7 +202,7 @@ def difference_row(convention: str, intervals: Mapping[str, Interval]) -> dict[s
 
 
 def ranked_lists(features: Features, items: Sequence[Tracklet], queries: Rows, gallery: Rows) -> RankedLists:
-    """Ranks the gallery for each query until its DEPTH-th item that is not junk; ties by gallery position."""
+    """Ranks the gallery for each query up to DEPTH items without junk; ties by gallery position."""
     ids, cameras = (np.array([getattr(t, name) for t in items]) for name in ("identity", "camera"))
     lists: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
     for query in queries:

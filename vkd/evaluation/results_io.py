@@ -1,4 +1,4 @@
-"""A comparison on disk: the folder results/ with comparison.json, items.json, arrays.npz and lists.npz.
+"""Comparisons on disk: results/ with comparison.json, items.json, arrays.npz and lists.npz.
 
 Version 0.1.0 wrote these files into the evaluation's folder itself, and embeddings (features-*.npy) instead
 of lists.npz; such evaluations can be read.
@@ -29,7 +29,7 @@ _SIMILARITY = 1e-4
 
 
 class Terms(pydantic.BaseModel):
-    """The numbers of `Scores` that are no arrays."""
+    """Fields of `Scores` that are not arrays."""
 
     protocol: str
     dataset: str
@@ -63,7 +63,7 @@ _ITEMS = pydantic.TypeAdapter(list[Tracklet])
 
 
 def results_file(folder: Path) -> Path:
-    """Returns the path of comparison.json: whether it exists tells whether there are results."""
+    """Returns the path of comparison.json, which exists once there are results."""
     new = folder / RESULTS / "comparison.json"
     old = folder / "comparison.json"
     return old if old.is_file() and not new.is_file() else new

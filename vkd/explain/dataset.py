@@ -29,7 +29,7 @@ TableRow = dict[str, Any]
 
 
 class Method(NamedTuple):
-    """How each tracklet is explained; see `explain_split`."""
+    """Options of the explanation of a tracklet; see `explain_split`."""
 
     method: str
     layer: str | int | None

@@ -1,7 +1,7 @@
 """Class activation maps of any backbone, any number of views and any stage.
 
 The formulas are those of the `grad-cam` package (pytorch_grad_cam). Its own forward pass is not used: it
-sees one image for each target, hooks the shared network, leaves gradients on its weights and mixes up maps
+takes one image for each target, hooks the shared network, leaves gradients on its weights and mixes up maps
 when two threads use it. Here a tracklet of V views is one clip with one target, the stage explained is tapped
 for the calling thread only, and gradients run from the target to the tap and no further, so that parameters
 may be frozen and nothing is left behind.
@@ -70,7 +70,7 @@ def heatmaps(
     layer: str | int | None = None,
     scale: str = "view",
 ) -> Heat:
-    """Computes heatmaps of clips (B, V, 3, H, W), each one tracklet with one target (a mean over its views).
+    """Computes heatmaps of clips (B, V, 3, H, W), each a tracklet with one target (mean over views).
 
     Works whatever the state: parameters frozen, training or evaluation mode (computed in evaluation mode, put
     back after), under `no_grad`, `inference_mode` or autocast, in half precision. The network is

@@ -42,7 +42,7 @@ def overlay(
 
 
 def on_subject(heat: NDArray | Tensor, mask: NDArray | Tensor) -> float:
-    """Computes the share (0..1) of the heat (…, h, w) on the subject's mask (…, H, W); above 0 is subject.
+    """Computes the share (0..1) of the heat (…, h, w) on the subject's mask (…, H, W), nonzero inside.
 
     nan where there is no heat at all. Raises VKDError for shapes that do not fit.
     """

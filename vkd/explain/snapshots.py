@@ -1,7 +1,7 @@
-"""Snapshots of attention: a few fixed images, explained again after every evaluation of a run.
+"""Grad-CAM snapshots: a few fixed images, explained again after every evaluation of a run.
 
-For each probe (one image of a query person) the run's folder keeps where the network looks when it compares
-it with the same person under another camera, and the five best matches in a small fixed gallery:
+For each probe (one image of a query person) the run's folder holds the Grad-CAM of its comparison
+with the same person under another camera, and the five best matches in a small fixed gallery:
 
     probes/probes.json     the probes and the gallery: identity, camera, picture
     probes/probe-0.jpg     the probes;  probes/item-0.jpg  the gallery items

@@ -1,7 +1,7 @@
 """Model card of a checkpoint: metadata that the Hub reads, and a text from `model_card.md.j2`.
 
-What the folder does not say, the card calls unknown. Names from outside are made plain before they come near
-YAML or Markdown.
+Values missing in the folder are called unknown. Names from outside are sanitised before they enter YAML or
+Markdown.
 """
 
 import re
@@ -45,9 +45,9 @@ def model_card(
 ) -> str:
     """Returns README.md of a checkpoint: front matter and text.
 
-    `repo` is where it goes, `teacher` the repository of a student's teacher, both user/name; `images` are the
-    names of the images that are uploaded with it. Raises VKDError for names that are no repositories and for
-    a teacher's teacher.
+    `repo` is the destination, `teacher` the repository of a student's teacher, both user/name; `images` are
+    the names of the images that are uploaded with it. Raises VKDError for names that are no repositories and
+    for a teacher's teacher.
     """
     from huggingface_hub import ModelCard
 

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class AccessDeniedError(VKDError, PermissionError):
-    """The Hub wants another token, or one with more rights."""
+    """The Hub requires another token, or one with more permissions."""
 
 
 class UnreachableError(VKDError, ConnectionError):
@@ -87,7 +87,7 @@ def check_revision(revision: str | None) -> str | None:
 
 
 def with_retries(call: Callable[[], T]) -> T:
-    """Calls; calls again after `WAITS` while the Hub is unreachable, within `PATIENCE` seconds."""
+    """Retries a call after `WAITS` while the Hub is unreachable, within `PATIENCE` seconds."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     began = time.monotonic()
@@ -117,7 +117,7 @@ def translate_errors(
 def translate(
     error: BaseException, repo: str = "", revision: str | None = None, token: str | bool | None = None
 ) -> VKDError:
-    """Returns the VKDError that says what an error of the client means."""
+    """Returns the VKDError that corresponds to an error of the client."""
     error = _cause(error)
     if isinstance(error, VKDError):  # a check of ours, or a cancellation raised by a progress callback
         return error

@@ -69,7 +69,7 @@ def strip_fields(request: Any) -> None:
 def pull(
     request: PullRequest, root: str | Path = "checkpoints", *, progress: Progress = silent
 ) -> list[Pulled]:
-    """Downloads a checkpoint to `root/<name>`; with `pair` its teacher too, which comes first in the result.
+    """Downloads a checkpoint to `root/<name>`; with `pair` its teacher too, first in the result.
 
     A folder of an earlier pull of this repository is replaced, any other is left alone. `progress` counts
     bytes. Raises VKDError for what is no checkpoint, damaged, or a folder's name that is taken,

@@ -1,6 +1,6 @@
 """Uploads checkpoints to the Hub: one staged folder, previewed and sent as it is, in one commit.
 
-A new repository is private unless asked otherwise, and nothing private goes to a repository that is public.
+A new repository is private by default, and nothing private goes to a repository that is public.
 """
 
 import hashlib
@@ -91,7 +91,7 @@ def preview(request: PushRequest) -> Plan:
 
 
 def card_text(folder: str | Path, repo: str | None = None, *, teacher: str | None = None) -> str:
-    """Returns the card that a push would send; without `repo` it leaves open where it goes."""
+    """Returns the card that a push would send; without `repo` it names a placeholder."""
     with _staged_folder(Path(folder), repo, teacher) as (staged, _):
         return (staged / README).read_text(encoding="utf-8")
 
@@ -157,7 +157,7 @@ def _staged_folder(folder: Path, repo: str | None, teacher: str | None) -> Itera
 
 
 def _teacher_repo(summary: Summary) -> str | None:
-    """Returns the repository of a student's teacher, as far as folders tell."""
+    """Returns the repository of a student's teacher, None if the folders do not name it."""
     if summary.config.stage != "student":
         return None
     origin = read_origin(summary.teacher_folder) if summary.teacher_folder else None

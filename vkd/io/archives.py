@@ -112,7 +112,7 @@ def _blocks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]
 
 
 def file_sizes(path: str | Path, max_files: int = MAX_FILES) -> dict[str, int]:
-    """Lists the files of a zip, hidden ones left out: path → unpacked bytes. Raises VKDError as `extract`."""
+    """Lists the files of a zip except hidden ones: path → unpacked bytes. Raises VKDError as `extract`."""
     sizes: dict[str, int] = {}
     try:
         with Path(path).open("rb") as file:

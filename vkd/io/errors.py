@@ -2,7 +2,7 @@
 
 
 class VKDError(ValueError):
-    """Base of the errors that this package raises: the message says what is wrong, where, and what to do."""
+    """Base of the errors that this package raises: the message names the fault, its location and a remedy."""
 
 
 class MissingFileError(VKDError, FileNotFoundError):

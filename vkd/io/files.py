@@ -1,7 +1,7 @@
 """Atomic writing of files and folders, names of folders, and evenly spaced choices.
 
 A file or a folder is made under a temporary name beside its target and renamed: it appears whole or not at
-all. Temporary names tell which process they belong to, so that what a killed process left can be removed.
+all. Temporary names contain their process, so that the leftovers of a killed one can be removed.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ def _started(process: psutil.Process) -> int:
 
 
 def is_running(pid: int, started: int) -> bool:
-    """True while the process with this id and start time (hundredths of a second) lives on this machine."""
+    """True while the process with this id and start time (hundredths of a second) runs on this machine."""
     try:
         process = psutil.Process(pid)
         return abs(_started(process) - started) <= _CLOCK_STEP and process.status() != psutil.STATUS_ZOMBIE

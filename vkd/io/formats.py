@@ -1,4 +1,4 @@
-"""What an image file is: suffixes, formats, bounds of size, and opening without its metadata. No torch here.
+"""Image formats: suffixes, decoders, bounds of size, opening without metadata. No torch here.
 
 Metadata (EXIF, XMP, colour profiles, texts, thumbnails) is cut out before a decoder sees the file: of all
 of it only the orientation matters, and a damaged block must not cost the image.

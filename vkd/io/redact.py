@@ -8,7 +8,7 @@ _TOKENS = re.compile(
 
 
 def redact(text: str, token: str | bool | None = None) -> str:
-    """Replaces what looks like a token, credentials in an address, and `token` itself by 'hf_…'."""
+    """Replaces token-like strings, credentials in an address, and `token` itself by 'hf_…'."""
     if isinstance(token, str) and token:
         text = text.replace(token, "hf_…")
     return _TOKENS.sub("hf_…", text)

@@ -1,4 +1,4 @@
-"""Background work in a thread of this process: progress, time left and cancel, for pages that come and go."""
+"""Background jobs in threads of this process: progress, time left, cancel; independent of pages."""
 
 import logging
 import threading
@@ -44,7 +44,7 @@ class BackgroundJob:
         self.done, self.total, self.what = done, total, what
 
     def seconds_left(self) -> float | None:
-        """Estimates the rest of the present step from its pace; None where that cannot be told yet."""
+        """Estimates the rest of the present step from its pace; None where that is not known yet."""
         if not 0 < self.done < self.total:
             return None
         return (time.monotonic() - self.began) / self.done * (self.total - self.done)

@@ -1,4 +1,4 @@
-"""An evaluation is a folder, made by a process of its own: any page finds it again, whatever was closed.
+"""Evaluation jobs: each is a folder, written by its own process and readable by any page.
 
 `asked.json` holds the request, `progress.json` its state; `results/` the results. The rest is as in a run
 (`vkd.jobs.process`).
@@ -51,7 +51,7 @@ SHIPPED = "street-evaluation"
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """Names of checkpoints in the folder of checkpoints, the teacher first, and options of `vkd evaluate`."""
+    """Names of checkpoints in their folder, the teacher first, and options of `vkd evaluate`."""
 
     checkpoints: tuple[str, ...]
     dataset: str
@@ -65,7 +65,7 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class EvaluationStatus:
-    """How far an evaluation is: frames done of all, the network at work, seconds left by the pace so far.
+    """Progress of an evaluation: frames done of all, the current network, estimated seconds left.
 
     `ahead`: names before a waiting one in the queue of the device, the one at work first.
     """
@@ -126,7 +126,7 @@ def names(checkpoints: Path) -> list[str]:
 
 
 def _age(name: str) -> tuple[str, int]:
-    """Evaluations of one second are told apart by a number."""
+    """Returns the sort key of a name; a number separates evaluations of one second."""
     return name[:15], int(name[16:]) if name[16:].isdecimal() else 0
 
 

@@ -1,6 +1,6 @@
-"""Processes that work in a folder: start, liveness, stop request, and the queue of those that share a device.
+"""Processes that work in a folder: start, liveness, stop request, and the queue of a device.
 
-The folder of a run or of an evaluation says everything, so that any process can watch or stop the work:
+The folder of a run or of an evaluation holds the whole state, so that any process can watch or stop it:
 
     lock        which process works here: host, process id and start time; the id alone once it has ended
     stop        exists while the work is asked to end
@@ -69,7 +69,7 @@ def alive(folder: str | Path) -> bool:
 
 @contextmanager
 def _claim(folder: Path) -> Iterator[None]:
-    """Lets one process at a time look at the lock and change it."""
+    """Grants one process at a time access to the lock."""
     try:
         with filelock.FileLock(folder / CLAIM, timeout=_CLAIM_SECONDS):
             yield
@@ -113,7 +113,7 @@ def lock(folder: str | Path) -> Iterator[None]:
 
 
 def launch(folder: Path, arguments: Sequence[str]) -> None:
-    """Starts `python -m vkd` with these arguments, as a process that outlives this one and holds the folder.
+    """Starts `python -m vkd` with these arguments in a process that outlives this one and holds the folder.
 
     Its output goes to log.txt. Raises VKDError if another process works there.
     """
@@ -142,7 +142,7 @@ def _detached() -> dict[str, Any]:
 
 
 def _import_path() -> dict[str, str]:
-    """Where the child finds this package if it is not installed and the working directory is another one."""
+    """Returns the PYTHONPATH by which a child imports this package if it is not installed."""
     parent = Path(__file__).resolve().parents[2]
     if parent.name in ("site-packages", "dist-packages"):
         return {}
@@ -251,7 +251,7 @@ def queue(root: str | Path, device: str) -> list[str]:
 
 
 def _queue(root: Path, device: str) -> list[tuple[float, str, Path]]:
-    """Time, name and folder of each living entry, in order."""
+    """Returns time, name and folder of each entry whose process runs, in order."""
     entries = []
     for path in (*root.glob(f"*/{QUEUE}"), *root.glob(f".*/*/{QUEUE}")):
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):

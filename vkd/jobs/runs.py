@@ -1,4 +1,4 @@
-"""A run is a folder: create, train here, start in a process of its own, status, resume check, teacher.
+"""Runs as folders: create, train here, start in its own process, status, resume check, teacher.
 
 Nothing about a run is kept in memory, so any process can watch or stop any run, and a page that is refreshed
 finds it again. See `vkd.jobs.process` for locks and `vkd.jobs.events` for what happened.
@@ -64,7 +64,7 @@ def check_name(name: str) -> str:
 
 
 def label(settings: Settings) -> str:
-    """Describes a run in its name: dataset, network, stage. A student is named after its teacher's folder."""
+    """Composes a run's name of dataset, network and stage; a student's after its teacher's folder."""
     network = getattr(settings, "backbone", "")
     if not network and (teacher := getattr(settings, "teacher", None)):
         network = re.sub(r"^\d{8}-\d{6}-", "", Path(teacher).name)
@@ -126,9 +126,9 @@ def start(
     name: str | None = None,
     folder: str | Path | None = None,
 ) -> Path:
-    """Trains in a process of its own that outlives this one; returns its folder, alive from that moment on.
+    """Trains in a process of its own that outlives this one; returns its folder, already locked.
 
-    A new run from `settings`, or with `folder` an old one goes on. Output goes to the folder's log.txt.
+    Starts a new run from `settings`, or resumes the one in `folder`. Output goes to the folder's log.txt.
     Raises VKDError if the run already has a trainer, and as `check` does.
     """
     if folder is None:
@@ -150,7 +150,7 @@ def train(
     *,
     wait: bool = False,
 ) -> dict[str, Any]:
-    """Trains in this process until the end or a stop request; returns the last event (see `training.loop`).
+    """Trains in this process until the end or a stop request; returns the last event.
 
     Holds the folder, writes events.jsonl, TensorBoard and snapshots of fixed images, and hands each event to
     the callbacks. `wait` queues behind the runs that asked for the device earlier. With several processes
@@ -199,7 +199,7 @@ def _removed_unless_started(folder: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what a killed trainer was writing. Nobody else writes here while this process holds the run."""
+    """Removes leftovers of a killed trainer. Only the holder of the run's lock may call it."""
     for parent in (folder, *(path for path in folder.iterdir() if path.is_dir())):
         files.remove_leftovers(parent)
 
@@ -228,7 +228,7 @@ def teacher_of(folder: str | Path, settings: Settings | None = None) -> Path | N
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Where a run stands: `epoch` of `epochs` done, `seconds_left` by the pace so far, the latest scores."""
+    """Status of a run: `epoch` of `epochs` done, estimated `seconds_left`, the latest scores."""
 
     state: JobState
     epoch: int = 0

@@ -46,7 +46,7 @@ def difference(
 ) -> dict[str, Interval]:
     """Returns metric → scores − baseline, paired over queries, for every compared metric that both have.
 
-    Every metric sees the same draws. Raises VKDError as `paired_interval`.
+    All metrics share the same draws. Raises VKDError as `paired_interval`.
     """
     keys = [key for key, metric in METRICS.items() if metric.compared]
     keys = [key for key in keys if key in scores.per_query and key in baseline.per_query]
@@ -57,7 +57,7 @@ def difference(
 def cmc_band(
     scores: Scores, ranks: int, *, resamples: int = FEW_RESAMPLES, seed: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns the lower and upper ends (ranks,) of the interval of a CMC curve at each of its first ranks.
+    """Returns the lower and upper bounds (ranks,) of the interval of a CMC curve at its first ranks.
 
     Only the rank of a query's first match counts, so that drawing queries is drawing ranks: one multinomial
     draw a resample, whatever the number of queries.

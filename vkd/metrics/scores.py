@@ -55,7 +55,7 @@ class Scores:
     queries_in_gallery: bool = False
 
     def __getitem__(self, metric: str) -> float:
-        """Mean of a metric over the valid queries."""
+        """Returns the mean of a metric over the valid queries."""
         return float(self.per_query[metric][self.first_match > 0].mean())
 
     @property

@@ -1,4 +1,4 @@
-"""Tables of results: JSON and CSV in fractions for programs, Markdown and LaTeX in percent for people."""
+"""Tables of results: JSON and CSV in fractions, Markdown and LaTeX in percent."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ COLUMNS = {
 
 
 def rows(results: Results) -> list[dict[str, Any]]:
-    """Returns a row for each network and protocol, fractions in 0..1, the network first where it is named."""
+    """Returns a row for each network and protocol, fractions in 0..1, the network's name first if any."""
     out: list[dict[str, Any]] = []
     for name, scores in results.items():
         if isinstance(scores, Scores):

@@ -1,4 +1,4 @@
-"""Verification: similarities of genuine and impostor pairs, and the threshold at a false-positive rate.
+"""Verification: similarities of genuine and impostor pairs, and the threshold at an FPR.
 
 A *genuine pair* is a query and a match of it, an *impostor pair* a query and an item of another identity;
 junk and items of unknown identity are neither. NumPy only.

@@ -1,4 +1,4 @@
-"""The backbones: one BACKBONES row each, built by torchvision and changed as the published networks were.
+"""Backbones: one BACKBONES row each, built by torchvision and modified as published.
 
 A backbone maps images (n, 3, H, W) to feature maps (n, D, h, w) through named stages; their positions are
 those of the authors' feature list, so a stage has a name and a number. No torch at import: settings and the
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Backbone:
-    """How one backbone is built.
+    """A row of `BACKBONES`.
 
     `build`: torchvision's ImageNet weights or None → stages. `width`: channels D of the last map. `weights`:
     torchvision's name of the ImageNet weights, None where there are none. `restart`: the stages that go back

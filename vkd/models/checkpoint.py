@@ -1,4 +1,4 @@
-"""Checkpoints: folders with `config.json`, which says what the network is, and `*.safetensors`, its weights.
+"""Checkpoints: folders with `config.json`, which describes the network, and weights (safetensors).
 
 Reading is safe whatever the folder holds: nothing is unpickled, and names and shapes are compared with the
 config before memory is taken.
@@ -50,7 +50,7 @@ class Checkpoint:
         return self.folder.name
 
     def prepare(self, images: Sequence[ImageLike]) -> Tensor:
-        """Prepares V images as the config says: float32 (V, 3, H, W), resized and normalised."""
+        """Prepares V images by the config: float32 (V, 3, H, W), resized and normalised."""
         return prepare(images, self.config.image_size, self.config.mean, self.config.std)
 
     def embed(self, images: Iterable[ImageLike | Sequence[ImageLike]], *, batch: int = 32) -> Features:

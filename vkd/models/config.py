@@ -1,4 +1,4 @@
-"""What a checkpoint's network is: the Config that `config.json` holds, every value checked."""
+"""Config of a checkpoint's network, as `config.json` holds it, every value checked."""
 
 import json
 import math

@@ -31,7 +31,7 @@ def resolve_device(name: str) -> str:
 
 @dataclass(frozen=True)
 class EmbedConfig:
-    """How tracklets become embeddings.
+    """Options of the embedding of tracklets.
 
     `image_size`: (height, width). `views`: frames that represent a tracklet, chosen by `frames` (a key of
     FRAMES). `batch`: tracklets of `views` frames embedded at a time. `workers`: processes that read images.

@@ -1,4 +1,4 @@
-"""The network, backbone → map → embedding → neck → classifier, and how teacher and student are made from it.
+"""The network (backbone → map → embedding → neck → classifier), and teacher and student built from it.
 
 Source: arXiv 2007.04174, sections 3 and 4.
 """
@@ -174,7 +174,7 @@ def student_of(
     generator: torch.Generator | None = None,
     restart: bool = True,
 ) -> ReIDNet:
-    """Builds a student that starts as a copy of `net` (its teacher, or another network), on the same device.
+    """Builds a student that starts as a copy of `net` (its teacher or another), on the same device.
 
     Neck and classifier are new, for `identities`. The last stage (`Backbone.restart`) goes back to ImageNet
     weights, or is initialised anew where there are none or `pretrained` is False; `restart=False` keeps it.
@@ -217,9 +217,9 @@ def check_state_dict(shapes: Mapping[str, Sequence[int]], net: ReIDNet, path: Pa
 
 @contextmanager
 def seeded_init(generator: torch.Generator | None) -> Iterator[None]:
-    """Draws the weights of layers built inside from `generator`; torch's own random state stays as it was.
+    """Draws the weights of layers built inside from `generator`; torch's own random state is restored.
 
-    torchvision's initialisation knows only the global source, hence the detour. None: draw from that source.
+    torchvision initialises from the global source only, hence the detour. None: draw from that source.
     """
     if generator is None:
         yield
@@ -238,7 +238,7 @@ def build_backbone(
 ) -> StagedBackbone:
     """Builds a backbone; `pretrained`: with ImageNet weights (torchvision's IMAGENET1K_V1), if available.
 
-    Where they are not, one `NoImageNetWeights` warning says so and the weights are drawn from `generator`.
+    Where they are not, one `NoImageNetWeights` warning is issued and the weights are drawn from `generator`.
     BAM backbones take the ResNet's weights and draw their gates. Raises VKDError for a wrong name.
     """
     row = backbones.row(name)

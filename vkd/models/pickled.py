@@ -1,6 +1,6 @@
 """Reads pickled state dicts from untrusted files: no code of theirs runs, forged sizes cost no memory.
 
-`torch.load(weights_only=True)` runs no foreign code, but it believes declared sizes: 2 KB can ask for
+`torch.load(weights_only=True)` runs no foreign code, but it trusts declared sizes: 2 KB can allocate
 gigabytes. So a file is loaded twice: first under FakeTensorMode, which gives shapes and sizes without memory,
 and once these fit the file and the network, for its numbers. Both formats of `torch.save` are read: the
 archive, and the older stream of PyTorch before 1.6, which the authors' files have.

@@ -160,7 +160,7 @@ def read_params(folder: Path, names: Iterable[str], label: str | None = None) ->
     """Reads `params/`: backbone, identities and dataset ('' if unknown) of a network.
 
     The backbone comes from hparams.json, because a student's params.json can name its teacher's. `names` may
-    tell the dataset, the most telling first; `label` stands for the folder in errors. Raises VKDError or
+    contain the dataset, the most telling first; `label` stands for the folder in errors. Raises VKDError or
     MissingFileError for texts that do not describe a network.
     """
     label = f"{folder}/" if label is None else label

@@ -65,7 +65,7 @@ def _hnsw(rows: NDArray[np.float32]) -> Any:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of index; `text` says when it is worth having."""
+    """A row of `INDEXES`; `text` describes when it is useful."""
 
     make: Callable[[NDArray[np.float32]], Any]
     text: str
@@ -94,7 +94,7 @@ def make(features: NDArray, kind: str = "exact") -> Any:
 
 
 def write(index: Any, path: Path) -> None:
-    """Writes an index to `path`. Raises OSError if that fails (a full disk, say)."""
+    """Writes an index to `path`. Raises OSError if that fails (e.g. on a full disk)."""
     # Through bytes rather than FAISS's own writer: its errors are C++ ones, and odd file names work.
     path.write_bytes(faiss().serialize_index(index).tobytes())
 

@@ -1,4 +1,4 @@
-"""What a gallery is built of: checks of the request, the record of its items, an index for each network."""
+"""Parts of building a gallery: checks of the request, record of the items, an index per network."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence

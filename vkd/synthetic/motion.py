@@ -30,7 +30,7 @@ class Occluder(NamedTuple):
 
 
 class FrameState(NamedTuple):
-    """What varies from frame to frame. `zoom` and `shift` imitate detector errors: shares of the box."""
+    """State of one frame. `zoom` and `shift` imitate detector errors: shares of the box."""
 
     gait: Gait = Gait()
     yaw: float = 0.0  # radians added to the camera's azimuth

@@ -32,7 +32,7 @@ def fan_out(callbacks: Sequence[Callback]) -> Callback:
 def snapshots(settings: Settings, folder: Path, splits: "Splits", emit: Callback) -> Callback:
     """Returns a callback that writes Grad-CAM of fixed images after each evaluation, once weights are saved.
 
-    It emits a `probes` event. A snapshot that fails costs the training nothing: the event says why.
+    It emits a `probes` event. A snapshot that fails costs the training nothing: the event holds the reason.
     """
     from vkd.explain.snapshots import Snapshots
     from vkd.models.inference import resolve_device

@@ -77,7 +77,7 @@ class _Loop:
         return event
 
     def stop(self) -> bool:
-        """Whether any process was asked to stop."""
+        """True if a stop was requested in any process."""
         return any_rank(self._stop(), self.trainer.device)
 
     def run(self) -> Event:

@@ -54,7 +54,7 @@ def build_networks(settings: Settings, labels: list[int], device: torch.device) 
 
 
 def _distilled(settings: Settings) -> list[tuple[str, float]]:
-    """The losses that compare with the teacher, and their weights."""
+    """Returns the losses that compare with the teacher, and their weights."""
     return [(name, weight) for name, weight in settings.weights.items() if LOSSES[name].needs_teacher]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LossInputs:
-    """What a loss may use: labels (B,), the trained network's output, the teacher's, the run's settings."""
+    """Inputs of a loss: labels (B,), the trained network's output, the teacher's, the run's settings."""
 
     labels: "Tensor"
     output: "Output"
@@ -152,7 +152,7 @@ def total(named: "Mapping[str, Tensor]", weights: Mapping[str, float]) -> "Tenso
 
 
 def choose_views(samples: int, views: int, chosen: int, seed: tuple[int, int, int]) -> "Tensor":
-    """Draws which `chosen` of `views` the student sees; returns (samples, chosen).
+    """Draws `chosen` of `views` for the student; returns (samples, chosen).
 
     The seed is (run's seed, epoch, step): nothing needs to be saved for a resume, and every process can draw
     for the whole group and take its own rows.

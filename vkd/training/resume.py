@@ -28,9 +28,9 @@ def check(folder: Path) -> None:
 
 
 def save(folder: Path, state: dict[str, Any]) -> Path:
-    """Write the state (tensors, numbers, texts, in dicts and lists) under a temporary name, then rename it.
+    """Writes the state (tensors, numbers, texts, in dicts and lists) atomically.
 
-    Raises OSError with a sentence if it cannot be written; the file that was there is untouched then.
+    Raises OSError if it cannot be written; the older file is unchanged then.
     """
     import torch  # here and below, so that looking at runs needs no torch
 
@@ -48,9 +48,9 @@ def save(folder: Path, state: dict[str, Any]) -> Path:
 
 
 def load(folder: Path) -> dict[str, Any] | None:
-    """The state that was saved last, on the CPU, or None for a folder without one.
+    """Loads the last saved state on the CPU; None for a folder without one.
 
-    Raises ValueError with a sentence for a file that is damaged or of another version.
+    Raises VKDError for a file that is damaged or of another version.
     """
     import torch
 
@@ -71,7 +71,7 @@ def load(folder: Path) -> dict[str, Any] | None:
 
 
 def random_state() -> dict[str, Any]:
-    """Torch's own random states, for trunks with dropout; batches and new weights have their generators."""
+    """Returns torch's random states, for backbones with dropout; all else has generators of its own."""
     import torch
 
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -79,7 +79,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Put them back, as far as this machine has the same devices."""
+    """Restores torch's random states, as far as this machine has the same devices."""
     import torch
 
     torch.set_rng_state(state["cpu"])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def _weight(name: str) -> Any:
-    """The setting of a loss's weight."""
+    """Builds the setting of a loss's weight."""
     loss = LOSSES[name]
     title = loss.title.partition(" (")[0]
     return setting(loss.weight, "losses", f"{title} weight", loss.help, ge=0)
@@ -234,7 +234,7 @@ class TeacherSettings(Settings):
 
 
 class StudentSettings(Settings):
-    """Stage 2: trains a student that sees M of the N views with a frozen teacher that sees all of them."""
+    """Stage 2: trains a student on M of the N views with a frozen teacher on all of them."""
 
     stage: ClassVar[str] = "student"
 

@@ -42,7 +42,7 @@ _SANITY_IDENTITIES = 4  # enough to run every part of an evaluation once
 
 @dataclass
 class Progress:
-    """How far a run is: `epoch` whole epochs, and `step` P×K groups of the next one."""
+    """Progress of a run: `epoch` whole epochs, and `step` P×K groups of the next one."""
 
     epoch: int = 0
     step: int = 0
@@ -220,7 +220,7 @@ class Trainer:
         }
 
     def save(self) -> None:
-        """Writes training.pt, which alone decides how the run goes on, then the checkpoint made from it."""
+        """Writes training.pt, which alone determines a resume, then the checkpoint made from it."""
         if rank() == 0:
             resume.save(self.folder, self.state())
             self.export("model")
@@ -242,7 +242,7 @@ class Trainer:
         checkpoint.save(self.folder, self.net, config, weights)
 
     def memory_mb(self) -> float:
-        """Peak memory in MiB: of the GPU, or of the process as seen at the ends of its epochs."""
+        """Returns the peak memory in MiB: of the GPU, or of the process at the ends of its epochs."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
         self._peak = max(self._peak, psutil.Process().memory_info().rss / 2**20)

@@ -57,7 +57,7 @@ const timer = setInterval(() => {
 def ticker() -> gr.HTML:
     """Adds an invisible component that clicks every 2 s, only while its tab and the window are in view.
 
-    A `gr.Timer` goes on when the reader has left its tab.
+    A `gr.Timer` would continue after its tab was left.
     """
     return gr.HTML(value=" ", html_template="<span></span>", js_on_load=_TICK, elem_classes="vkd-ticker")
 
@@ -118,7 +118,7 @@ def save_button(label: str, write: Callable[..., str], inputs: Sequence[Any], *,
 def downloads(like: Callable[..., Any]) -> Callable[[Callable[..., tuple[bytes, str]]], Callable[..., str]]:
     """Turns a function that returns bytes and a file name into a callback that returns a path.
 
-    Programs know its arguments by the names that they have in `like`, whose arguments it takes.
+    It takes the arguments of `like`, under the same names.
     """
 
     def decorate(write: Callable[..., tuple[bytes, str]]) -> Callable[..., str]:

@@ -45,7 +45,7 @@ def split_rows(splits: Splits) -> list[Row]:
 
 
 def notes(splits: Splits) -> list[str]:
-    """Returns what a person should know before training on these splits; none of it stops a run."""
+    """Returns notes on splits to read before training; none of them stops a run."""
     cameras: dict[int, set[int]] = {}
     for tracklet in splits.train:
         cameras.setdefault(tracklet.identity, set()).add(tracklet.camera)

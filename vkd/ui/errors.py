@@ -1,4 +1,4 @@
-"""How errors reach the page: library errors as their message, anything else as one neutral sentence."""
+"""Errors on the page: library errors as their message, anything else as one neutral sentence."""
 
 import functools
 import html

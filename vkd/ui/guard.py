@@ -1,4 +1,4 @@
-"""Guards the server against pages of other web sites: known hosts and same-origin requests only, no framing.
+"""Guards the server against other web sites: allowed hosts, same-origin requests only, no framing.
 
 A page of any site can let its own name point at 127.0.0.1 (DNS rebinding) and then talk to this server as if
 it were its own. Such a request carries that name in its Host header, and a page of another site that talks to

@@ -1,4 +1,4 @@
-"""HTML of the page: one Jinja environment with autoescape, images as data URIs, words that tabs share.
+"""HTML of the page: one Jinja environment with autoescape, images as data URIs, shared texts.
 
 Images travel inside the page as data URIs: the ranked lists of two models are one answer instead of a
 hundred requests, no folder of the server has to be opened to the browser, and no path of it is shown.

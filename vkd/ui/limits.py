@@ -113,7 +113,7 @@ def client_address(client: str, forwarded: str) -> str:
 
 
 def check_rate() -> None:
-    """Raises an error in a public demo for a visitor who asks too often, or if all together do."""
+    """Raises an error in a public demo if a visitor, or all together, exceed the rate."""
     request: Any = LocalContext.request.get(None) if mode.DEMO else None
     if request is None:
         return

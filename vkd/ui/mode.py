@@ -1,4 +1,4 @@
-"""What this app may do, decided once at the start by the environment: public demo, training, ZeroGPU."""
+"""Permissions of this app, read from the environment at start: public demo, training, ZeroGPU."""
 
 import os
 from collections.abc import Callable, Mapping

@@ -48,7 +48,7 @@ def component(**common: Any) -> gr.HTML:
 
 
 def drawing(figures: Iterable["Figure"], mark: str = "") -> dict[str, Any]:
-    """Returns the component's value; `mark` (default: a digest) tells which value a page shows."""
+    """Returns the component's value; `mark` (default: a digest) identifies it."""
     drawn = [figure.to_plotly_json() for figure in figures]
     for each in drawn:
         each["layout"].pop("template", None)
@@ -75,7 +75,7 @@ def figure(
 
 
 def unavailable(name: str, why: str) -> "Figure":
-    """Returns an empty figure that says why nothing is drawn."""
+    """Returns an empty figure with the reason as its text."""
     return figure(name, [], {"why": why, "summary": why})
 
 

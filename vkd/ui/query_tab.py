@@ -26,7 +26,7 @@ def _files(value: list[Any]) -> list[Any]:
 
 @dataclass(frozen=True)
 class QueryTab:
-    """What differs between the two tabs; both take `paths` and the values of the form.
+    """Differences between the two tabs; both take `paths` and the values of the form.
 
     answer: yields HTML and JSON, one step after the other.
     missing: returns the empty state while an input is missing, else "".

@@ -43,7 +43,7 @@ def show_started(paths: AppPaths, name: str) -> Any:
 
 def refresh(paths: AppPaths, name: str | None, mark: str) -> list[Any]:
     """Returns the state of the selected evaluation: mark, headline, Cancel, table, downloads, figures' panel
-    and what they are drawn for; nothing where `mark` says that the page shows it already.
+    and what they are drawn for; nothing where `mark` is up to date.
     """
     try:
         folder = evaluations.folder_of(paths.checkpoints, name or "")
@@ -78,7 +78,7 @@ def _page(mark: str, headline: str, busy: bool, compared: Comparison | None, nam
 
 
 def choices(paths: AppPaths, name: str, protocol: str | None) -> list[Any]:
-    """Returns what an evaluation lets one choose: protocols, and pairs where there are more than two models.
+    """Returns the choices of an evaluation: protocols, and pairs where it has more than two models.
 
     A protocol that was selected stays so where it can.
     """

@@ -68,7 +68,7 @@ class Explained(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What to explain and how; texts as in `explain`."""
+    """Arguments of `explain`, parsed."""
 
     target: str
     method: str

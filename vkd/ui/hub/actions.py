@@ -32,7 +32,7 @@ KINDS = ("pull", "push")
 
 
 def _key(paths: AppPaths, kind: str, request: gr.Request | None) -> tuple[object, ...]:
-    """Everybody sees the jobs of one's own app; a visitor of a public demo sees their own."""
+    """Returns the key of a job: one for all pages of a local app, one per visitor of a public demo."""
     visitor = str(request.session_hash) if request is not None and mode.DEMO else ""
     return paths.checkpoints, kind, visitor
 
@@ -175,7 +175,7 @@ def preview(
     """Preview a push: files with their sizes, what is not uploaded, the card. Sends nothing.
 
     `checkpoint` is a folder's name, `repo` and `teacher` (of a student, may be empty) are user/name. The
-    answer's `previewed` is what `hub_push` asks for.
+    answer's `previewed` is an argument of `hub_push`.
     """
     request = _push_request(paths, checkpoint, repo, teacher, private, revision, pull_request)
     plan = hub_push.preview(request)
@@ -183,7 +183,7 @@ def preview(
 
 
 def preview_page(paths: AppPaths, *values: Any) -> tuple[Any, str, Any]:
-    """Runs `preview` for the page: an error stands where the answer would be."""
+    """Runs `preview` for the page; an error replaces the answer."""
     try:
         plan, data = preview(paths, *values)
     except gr.Error as wrong:
@@ -192,7 +192,7 @@ def preview_page(paths: AppPaths, *values: Any) -> tuple[Any, str, Any]:
 
 
 def can_log_in(environ: Mapping[str, str]) -> bool:
-    """True on a Space whose card asks for logins, where the packages that they need are installed."""
+    """True on a Space with logins enabled, where the packages that they need are installed."""
     ready = environ.get("SYSTEM") == "spaces" and environ.get("SPACE_ID") and environ.get("OAUTH_CLIENT_ID")
     return bool(ready) and all(importlib.util.find_spec(name) for name in ("authlib", "itsdangerous"))
 
@@ -255,7 +255,7 @@ def push(
 def push_page(
     paths: AppPaths, request: gr.Request | None, login: gr.OAuthToken | None, *values: Any
 ) -> Iterator[tuple[Any, Any]]:
-    """Runs `push` for the page: an error stands where the answer would be; once sent, the preview goes."""
+    """Runs `push` for the page; an error replaces the answer, and success removes the preview."""
     try:
         job = _start_push(paths, request, login, *values)
     except gr.Error as wrong:
@@ -287,7 +287,7 @@ def _follow_push(paths: AppPaths, job: BackgroundJob) -> Iterator[str]:
 
 @show_errors
 def cancel(paths: AppPaths, kind: str, request: gr.Request | None = None) -> str:
-    """Cancel the `pull` or the `push` that runs (`kind` says which); nothing of it is saved."""
+    """Cancel the `pull` or the `push` that runs (`kind`); nothing of it is saved."""
     if kind == "pull":
         limits.refuse("pulling from the Hub is disabled")
     if kind not in KINDS:

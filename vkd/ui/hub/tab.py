@@ -1,4 +1,4 @@
-"""The Hub tab: pull checkpoints from the Hugging Face Hub, preview and push one's own, with their cards."""
+"""The Hub tab: pulls checkpoints from the Hugging Face Hub, previews and pushes local ones."""
 
 import os
 from pathlib import Path
@@ -79,7 +79,7 @@ def enable_push(data: dict[str, Any] | None) -> tuple[str, Any]:
 
 
 def _token(info: str) -> gr.Textbox:
-    """Builds a password field; its value goes to the Hub with the one request and is not stored."""
+    """Builds a password field; its value is sent with one request and is not stored."""
     return gr.Textbox(
         "",
         type="password",

@@ -35,7 +35,7 @@ def size_text(count: float) -> str:
 
 
 def progress_html(kind: str, job: BackgroundJob) -> str:
-    """Renders how far a pull or a push is: bytes, file, time left."""
+    """Renders the progress of a pull or a push: bytes, file, time left."""
     if job.cancelling:
         text = "Cancelling; nothing will be saved."
     elif not job.total:
@@ -57,7 +57,7 @@ def job_data(job: BackgroundJob) -> dict[str, Any]:
 
 
 def error_html(message: str, *, safe: bool = False) -> str:
-    """Renders an error where the answer would be. `safe`: the message is HTML, as `show_errors` makes it."""
+    """Renders an error in place of the answer. `safe`: the message is HTML, as `show_errors` makes it."""
     return render("hub/outcome.html.j2", kind="error", text=Markup(message) if safe else message)
 
 
@@ -146,7 +146,7 @@ def images_beside(folder: Path) -> dict[str, str]:
 
 
 def plan_html(plan: Plan, request: PushRequest) -> str:
-    """Renders files with sizes, what is not uploaded, where it goes, and the card."""
+    """Renders files with sizes, files that are not uploaded, the destination, and the card."""
     how = "As a pull request" if request.pull_request else "In one commit"
     where = f" on the branch {request.revision}" if request.revision else ""
     private = "private" if request.private else "public"

@@ -1,4 +1,4 @@
-"""Gallery form of the Retrieve tab: builds a gallery from a dataset, a folder or a zip in the background."""
+"""Gallery form of the Retrieve tab: builds a gallery from a dataset, a folder or a zip."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -138,7 +138,7 @@ def built_name(data: dict[str, Any] | None) -> Any:
 
 
 class Built(NamedTuple):
-    """What the tab wires further: the job as JSON, and the event of its end."""
+    """Outputs for the tab: the job as JSON, and the event of its end."""
 
     data: gr.JSON
     event: Any

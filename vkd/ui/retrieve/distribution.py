@@ -1,4 +1,4 @@
-"""Where a similarity stands among the genuine and impostor pairs of a gallery."""
+"""Position of a similarity among the genuine and impostor pairs of a gallery."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -70,7 +70,7 @@ def as_data(distribution: Distribution | None) -> dict[str, float | str] | None:
 
 
 def figure(distribution: Distribution | None, hits: Sequence[Hit]) -> Markup:
-    """Renders both distributions, the threshold and the hits, with a caption that says the same."""
+    """Renders both distributions, the threshold and the hits, with the same as a caption."""
     if distribution is None:
         return render("distribution.html.j2", curves=None)
     middles, genuine, impostor = distribution.pairs.shares(200)

@@ -1,4 +1,4 @@
-"""Actions of the Train tab: inspect a dataset; start, resume, stop, delete a run. A public demo refuses."""
+"""Actions of the Train tab: inspect a dataset; start, resume, stop, delete a run."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A form from the settings models: one input for each field, its help beside it, errors in place of the help.
+"""A form from the settings models: one input for each field, with its help or its error.
 
 The form holds the fields of both stages and hides those that the chosen stage lacks. Values of the form are
 plain (text, numbers, flags, lists of text), so that programs may send them too. Nothing here names a field:

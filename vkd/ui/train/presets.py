@@ -180,18 +180,18 @@ class Form(NamedTuple):
 
     @property
     def filled(self) -> list[Any]:
-        """What `_fill` updates."""
+        """Components that `_fill` updates."""
         chosen = [self.stage, self.preset, self.expected]
         return [*chosen, *self.inputs.values(), self.command, self.text, self.errors]
 
     @property
     def read(self) -> list[Any]:
-        """What `read_form` reads."""
+        """Components that `read_form` reads."""
         return [self.stage, self.preset, self.errors, *self.inputs.values()]
 
     @property
     def checked(self) -> list[Any]:
-        """What `read_form` updates."""
+        """Components that `read_form` updates."""
         return [self.command, self.text, self.errors, *self.inputs.values()]
 
 

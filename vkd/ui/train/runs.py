@@ -188,7 +188,7 @@ def default_selection(listed: Sequence[Run]) -> list[str]:
 
 
 def _checkpoint_in(folder: Path, root: Path | None) -> Path:
-    """Returns the checkpoint folder that settings name or, where it has moved, that of its name in `root`."""
+    """Returns the checkpoint folder in settings or, where it has moved, that of its name in `root`."""
     return folder if root is None or (folder / "config.json").is_file() else root / folder.name
 
 
@@ -217,7 +217,7 @@ def points(events: Sequence[dict[str, Any]]) -> list[tuple[int, dict[str, float]
 
 
 def points_after(folder: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """Returns the points after a byte offset, one object each, and the offset to ask from next."""
+    """Returns the points after a byte offset, one object each, and the offset of the next call."""
     log = events_of(folder)
     events: Sequence[dict[str, Any]] = log.events
     if 0 < offset < log.offset:
@@ -293,7 +293,7 @@ def _problems(folder: Path, active: bool, offset: int) -> list[str]:
 
 
 def saved_state(folder: Path) -> str:
-    """Says what a run that ended too early has saved, and what Resume does with it."""
+    """Describes the saved state of a run that ended too early, and what Resume does with it."""
     if not (folder / resume.NAME).is_file():
         return "Nothing was saved: Resume starts from the beginning."
     try:

@@ -1,4 +1,4 @@
-"""The Train tab: a settings form, runs that live without the page, live curves."""
+"""The Train tab: a settings form, runs that are independent of the page, live curves."""
 
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def list_runs(paths: AppPaths) -> list[dict[str, Any]]:
 
 @show_errors
 def run_points(paths: AppPaths, name: str, offset: float) -> dict[str, Any]:
-    """Return points of a run's curves after a byte offset (0: all), with the offset to ask from next."""
+    """Return points of a run's curves after a byte offset (0: all), with the offset of the next call."""
     points, end = runs.points_after(runs.folder_of(paths.checkpoints, name), int(offset))
     return {"points": points, "offset": end}
 

@@ -1,4 +1,4 @@
-"""HTML of runs: the list, the selected run, its log; each piece with a digest by which a page names it."""
+"""HTML of runs: the list, the selected run, its log; each part with a digest of its content."""
 
 import hashlib
 import re
@@ -20,7 +20,7 @@ STATES = {
 
 
 def marked(html: str) -> str:
-    """Wraps HTML with its own digest, by which a page says what it shows already."""
+    """Wraps HTML with its digest, which a page sends back to get changes only."""
     mark = hashlib.sha1(html.encode(), usedforsecurity=False).hexdigest()[:12]
     return f'<div data-mark="{mark}">{html}</div>'
 
