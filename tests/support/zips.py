@@ -33,9 +33,11 @@ def local(name: bytes, data: bytes) -> bytes:
     return b"PK\x03\x04" + struct.pack("<HHHIIIIHH", 20, 0, 0, 0, *sizes) + name + data
 
 
-def central(name: bytes, size: int, at: int, flags: int = 0) -> bytes:
+def central(name: bytes, size: int, at: int, flags: int = 0, crc: int = 0) -> bytes:
     """Its line in the directory."""
-    fields = struct.pack("<HHHHIIIIHHHHHII", 20, 20, flags, 0, 0, 0, size, size, len(name), 0, 0, 0, 0, 0, at)
+    fields = struct.pack(
+        "<HHHHIIIIHHHHHII", 20, 20, flags, 0, 0, crc, size, size, len(name), 0, 0, 0, 0, 0, at
+    )
     return b"PK\x01\x02" + fields + name
 
 

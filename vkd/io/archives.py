@@ -4,15 +4,15 @@ import io
 import re
 import stat
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from vkd.io.errors import VKDError
+from vkd.io.formats import IMAGE_SUFFIXES, TABLE_SUFFIXES, is_ignored
 from vkd.io.progress import Progress, silent, track
 
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-TABLES = (".csv", ".tsv")
 MAX_FILES = 50_000
 MAX_BYTES = 4 * 2**30
 MAX_RATIO = 100
@@ -60,15 +60,16 @@ def open_zip(file: IO[bytes], max_files: int = MAX_FILES) -> zipfile.ZipFile:
 
 def split_name(name: str) -> tuple[str, ...] | None:
     """Returns folders and file name of an entry, None for a name that leads out of the archive's folder."""
+    name = name.replace("\\", "/")  # as some programs on Windows write it
     parts = tuple(part for part in name.rstrip("/").split("/") if part not in ("", "."))
-    unsafe = name.startswith("/") or "\\" in name or "\0" in name or re.match(r"[A-Za-z]:", name)
+    unsafe = name.startswith("/") or "\0" in name or re.match(r"[A-Za-z]:", name)
     too_long = len(name) > _ENTRY_BYTES or any(len(part.encode()) > 255 for part in parts)
     return None if unsafe or too_long or not parts or ".." in parts else parts
 
 
 def is_hidden(parts: tuple[str, ...]) -> bool:
     """True for what file managers leave in archives, which is never part of the content."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return any(map(is_ignored, parts))
 
 
 def fault(entry: zipfile.ZipInfo) -> str | None:
@@ -184,12 +185,51 @@ def _accepted(
     return entries
 
 
-def extract_images(path: str | Path, folder: Path, *, progress: Progress = silent) -> Path:
-    """Unpacks the images and CSV tables of a zip (see `extract`); returns the folder that holds them."""
-    if not extract(path, folder, lambda file: file.suffix.lower() in IMAGES + TABLES, progress=progress):
-        raise VKDError(f"{printable(Path(path).name)} has no images (jpg, png, webp, bmp, tif, gif).")
-    inside = list(folder.iterdir())  # programs that pack a folder put the folder itself into the zip
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+_CAMERA = re.compile(
+    r"(c|cam|camera|kamera|ch|channel|view|site)?[-_ .]*[0-9]+|(cam|camera)[-_ .]*[a-z]{1,2}"
+    r"|left|right|front|back|rear|top|door|gate|yard|hall|lobby|entrance|exit|north|south|east|west|indoor|outdoor"
+)
+
+
+def extract_images(
+    path: str | Path, folder: Path, *, progress: Progress = silent, notes: list[str] | None = None
+) -> Path:
+    """Unpacks the images and CSV tables of a zip (see `extract`); returns the folder that holds them.
+
+    `notes` takes sentences on what was left out.
+    """
+    omitted: Counter[str] = Counter()
+
+    def accept(file: PurePosixPath) -> bool:
+        suffix = file.suffix.lower()
+        omitted[suffix] += suffix not in IMAGE_SUFFIXES + TABLE_SUFFIXES
+        return suffix in IMAGE_SUFFIXES + TABLE_SUFFIXES
+
+    files = extract(path, folder, accept, progress=progress)
+    rows = [
+        f"{count} {printable(kind)[:20] or 'without suffix'}" for kind, count in (+omitted).most_common(8)
+    ]
+    others = f"{omitted.total():,} files of kinds that are not read: {', '.join(rows)}." if rows else ""
+    if not files:
+        sentence = f"{printable(Path(path).name)} has no images (jpg, png, webp, bmp, tif, gif). {others}"
+        raise VKDError(sentence.strip())
+    if others and notes is not None:
+        notes.append(others)
+    return _content(folder, Path(path).stem)
+
+
+def _content(folder: Path, stem: str) -> Path:
+    """Returns the folder below which identities lie: programs that pack a folder put itself into the zip.
+
+    A single folder is the packed one if it has the zip's name, or sub-folders that are not named as cameras;
+    otherwise it is an identity, as where the folder is read without having been packed.
+    """
+    inside = list(folder.iterdir())
+    if len(inside) != 1 or not inside[0].is_dir():
+        return folder
+    below = [path.name.lower() for path in inside[0].iterdir() if path.is_dir()]
+    packed = len(below) > 1 and not all(map(_CAMERA.fullmatch, below))
+    return inside[0] if packed or inside[0].name.lower() == stem.lower() else folder
 
 
 def printable(text: object) -> str:

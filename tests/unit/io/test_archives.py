@@ -3,14 +3,16 @@
 import io
 import stat
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
 
-from tests.support.zips import files_below, forged_size, jpeg, pack, zipped
+from tests.support.zips import by_hand, central, files_below, forged_size, jpeg, local, pack, zipped
 from vkd.io import archives
 from vkd.io.archives import extract, extract_images, printable
 from vkd.io.errors import CancelledError, VKDError
+from vkd.io.formats import IMAGE_SUFFIXES
 
 
 @pytest.fixture
@@ -33,6 +35,53 @@ def test_extract_images(tmp_path: Path, folder: Path):
     assert files_below(root) == ["anna/0/1.jpg", "anna/0/2.JPG", "bert/1/3.jpg", "list.csv"]
     assert (root / "anna/0/1.jpg").read_bytes() == jpeg()
     assert calls == [(done, 4) for done in range(5)]
+
+
+KINDS = ("1.jpg", "2.JFIF", "3.avif", "4.ppm", "5.pgm", "6.tiff", "7.Webp")
+
+
+def test_suffixes_are_those_of_folders(tmp_path: Path, folder: Path):
+    notes: list[str] = []
+    entries = {f"{who}/{name}": jpeg() for who in ("ann", "bob") for name in KINDS}
+    extract_images(pack(tmp_path / "a.zip", {**entries, "ann/7.HEIC": b"x"}), folder, notes=notes)
+    assert files_below(folder) == sorted(entries)
+    assert {Path(name).suffix.lower() for name in KINDS} < {*IMAGE_SUFFIXES}
+    assert len(notes) == 1
+    assert "1 .heic" in notes[0]
+
+
+def test_backslashes_divide_folders(tmp_path: Path, folder: Path):
+    entries = {f"{who}\\c{c}\\1.jpg": jpeg() for who in ("ann", "bob") for c in (1, 2)}
+    (tmp_path / "a.zip").write_bytes(by_names(entries))
+    assert extract_images(tmp_path / "a.zip", folder) == folder
+    assert files_below(folder) == ["ann/c1/1.jpg", "ann/c2/1.jpg", "bob/c1/1.jpg", "bob/c2/1.jpg"]
+
+
+def by_names(entries: dict[str, bytes]) -> bytes:
+    """A zip whose names stay as they are; the library would write slashes on Windows."""
+    files, lines = b"", []
+    for name, data in entries.items():
+        lines.append(central(name.encode(), len(data), len(files), crc=zlib.crc32(data)))
+        files += local(name.encode(), data)
+    return by_hand(files, lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "root"),
+    [
+        ("a.zip", ["ann/c1/1.jpg", "ann/c2/1.jpg"], "."),
+        ("a.zip", ["ann/1/1.jpg", "ann/2/1.jpg"], "."),
+        ("a.zip", ["ann/door/1.jpg", "ann/yard/1.jpg"], "."),
+        ("a.zip", ["ann/1.jpg", "ann/2.jpg"], "."),
+        ("Mine.zip", ["mine/ann/1.jpg", "mine/ann/2.jpg"], "mine"),
+        ("ann.zip", ["ann/c1/1.jpg", "ann/c2/1.jpg"], "ann"),
+        ("a.zip", ["mine/ann/1.jpg", "mine/bob/2.jpg"], "mine"),
+        ("a.zip", ["mine/ann/c1/1.jpg", "mine/bob/c1/2.jpg", "__MACOSX/mine/._1.jpg"], "mine"),
+        ("a.zip", ["@eaDir/x/1.jpg", "ann/c1/1.jpg", "lost+found/1.jpg"], "."),
+    ],
+)
+def test_folder_around_the_images(name: str, entries: list[str], root: str, tmp_path: Path, folder: Path):
+    assert extract_images(pack(tmp_path / name, dict.fromkeys(entries, jpeg())), folder) == folder / root
 
 
 def test_several_folders_stay(tmp_path: Path, folder: Path):

@@ -59,7 +59,7 @@ def _work(
 ) -> Gallery:
     with tempfile.TemporaryDirectory(prefix="vkd-gallery-") as work:
         root = extract_images(source, Path(work), progress=job.progress) if packed else source
-        items, names = gallery_items(root)
+        items, names = gallery_items(root, confined=packed)
         return Gallery.build(target, items, models, names=names, progress=job.progress)
 
 
