@@ -1,6 +1,7 @@
 """`vkd index` and `vkd search`: builds a gallery, ranks its items."""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,7 +44,8 @@ def index(argv: Sequence[str]) -> int:
         raise MissingFileError(f"{flags.root} does not exist: give a dataset or an image folder.")
     name = datasets.detect_dataset(flags.root) if flags.dataset == "auto" else flags.dataset
     if name == "folder":
-        tracklets, names = datasets.folder_tracklets(flags.root, cameras=flags.cameras)
+        tracklets, names, notes = datasets.folder_items(flags.root, cameras=flags.cameras)
+        print(*notes, sep="\n", end="\n" if notes else "", file=sys.stderr)
     else:
         splits = flags.read()
         tracklets, names = splits.part(flags.part), splits.names

@@ -93,7 +93,9 @@ class DatasetOptions(pydantic.BaseModel):
         if root is None and not name:
             raise VKDError("The checkpoint does not name its dataset: give --root.")
         options: dict[str, Any] = {} if self.cameras == "auto" else {"cameras": self.cameras}
-        return datasets.read_dataset(self.dataset, root or Path("data") / name, **options)
+        splits = datasets.read_dataset(self.dataset, root or Path("data") / name, **options)
+        print(*splits.notes, sep="\n", end="\n" if splits.notes else "", file=sys.stderr)
+        return splits
 
 
 def refuse(prog: str, sentence: str) -> NoReturn:

@@ -13,7 +13,7 @@ from vkd.data.benchmarks import is_duke, read_duke, read_mars, read_street, read
 from vkd.data.checks import check_images, check_listed, mask_path, summary, summary_table
 from vkd.data.folder import FolderItems, folder_items, folder_tracklets, read_folder
 from vkd.data.layouts import unreadable_benchmark
-from vkd.data.scan import check_utf8, child
+from vkd.data.scan import check_utf8, child, visible
 from vkd.data.tracklets import (
     PROTOCOLS,
     UNKNOWN_CAMERA,
@@ -25,7 +25,6 @@ from vkd.data.tracklets import (
     valid_queries,
 )
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.io.formats import is_ignored
 
 __all__ = [
     "DATASETS",
@@ -286,16 +285,6 @@ def detect_dataset(root: str | Path) -> str:
     return "folder"
 
 
-def _children(base: Path) -> list[Path]:
-    """Returns the visible folders directly in a folder. Raises VKDError if it cannot be opened."""
-    try:
-        if not base.is_dir():
-            return []
-        return sorted(path for path in base.iterdir() if not is_ignored(path.name) and path.is_dir())
-    except OSError as error:
-        raise VKDError(f"{base} cannot be opened ({error.strerror}).") from None
-
-
 def find_name(text: str) -> str:
     """Returns the key of the dataset that a name or path mentions first, "" if there is none."""
     starts = {
@@ -307,12 +296,13 @@ def find_name(text: str) -> str:
 
 
 def gallery_items(
-    root: str | Path, *, cameras: str = "auto", confined: bool = False
+    root: str | Path, *, cameras: str = "auto", confined: bool = False, notes: list[str] | None = None
 ) -> tuple[Sequence[Tracklet], dict[int, str]]:
     """Reads what a gallery is built from: the gallery part of a benchmark, or all images of a folder.
 
-    `confined` refuses a table whose paths lead out of its folder, as in an archive of somebody else. Returns
-    the tracklets, and the names of their identities. Raises as `read_dataset`.
+    `confined` refuses a table whose paths lead out of its folder, as in an archive of somebody else. `notes`
+    takes sentences on how the files were read. Returns the tracklets, and the names of their identities.
+    Raises as `read_dataset`.
     """
     base = Path(root).expanduser()
     if not base.exists():
@@ -320,9 +310,16 @@ def gallery_items(
     name = detect_dataset(base)
     if name == "folder":
         items = folder_items(base, cameras=cameras, confined=confined)
-        return items.tracklets, items.names
-    splits = read_dataset(name, base)
-    return splits.part("gallery"), splits.names
+    else:
+        splits = read_dataset(name, base)
+        items = FolderItems(splits.part("gallery"), splits.names, list(splits.notes))
+    if notes is not None:
+        notes += items.notes
+    return items.tracklets, items.names
+
+
+def _children(base: Path) -> list[Path]:
+    return [path for path in visible(base) if path.is_dir()] if base.is_dir() else []
 
 
 def _find_root(base: Path, dataset: Dataset) -> Path:

@@ -8,23 +8,23 @@ image in the identity's own folder is a tracklet of one frame without a camera l
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from vkd.data.checks import own_file_is_junk
 from vkd.data.layouts import divide, labels_in_name, part_of
-from vkd.data.scan import Omitted, check_utf8, walk
+from vkd.data.scan import Omitted, check_utf8, visible, walk
 from vkd.data.tables import LabelledImage, is_list, read_table
 from vkd.data.tracklets import UNKNOWN_CAMERA, UNKNOWN_IDENTITY, Splits, Tracklet, first_frames, is_junk
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.io.formats import IMAGE_SUFFIXES, TABLE_SUFFIXES, is_ignored
+from vkd.io.formats import IMAGE_SUFFIXES, TABLE_SUFFIXES
 
 
 class FolderItems(NamedTuple):
     """All images of a folder or table as tracklets, the names of identities, and notes on what was read."""
 
-    tracklets: list[Tracklet]
+    tracklets: Sequence[Tracklet]
     names: dict[int, str]
     notes: list[str]
 
@@ -103,7 +103,8 @@ def folder_items(root: Path | str, *, cameras: str = "auto", confined: bool = Fa
 
 def folder_tracklets(root: Path | str, *, cameras: str = "auto") -> tuple[list[Tracklet], dict[int, str]]:
     """Returns all images of a folder or CSV as tracklets, unlabelled ones too, and the identities' names."""
-    return folder_items(root, cameras=cameras)[:2]
+    items = folder_items(root, cameras=cameras)
+    return list(items.tracklets), items.names
 
 
 def choose_queries(tracklets: list[Tracklet]) -> tuple[list[Tracklet], list[Tracklet], bool]:
@@ -207,10 +208,10 @@ def labelled_images(root: Path, *, confined: bool = False) -> tuple[list[Labelle
         return list(read_table(root, confined=confined)), []
     if not root.is_dir():
         raise VKDError(f"{root} is neither a folder nor a CSV file.")
-    tables = _visible(root, TABLE_SUFFIXES)
-    folders = [path for path in _visible(root) if path.is_dir()]
-    if not tables and len(folders) == 1 and not _visible(root, IMAGE_SUFFIXES):
-        tables = _visible(folders[0], TABLE_SUFFIXES)
+    tables = visible(root, TABLE_SUFFIXES)
+    folders = [path for path in visible(root) if path.is_dir()]
+    if not tables and len(folders) == 1 and not visible(root, IMAGE_SUFFIXES):
+        tables = visible(folders[0], TABLE_SUFFIXES)
     lists = [path for path in tables if is_list(path)]
     if len(lists) > 1:
         raise VKDError(f"{root} has {len(lists)} CSV files: give the path of the one to read.")
@@ -227,17 +228,6 @@ def labelled_images(root: Path, *, confined: bool = False) -> tuple[list[Labelle
         reason = f" {' '.join(notes)}" if notes else ""
         raise VKDError(f"{root} has no images (jpg, png, webp, bmp, tif, gif) in it or below it.{reason}")
     return images, notes
-
-
-def _visible(folder: Path, suffixes: tuple[str, ...] = ()) -> list[Path]:
-    """Returns the entries of a folder that are not hidden; with `suffixes` only the files that have one."""
-    try:
-        paths = sorted(path for path in folder.iterdir() if not is_ignored(path.name))
-    except OSError as error:
-        raise VKDError(f"{folder} cannot be opened ({error.strerror}).") from None
-    return (
-        [path for path in paths if path.suffix.lower() in suffixes and path.is_file()] if suffixes else paths
-    )
 
 
 class _Folder(NamedTuple):

@@ -152,3 +152,14 @@ def child(folder: Path, name: str) -> Path:
     if not (folder / name).exists() and folder.is_dir():
         return next((path for path in sorted(folder.iterdir()) if path.name.lower() == name), folder / name)
     return folder / name
+
+
+def visible(folder: Path, suffixes: tuple[str, ...] = ()) -> list[Path]:
+    """Returns the entries of a folder that are not hidden; with `suffixes` only the files that have one."""
+    try:
+        paths = sorted(path for path in folder.iterdir() if not is_ignored(path.name))
+    except OSError as error:
+        raise VKDError(f"{folder} cannot be opened ({error.strerror}).") from None
+    return (
+        [path for path in paths if path.suffix.lower() in suffixes and path.is_file()] if suffixes else paths
+    )

@@ -29,6 +29,8 @@ class BackgroundJob:
     total: int = 0
     error: str = ""
     """The sentence of a failed job: plain text without tokens."""
+    notes: list[str] = field(default_factory=list)
+    """What the work passed over, as sentences."""
     result: Any = None
     began: float = field(default_factory=time.monotonic)
     """Start of the present step, in seconds of the monotonic clock."""

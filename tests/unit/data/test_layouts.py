@@ -304,6 +304,9 @@ def test_unread_kinds_are_counted(tmp_path: Path):
     note = next(note for note in splits.notes if "3 .heic" in note)
     assert "1 .mp4" in note
     assert counts(folder_items(root)[:2]) == ({"ann", "bob", "cid", "dan"}, 8, 16)
+    notes: list[str] = []
+    assert gallery_items(root, notes=notes) == folder_tracklets(root)
+    assert "3 .heic" in " ".join(notes)
     with pytest.raises(VKDError, match=r"2 \.heic"):
         folder_items(root / "eve")
 

@@ -58,8 +58,10 @@ def _work(
     job: BackgroundJob, target: Path, source: Path, models: Mapping[str, Checkpoint], *, packed: bool
 ) -> Gallery:
     with tempfile.TemporaryDirectory(prefix="vkd-gallery-") as work:
-        root = extract_images(source, Path(work), progress=job.progress) if packed else source
-        items, names = gallery_items(root, confined=packed)
+        root = source
+        if packed:
+            root = extract_images(source, Path(work), progress=job.progress, notes=job.notes)
+        items, names = gallery_items(root, confined=packed, notes=job.notes)
         return Gallery.build(target, items, models, names=names, progress=job.progress)
 
 
@@ -90,6 +92,7 @@ def as_data(job: BackgroundJob) -> dict[str, Any]:
         "items": len(gallery) if gallery else 0,
         "left_out": len(gallery.skipped) if gallery else 0,
         "error": job.error,
+        "notes": list(job.notes),
     }
 
 
