@@ -16,6 +16,7 @@ from vkd.data.layouts import duke_labels
 from vkd.data.scan import child, walk
 from vkd.data.tracklets import Splits, Tracklet, first_frames
 from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.files import refuse_lfs_pointer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -214,6 +215,7 @@ def _lines(path: Path) -> list[str]:
     """Returns the lines of a name list, stripped, without empty ones."""
     if not path.is_file():
         raise MissingFileError(f"{path} is missing: it belongs to the dataset's archive.")
+    refuse_lfs_pointer(path)
     try:
         lines = [line for line in map(str.strip, path.read_text(encoding="utf-8-sig").split("\n")) if line]
     except UnicodeDecodeError as error:
@@ -227,6 +229,7 @@ def _matrix(path: Path) -> "np.ndarray":
     """Returns the one numeric table of a MATLAB file, as integers."""
     if not path.is_file():
         raise MissingFileError(f"{path} is missing: it belongs to the dataset's archive.")
+    refuse_lfs_pointer(path)
     import numpy as np
     from scipy.io import loadmat  # takes a fifth of a second to import
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from vkd.data.layouts import PARTS, part_of
 from vkd.data.scan import check_utf8
 from vkd.io.errors import VKDError
-from vkd.io.files import is_lfs_pointer
+from vkd.io.files import refuse_lfs_pointer
 
 COLUMNS = {
     "path": (
@@ -109,8 +109,7 @@ def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
         data = table.read_bytes()
     except OSError as error:
         raise VKDError(f"{table} cannot be read ({error.strerror}).") from None
-    if is_lfs_pointer(data):
-        raise VKDError(f"{table} is a Git LFS pointer: run 'git lfs pull' in its repository.")
+    refuse_lfs_pointer(table)
     try:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.files import refuse_lfs_pointer
 from vkd.jobs import events as run_events
 from vkd.jobs.runs import teacher_of
 from vkd.models import checkpoint
@@ -94,6 +95,7 @@ def check_weights(summary: Summary) -> None:
 
 
 def _metadata(path: Path) -> str:
+    refuse_lfs_pointer(path)
     try:
         with safe_open(path, framework="pt") as file:
             return (file.metadata() or {}).get("vkd", "")

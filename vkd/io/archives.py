@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from vkd.io.errors import VKDError
+from vkd.io.files import refuse_lfs_pointer
 from vkd.io.formats import IMAGE_SUFFIXES, TABLE_SUFFIXES, is_ignored
 from vkd.io.progress import Progress, silent, track
 
@@ -114,6 +115,7 @@ def _blocks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]
 
 def file_sizes(path: str | Path, max_files: int = MAX_FILES) -> dict[str, int]:
     """Lists the files of a zip except hidden ones: path → unpacked bytes. Raises VKDError as `extract`."""
+    refuse_lfs_pointer(path)
     sizes: dict[str, int] = {}
     try:
         with Path(path).open("rb") as file:
@@ -143,6 +145,7 @@ def extract(
     Raises VKDError for a file that is not a zip, is encrypted, holds links, devices, duplicates or paths
     that lead out of `folder`, and for more files, bytes or compression than the limits allow.
     """
+    refuse_lfs_pointer(path)
     name = printable(Path(path).name)
     try:
         with Path(path).open("rb") as file:

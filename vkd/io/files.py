@@ -165,6 +165,18 @@ def is_lfs_pointer(data: bytes) -> bool:
     return data.startswith(b"version https://git-lfs.github.com/spec/")
 
 
+def refuse_lfs_pointer(path: str | Path) -> None:
+    """Raises VKDError for a file that is there by name only, after a clone without Git LFS."""
+    if not Path(path).is_file():
+        return
+    with suppress(OSError), Path(path).open("rb") as file:
+        if is_lfs_pointer(file.read(64)):
+            raise VKDError(
+                f"{path} is a Git LFS pointer, a small text in place of the file itself: install Git LFS and "
+                "run 'git lfs pull' in its repository, or download the file by itself."
+            )
+
+
 def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
     """Chooses at most `count` items, evenly spread from the first on."""
     count = min(count, len(items))

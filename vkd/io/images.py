@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.io.files import is_lfs_pointer
+from vkd.io.files import refuse_lfs_pointer
 from vkd.io.formats import MAX_PIXELS, SHRINK_PIXELS, check_size, exif_orientation, open_image, strip_metadata
 
 __all__ = ["MAX_PIXELS", "ImageLike", "ImageOrArray", "as_image", "read_image", "resize_to_height"]
@@ -73,11 +73,7 @@ def _read_file(path: str | Path) -> bytes:
         raise VKDError(f"The image {path} cannot be read ({error.strerror}).") from error
     if not data:
         raise VKDError(f"The image {path} is an empty file: choose another one.")
-    if is_lfs_pointer(data):
-        raise VKDError(
-            f"The image {path} is a Git LFS pointer, not the image itself: run 'git lfs pull' in its "
-            "repository."
-        )
+    refuse_lfs_pointer(path)
     return data
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.files import refuse_lfs_pointer
 from vkd.io.formats import SHRINK_PIXELS, check_size
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv")
@@ -30,6 +31,7 @@ def read_video(path: str | Path, frames: int = 8) -> list[Tensor]:
     """
     if not Path(path).is_file():
         raise MissingFileError(f"The video {path} is missing.")
+    refuse_lfs_pointer(path)
     # FFmpeg also opens playlists, which name other files: only real containers reach it.
     with Path(path).open("rb") as file:
         if not _is_container(file.read(12)):

@@ -21,7 +21,7 @@ from torch import Tensor
 from vkd.data.transforms import prepare
 from vkd.io import archives
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.io.files import atomic_path, write_text
+from vkd.io.files import atomic_path, refuse_lfs_pointer, write_text
 from vkd.io.images import ImageLike
 from vkd.models.config import Config, apply_weights_metadata, read_config, to_json, weights_metadata
 from vkd.models.network import (
@@ -137,6 +137,7 @@ def load(
     folder = Path(folder)
     config = read_config(folder)
     path = weights_file(folder, weights)
+    refuse_lfs_pointer(path)
     net = (
         build_on_meta(config.backbone, config.identities)
         if strict
@@ -157,7 +158,7 @@ def load(
             state = {name: _loaded(file.get_tensor(name)) for name in parts}
     except SafetensorError as error:
         words = archives.printable(" ".join(str(error).split())[:200])
-        raise VKDError(f"{path} is damaged or not a safetensors file: {words}.") from None
+        raise VKDError(f"{path} is damaged or not a safetensors file ({words}): copy it again.") from None
     net.load_state_dict(state, strict=strict, assign=True)
     return Checkpoint(net.to(device).eval(), apply_weights_metadata(config, metadata), folder)
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 from vkd.data.datasets import IMAGENET_MEAN as MEAN
 from vkd.data.datasets import IMAGENET_STD as STD
 from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.files import refuse_lfs_pointer
 from vkd.models import backbones
 
 VERSION = 1
@@ -135,6 +136,7 @@ def read_config(folder: str | Path) -> Config:
         raise MissingFileError(f"{folder} is not a checkpoint: it has no config.json.")
     if path.stat().st_size > _MAX_BYTES:
         raise VKDError(f"{path} is too large to be a checkpoint's config.")
+    refuse_lfs_pointer(path)
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

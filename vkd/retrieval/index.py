@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vkd.io.errors import MissingFileError, VKDError
+from vkd.io.files import refuse_lfs_pointer
 
 _PER_CELL = 39  # FAISS wants at least this many rows to place one IVF cell
 
@@ -113,6 +114,7 @@ def read(path: Path, *, items: int, width: int, sha256: str) -> Any:
     """
     if not path.is_file():
         raise MissingFileError(f"The gallery's index {path} is missing; build the gallery again.")
+    refuse_lfs_pointer(path)
     # Before FAISS sees the bytes: its reader is C++ and trusts much of what they say.
     if checksum(path) != sha256:
         raise VKDError(f"The gallery's index {path} is damaged or was replaced; build the gallery again.")

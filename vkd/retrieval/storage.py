@@ -18,7 +18,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, StrictIn
 
 from vkd.data.tracklets import UNKNOWN_CAMERA, Tracklet
 from vkd.io.errors import MissingFileError, VKDError
-from vkd.io.files import write_bytes
+from vkd.io.files import refuse_lfs_pointer, write_bytes
 from vkd.io.images import read_image, resize_to_height
 from vkd.io.progress import Progress, track
 from vkd.models.inference import select_frames
@@ -126,6 +126,7 @@ def read(path: Path) -> GalleryRecord:
     """
     if not path.is_file():
         raise MissingFileError(f"{path.parent} is not a gallery: it has no {path.name}.")
+    refuse_lfs_pointer(path)
     try:
         raw = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:

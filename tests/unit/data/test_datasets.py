@@ -224,11 +224,13 @@ def damage(path: Path, how: str) -> None:
         path.write_bytes(b"")
     elif how == "garbage":
         path.write_bytes(b"\xff\x00 not what it says")
+    elif how == "pointer":
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5318864\n")
     elif how == "cut":
         path.write_bytes(path.read_bytes()[:-40])
 
 
-@pytest.mark.parametrize("how", ["missing", "empty", "garbage"])
+@pytest.mark.parametrize("how", ["missing", "empty", "garbage", "pointer"])
 @pytest.mark.parametrize(
     ("name", "file"),
     [
@@ -245,7 +247,7 @@ def test_damaged_list(name: str, file: str, how: str, trees: Path):
         read_dataset(name, trees)
 
 
-@pytest.mark.parametrize("how", ["missing", "empty", "garbage", "cut"])
+@pytest.mark.parametrize("how", ["missing", "empty", "garbage", "cut", "pointer"])
 @pytest.mark.parametrize(
     ("name", "file"),
     [

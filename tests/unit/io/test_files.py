@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vkd.io import files
+from vkd.io.archives import file_sizes
 from vkd.io.errors import VKDError
 from vkd.io.files import (
     NAME,
     atomic_path,
     check_name,
     evenly_spaced,
+    refuse_lfs_pointer,
     remove_leftovers,
     replace_dir,
     slug,
@@ -25,6 +27,8 @@ from vkd.io.files import (
     write_bytes,
     write_text,
 )
+from vkd.io.images import read_image
+from vkd.io.video import read_video
 
 STAGE = """
 with staging_dir(target) as folder:
@@ -173,3 +177,16 @@ def test_evenly_spaced(length: int, count: int):
     assert chosen[:1] == [0][: len(chosen)]
     steps = {b - a for a, b in pairwise(chosen)}
     assert not steps or (min(steps) > 0 and max(steps) - min(steps) <= 1)
+
+
+@pytest.mark.parametrize(
+    "read", [refuse_lfs_pointer, read_image, read_video, file_sizes], ids=lambda f: f.__name__
+)
+def test_git_lfs_pointers(read: Callable[[Path], object], tmp_path: Path):
+    path = tmp_path / "large.bin"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5318864\n")
+    with pytest.raises(VKDError, match=r"large.bin is a Git LFS pointer.*git lfs pull"):
+        read(path)
+    path.write_text("version 1")
+    refuse_lfs_pointer(path)
+    refuse_lfs_pointer(tmp_path / "nowhere")

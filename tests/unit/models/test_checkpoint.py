@@ -139,6 +139,14 @@ def test_a_truncated_file(folder: Path, keep: int):
         load(folder)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_git_lfs_pointer(folder: Path, name: str):
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5318864\n"
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=f"{name} is a Git LFS pointer.*git lfs pull"):
+        load(folder)
+
+
 def test_a_pickle_in_disguise_is_not_opened(folder: Path):
     torch.save(drawn().state_dict(), weights_file(folder))
     with pytest.raises(ValueError, match="not a safetensors file"):
