@@ -70,14 +70,11 @@ def demo(small_street: Path, tiny_pair: tuple[Path, Path], tmp_path_factory: pyt
 def app_address(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`python app.py` on a free port; ended by its own process id."""
     log = tmp_path_factory.mktemp("app") / "log.txt"
-    # Uploads of its own: apps that share a folder of uploads delete each other's when they end.
-    environ = {**os.environ, "GRADIO_TEMP_DIR": str(log.parent / "uploads")}
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-u", ROOT / "app.py", "--checkpoints", demo],
             stdout=output,
             stderr=output,
-            env=environ,
         )
     try:
         deadline = time.monotonic() + 90

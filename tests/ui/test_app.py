@@ -1,6 +1,8 @@
 """The app's frame: command line, errors, endpoints, files it serves; it opens on any folder."""
 
 import json
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -152,6 +154,24 @@ def test_mcp_needs_its_package(
     with pytest.raises(SystemExit):
         app.main(["--mcp", "--checkpoints", str(tmp_path)])
     assert "pip install 'gradio[mcp]'" in capsys.readouterr().err
+
+
+def test_own_uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two apps of one machine have two folders, which are gone when they end; a folder that is set stays."""
+    script = "import os; from vkd.ui import app; app.use_own_uploads(); print(os.environ['GRADIO_TEMP_DIR'])"
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def folder() -> Path:
+        return Path(subprocess.check_output([sys.executable, "-c", script], text=True).strip())
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    assert folder() == tmp_path
+    assert tmp_path.is_dir()
+    monkeypatch.delenv("GRADIO_TEMP_DIR")
+    first, second = folder(), folder()
+    assert first != second
+    assert first.parent == tmp_path
+    assert not first.exists()
 
 
 def test_opens_on_empty_folder(tmp_path: Path) -> None:

@@ -183,11 +183,11 @@ def test_watch_running_pull(served: Hub, paths: AppPaths) -> None:
     served.fault("GET /user/second/resolve", times=9, seconds=0.2)
     first = actions.pull_page(paths, None, "user/second", "", False, "", "")
     next(first)
-    seen = list(actions.watch_pull(paths))
+    seen = list(actions.watch(paths, "pull"))
     assert "Pull of user/second" in seen[0][0]
     assert "Pulled" in seen[-1][1]
     assert list(first)[-1] == seen[-1]
-    assert list(actions.watch_pull(paths)) == [(gr.skip(), gr.skip())]
+    assert list(actions.watch(paths, "pull")) == [(gr.skip(), gr.skip())]
 
 
 # ---- push

@@ -304,7 +304,7 @@ def nearest(
     count = min(count, allowed)
     if not count:
         return np.empty(0, np.int64), np.empty(0, np.float32)
-    point = np.array(query, np.float32)[None] / np.linalg.norm(query)
+    point = (query / np.linalg.norm(query)).astype(np.float32)[None]
     selector = None if among is None else indexes.faiss().IDSelectorBatch(among)
     items, cosines = _search(index, point, count, selector, thorough=False)
     if len(items) < count:  # an approximate index may not reach enough of the items that are allowed

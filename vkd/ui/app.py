@@ -7,8 +7,12 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import argparse
+import atexit
 import importlib.util
 import ipaddress
+import shutil
+import signal
+import tempfile
 import threading
 from pathlib import Path
 
@@ -106,6 +110,14 @@ def launch(page: gr.Blocks, checkpoints: Path, host: str, port: int | None, mcp:
     return address
 
 
+def use_own_uploads() -> None:
+    """Sets GRADIO_TEMP_DIR, unless it is set, to a folder of this process alone, removed at its end."""
+    # Gradio's default is one folder for all apps of the machine, and each app deletes what is old in it.
+    if not os.environ.get("GRADIO_TEMP_DIR"):
+        os.environ["GRADIO_TEMP_DIR"] = folder = tempfile.mkdtemp(prefix="vkd-uploads-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
 WARM_SECONDS = 4.0
 """Delay before the models are loaded: the first visitor's page comes first."""
 
@@ -147,6 +159,9 @@ def main(arguments: list[str] | None = None) -> None:
             parser.error(f"there is no folder {folder}")
     for note in mode.NOTES:
         print(note, flush=True)
+    use_own_uploads()
+    if threading.current_thread() is threading.main_thread():  # SIGTERM ends the app as Ctrl-C does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         page = build(chosen.checkpoints, chosen.gallery)
         address = launch(page, chosen.checkpoints, chosen.host, chosen.port, chosen.mcp)

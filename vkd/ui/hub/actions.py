@@ -37,41 +37,41 @@ def _key(paths: AppPaths, kind: str, request: gr.Request | None) -> tuple[object
     return paths.checkpoints, kind, visitor
 
 
-def _message(paths: AppPaths, job: BackgroundJob) -> str:
-    """Returns why a job failed, without the folder of the checkpoints."""
-    text = job.error
-    for folder in {str(paths.checkpoints), str(paths.checkpoints.absolute())}:
-        text = text.replace(f"{folder}/", "")
-    return text
-
-
-def _raise_failure(paths: AppPaths, job: BackgroundJob) -> None:
+def _steps(paths: AppPaths, kind: str, job: BackgroundJob) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields HTML and data of a job until it ends. Raises an error where it failed."""
+    for _ in job.ticks(TICK):
+        yield views.progress_html(kind, job), views.job_data(job)
     if job.state == "failed":
-        raise error(escape(_message(paths, job)), "Invalid input")
+        text = job.error
+        for folder in {str(paths.checkpoints), str(paths.checkpoints.absolute())}:
+            text = text.replace(f"{folder}/", "")
+        raise error(escape(text), "Invalid input")
+    yield views.ended_html(kind, job), views.job_data(job) | views.result_data(kind, job)
 
 
-def _ended_html(paths: AppPaths, kind: str, job: BackgroundJob) -> str:
-    """Renders the end of a push, or of a job that failed or was cancelled."""
-    if job.state == "failed":
-        return views.error_html(_message(paths, job))
-    return views.cancelled_html(kind, job) if job.state == "cancelled" else views.pushed_html(job)
+def _on_page(kind: str, steps: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[Any, Any]]:
+    """Yields the page's status and its answer (pulled checkpoints, or the preview, which goes once sent).
+
+    An error stands in the status.
+    """
+    other = "" if kind == "pull" else gr.skip()
+    try:
+        for html, data in steps:
+            if data["state"] != "done":
+                yield html, other
+            else:
+                yield ("", html) if kind == "pull" else (html, "")
+    except gr.Error as wrong:
+        yield views.error_html(wrong.message), other
 
 
-# ---- pull
-
-
-@show_errors
-def _start_pull(
-    paths: AppPaths, page: gr.Request | None, repo: str, revision: str, pair: bool, token: str, name: str
-) -> BackgroundJob:
-    limits.refuse("pulling from the Hub is disabled")
-    request = PullRequest(_required(repo), revision, name, bool(pair), token=token, endpoint=ENDPOINT)
-    return background.start(
-        _key(paths, "pull", page),
-        f"Pull of {request.repo}",
-        lambda job: hub_pull.pull(request, paths.checkpoints, progress=job.progress),
-        secret=_secret(request),
-    )
+def watch(paths: AppPaths, kind: str, request: gr.Request | None = None) -> Iterator[tuple[Any, Any]]:
+    """Shows a job that runs already to a page that is opened meanwhile."""
+    job = background.current(_key(paths, kind, request))
+    if job is None or job.state != "running":
+        yield gr.skip(), gr.skip()
+        return
+    yield from _on_page(kind, _steps(paths, kind, job))
 
 
 def _required(repo: str) -> str:
@@ -80,10 +80,14 @@ def _required(repo: str) -> str:
     return repo
 
 
-def _secret(request: PullRequest | PushRequest) -> str | None:
-    return request.token if isinstance(request.token, str) else None
+def _secret(asked: PullRequest | PushRequest) -> str | None:
+    return asked.token if isinstance(asked.token, str) else None
 
 
+# ---- pull
+
+
+@show_errors
 def pull(
     paths: AppPaths,
     repo: str,
@@ -102,43 +106,20 @@ def pull(
     already), stage, backbone, dataset, files (sizes) and card. Leaving does not end the work, `hub_cancel`
     does.
     """
-    job = _start_pull(paths, request, repo, revision, pair, token, name)
-    for _ in job.ticks(TICK):
-        yield views.progress_html("pull", job), views.job_data(job)
-    _raise_failure(paths, job)
-    yield _pull_outcome(paths, job)[1], views.job_data(job) | {"pulled": views.pulled_data(job.result or [])}
+    limits.refuse("pulling from the Hub is disabled")
+    asked = PullRequest(_required(repo), revision, name, bool(pair), token=token, endpoint=ENDPOINT)
+    job = background.start(
+        _key(paths, "pull", request),
+        f"Pull of {asked.repo}",
+        lambda job: hub_pull.pull(asked, paths.checkpoints, progress=job.progress),
+        secret=_secret(asked),
+    )
+    yield from _steps(paths, "pull", job)
 
 
 def pull_page(paths: AppPaths, request: gr.Request | None, *values: Any) -> Iterator[tuple[Any, Any]]:
-    """Runs `pull` for the page: an error stands where the answer would be."""
-    try:
-        job = _start_pull(paths, request, *values)
-    except gr.Error as wrong:
-        yield views.error_html(wrong.message, safe=True), ""
-        return
-    yield from _follow_pull(paths, job)
-
-
-def watch_pull(paths: AppPaths, request: gr.Request | None = None) -> Iterator[tuple[Any, Any]]:
-    """Shows a pull that runs already to a page that is opened meanwhile."""
-    job = background.current(_key(paths, "pull", request))
-    if job is None or job.state != "running":
-        yield gr.skip(), gr.skip()
-        return
-    yield from _follow_pull(paths, job)
-
-
-def _follow_pull(paths: AppPaths, job: BackgroundJob) -> Iterator[tuple[Any, Any]]:
-    for _ in job.ticks(TICK):
-        yield views.progress_html("pull", job), ""
-    yield _pull_outcome(paths, job)
-
-
-@show_errors
-def _pull_outcome(paths: AppPaths, job: BackgroundJob) -> tuple[str, str]:
-    if job.state == "done":
-        return "", views.pulled_html(job.result)
-    return _ended_html(paths, "pull", job), ""
+    """Runs `pull` for the page."""
+    yield from _on_page("pull", pull(paths, *values, request=request))
 
 
 # ---- preview and push
@@ -187,7 +168,7 @@ def preview_page(paths: AppPaths, *values: Any) -> tuple[Any, str, Any]:
     try:
         plan, data = preview(paths, *values)
     except gr.Error as wrong:
-        return "", views.error_html(wrong.message, safe=True), None
+        return "", views.error_html(wrong.message), None
     return plan, "", data
 
 
@@ -206,24 +187,7 @@ def _token(typed: str, login: gr.OAuthToken | None) -> str | None:
     return (typed or "").strip() or (login.token if login else None)
 
 
-@limits.rate_limited
 @show_errors
-def _start_push(
-    paths: AppPaths, page: gr.Request | None, login: gr.OAuthToken | None, *values: Any
-) -> BackgroundJob:
-    """Starts a push of the form's values, which end with the typed token and the preview's digest."""
-    *form, typed, previewed = values
-    if not previewed:
-        raise VKDError("Preview the push first.")
-    request = _push_request(paths, *form, token=_token(typed, login))
-    return background.start(
-        _key(paths, "push", page),
-        f"Push of {request.repo}",
-        lambda job: hub_push.push(request, digest=previewed, progress=job.progress),
-        secret=_secret(request),
-    )
-
-
 def push(
     paths: AppPaths,
     checkpoint: str,
@@ -244,42 +208,26 @@ def push(
     Answers repeatedly with state, done and total (bytes), at last with the `url` of the commit or pull
     request. Leaving does not end the work, `hub_cancel` does.
     """
-    values = (checkpoint, repo, teacher, private, revision, pull_request, token, previewed)
-    job = _start_push(paths, request, login, *values)
-    for _ in job.ticks(TICK):
-        yield views.progress_html("push", job), views.job_data(job)
-    _raise_failure(paths, job)
-    yield _ended_html(paths, "push", job), views.job_data(job) | {"url": job.result or ""}
+    limits.check_rate()
+    if not previewed:
+        raise VKDError("Preview the push first.")
+    asked = _push_request(
+        paths, checkpoint, repo, teacher, private, revision, pull_request, _token(token, login)
+    )
+    job = background.start(
+        _key(paths, "push", request),
+        f"Push of {asked.repo}",
+        lambda job: hub_push.push(asked, digest=previewed, progress=job.progress),
+        secret=_secret(asked),
+    )
+    yield from _steps(paths, "push", job)
 
 
 def push_page(
     paths: AppPaths, request: gr.Request | None, login: gr.OAuthToken | None, *values: Any
 ) -> Iterator[tuple[Any, Any]]:
-    """Runs `push` for the page; an error replaces the answer, and success removes the preview."""
-    try:
-        job = _start_push(paths, request, login, *values)
-    except gr.Error as wrong:
-        yield views.error_html(wrong.message, safe=True), gr.skip()
-        return
-    for status in _follow_push(paths, job):
-        yield status, gr.skip()
-    if job.state == "done":
-        yield _ended_html(paths, "push", job), ""
-
-
-def watch_push(paths: AppPaths, request: gr.Request | None = None) -> Iterator[Any]:
-    """Shows a push that runs already to a page that is opened meanwhile."""
-    job = background.current(_key(paths, "push", request))
-    if job is None or job.state != "running":
-        yield gr.skip()
-        return
-    yield from _follow_push(paths, job)
-
-
-def _follow_push(paths: AppPaths, job: BackgroundJob) -> Iterator[str]:
-    for _ in job.ticks(TICK):
-        yield views.progress_html("push", job)
-    yield _ended_html(paths, "push", job)
+    """Runs `push` for the page."""
+    yield from _on_page("push", push(paths, *values, request=request, login=login))
 
 
 # ---- cancel, card

@@ -202,7 +202,7 @@ def _wire_pull(
     inputs, data, kind = [paths, *form.values], gr.JSON(visible=False), gr.Textbox("pull", visible=False)
     outputs = [status, pulled]
     gr.on([form.button.click, form.values[0].submit], actions.pull_page, inputs, outputs, **_MANY, **_QUIET)
-    gr.on(opened, actions.watch_pull, paths, outputs, **_MANY, **_QUIET)
+    gr.on(opened, actions.watch, [paths, kind], outputs, **_MANY, **_QUIET)
     stop.click(
         actions.cancel, [paths, kind], status, api_name="hub_cancel", queue=False, show_progress="hidden"
     )
@@ -227,7 +227,7 @@ def _wire_push(
     sent = [*inputs, form.token, digest]
     form.push.click(actions.push_page, sent, [status, preview], **_MANY, **_QUIET)
     preview.change(invalidate_sent, preview, allowed, **_QUIET)
-    gr.on(opened, actions.watch_push, paths, status, **_MANY, **_QUIET)
+    gr.on(opened, actions.watch, [paths, kind], [status, preview], **_MANY, **_QUIET)
     stop.click(actions.cancel, [paths, kind], status, queue=False, **_QUIET)
     components.endpoint(actions.preview, inputs, [preview, data], api_name="hub_preview")
     components.endpoint(actions.push, sent, [status, answer], api_name="hub_push", **_MANY)

@@ -56,24 +56,24 @@ def job_data(job: BackgroundJob) -> dict[str, Any]:
     return {"state": job.state, "repo": repo, "file": job.what, "done": job.done, "total": job.total}
 
 
-def error_html(message: str, *, safe: bool = False) -> str:
-    """Renders an error in place of the answer. `safe`: the message is HTML, as `show_errors` makes it."""
-    return render("hub/outcome.html.j2", kind="error", text=Markup(message) if safe else message)
+def error_html(message: str) -> str:
+    """Renders an error in place of the answer; the message is HTML, as `show_errors` makes it."""
+    return render("hub/outcome.html.j2", kind="error", text=Markup(message))
 
 
-def cancelled_html(kind: str, job: BackgroundJob) -> str:
-    """Renders the end of a cancelled job."""
-    nothing = "Nothing was saved." if kind == "pull" else "Nothing was committed."
-    return render("hub/outcome.html.j2", kind="cancelled", text=f"{job.name} cancelled. {nothing}")
-
-
-def pushed_html(job: BackgroundJob) -> str:
-    """Renders where a push has arrived."""
-    url, repo = str(job.result), job.name.rpartition(" ")[2]
-    web = url.startswith(("https://", "http://"))
+def ended_html(kind: str, job: BackgroundJob) -> str:
+    """Renders the end of a job: cancelled, the pulled checkpoints, or where a push has arrived."""
+    if job.state == "done" and kind == "pull":
+        return pulled_html(job.result)
     return render(
-        "hub/outcome.html.j2", kind="pushed", repo=repo, size=size_text(job.total), url=url, web=web
-    )
+        "hub/outcome.html.j2", kind=job.state, pull=kind == "pull", name=job.name, url=str(job.result),
+        repo=job.name.rpartition(" ")[2], size=size_text(job.total),
+    )  # fmt: skip
+
+
+def result_data(kind: str, job: BackgroundJob) -> dict[str, Any]:
+    """Returns what a job brought, as JSON."""
+    return {"pulled": pulled_data(job.result or [])} if kind == "pull" else {"url": job.result or ""}
 
 
 # ---- pulled checkpoints
