@@ -211,6 +211,22 @@ class TestBuilding:
         assert all(path in reason for path, reason in gallery.skipped)
         assert Gallery.load(gallery.folder).skipped == gallery.skipped
 
+    def test_gallery_beside_its_images_is_no_input(self, pair, tmp_path):
+        for frame in range(4):
+            picture(tmp_path / f"{'ann' if frame < 2 else 'bob'}/0/{frame}.png", frame)
+        for target in ("gallery", "gallery", "deep/er/gallery"):
+            gallery = Gallery.build(tmp_path / target, folder_tracklets(tmp_path)[0], pair)
+            assert [len({*gallery.item(row).frames}) for row in range(len(gallery))] == [2, 2]
+
+    def test_strange_files_end_no_index(self, pair, tmp_path):
+        picture(tmp_path / "ann/0/0.png", 0)
+        (tmp_path / "ann/0/1.jpg").write_bytes(b"8BPS\0\1" + bytes(6) + b"\0\3" + b"\xff" * 8 + b"\0\10\0\3")
+        (tmp_path / "ann/0/2.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n")
+        (tmp_path / "ann/0/3.jpg").symlink_to("/dev/zero")
+        gallery = Gallery.build(tmp_path / "g", [Tracklet(tuple(f"{tmp_path}/ann/0/{n}" for n in
+            ("0.png", "1.jpg", "2.jpg", "3.jpg")), 1, 0)], pair)  # fmt: skip
+        assert len(gallery.skipped) == 3
+
     def test_long_tracklet(self, pair, tmp_path):
         frames = tuple(picture(tmp_path / f"{frame:02}.png", frame) for frame in range(17))
         gallery = Gallery.build(tmp_path / "g", [Tracklet(frames, 1, 0)], pair)
