@@ -3,7 +3,7 @@
 For each probe (one image of a query person) the run's folder holds the Grad-CAM of its comparison
 with the same person under another camera, and the five best matches in a small fixed gallery:
 
-    probes/probes.json     the probes and the gallery: identity, camera, picture
+    probes/probes.json     the probes and the gallery: identity, camera, file
     probes/probe-0.jpg     the probes;  probes/item-0.jpg  the gallery items
     probes/teacher/        the teacher's snapshot, in a student's run
     probes/00010/          the snapshot of the network saved after epoch 10: look.json, heat-0.jpg …
