@@ -6,6 +6,7 @@ A dataset is added from outside by one assignment: ``DATASETS["mine"] = Dataset(
 import inspect
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -265,8 +266,11 @@ def read_dataset(name: str, root: str | Path, *, check: bool = True, **options: 
 def detect(folder: Path) -> str:
     """Returns the key of the dataset whose files lie directly in a folder, "" if there is none."""
     # Later rows first: a street, and what is registered from outside, may have a benchmark's layout.
-    rows = reversed(DATASETS.items())
-    return next((key for key, row in rows if row.detect and row.detect(folder)), "")
+    for key, row in reversed(DATASETS.items()):
+        with suppress(OSError, VKDError):  # a folder that may not be opened is no dataset
+            if row.detect and row.detect(folder):
+                return key
+    return ""
 
 
 def detect_dataset(root: str | Path) -> str:

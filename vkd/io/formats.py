@@ -83,7 +83,7 @@ def open_image(data: bytes) -> tuple[Image.Image, int]:
         check_size(*size, "WEBP")  # Pillow takes memory for all of it when it opens the file
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     check_size(*image.size, image.format or "")
-    if image.format in ("WEBP", "AVIF"):
+    if image.format == "AVIF":  # Pillow states there what the container says
         orientation = exif_orientation(image.info.get("exif"))
     return image, orientation
 
@@ -96,6 +96,8 @@ def strip_metadata(data: bytes) -> tuple[int, bytes]:
         return _strip_png(data)
     if order := _ORDERS.get(data[:4]):
         return _strip_tiff(data, order)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _strip_webp(data)
     if data[4:8] == b"ftyp":
         # An item of an unknown type is passed over; orientation is a property of the image itself there.
         head = re.sub(rb"(infe.{8,10})Exif", rb"\1skip", data[: 1 << 16], flags=re.DOTALL)
@@ -176,6 +178,22 @@ def _strip_tiff(data: bytes, order: Order) -> tuple[int, bytes]:
     else:
         out[at : at + len(directory)] = directory
     return _orientation_of(data, order), bytes(out)
+
+
+def _strip_webp(data: bytes) -> tuple[int, bytes]:
+    parts, orientation, at = [b""], 1, 12
+    while at + 8 <= len(data):
+        kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        end = at + 8 + size + size % 2
+        if kind == b"EXIF":
+            orientation = exif_orientation(data[at + 8 : end])
+        elif kind == b"VP8X" and end <= len(data):  # of its flags, transparency and animation stay
+            parts.append(data[at : at + 8] + bytes([data[at + 8] & 0x12]) + data[at + 9 : end])
+        elif kind in (b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"):
+            parts.append(data[at:end])
+        at = end
+    body = b"WEBP" + b"".join(parts)
+    return orientation, b"RIFF" + len(body).to_bytes(4, "little") + body
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:

@@ -130,6 +130,27 @@ def test_damaged_exif_never_costs_the_image(image_format: str, tmp_path: Path):
         assert sorted(read_image(tmp_path / "a.jpg").shape) == [3, 48, 96]
 
 
+def test_damaged_chunk_after_the_pixels(tmp_path: Path):
+    data = with_exif(exif_block(), "WEBP")
+    at = data.rindex(b"EXIF")
+    for size in (0, 1, 5, 2**20, 2**32 - 1):
+        (tmp_path / "a.webp").write_bytes(data[: at + 4] + size.to_bytes(4, "little") + data[at + 8 :])
+        assert sorted(read_image(tmp_path / "a.webp").shape) == [3, 48, 96]
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+def test_any_damage_is_one_sentence(image_format: str, tmp_path: Path):
+    noise().save(tmp_path / "whole", image_format)
+    data, draw = (tmp_path / "whole").read_bytes(), np.random.default_rng(2)
+    for _ in range(150):
+        (tmp_path / "a.jpg").write_bytes(scribble(data, draw))
+        try:
+            assert read_image(tmp_path / "a.jpg").dtype == torch.uint8
+        except VKDError as error:
+            assert "a.jpg" in str(error)  # noqa: PT017 (either is right)
+            assert "\n" not in str(error)  # noqa: PT017
+
+
 @pytest.mark.parametrize(("tags", "repeat"), [("structure", 1), ("others", 300)])
 def test_tags_of_tiff(tags: str, repeat: int, tmp_path: Path):
     """What a TIFF says beside its pixels may be anything; it is upright, or not, but never lost."""
