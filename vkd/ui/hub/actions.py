@@ -80,8 +80,8 @@ def _required(repo: str) -> str:
     return repo
 
 
-def _secret(asked: PullRequest | PushRequest) -> str | None:
-    return asked.token if isinstance(asked.token, str) else None
+def _secret(transfer: PullRequest | PushRequest) -> str | None:
+    return transfer.token if isinstance(transfer.token, str) else None
 
 
 # ---- pull
@@ -107,12 +107,12 @@ def pull(
     does.
     """
     limits.refuse("pulling from the Hub is disabled")
-    asked = PullRequest(_required(repo), revision, name, bool(pair), token=token, endpoint=ENDPOINT)
+    transfer = PullRequest(_required(repo), revision, name, bool(pair), token=token, endpoint=ENDPOINT)
     job = background.start(
         _key(paths, "pull", request),
-        f"Pull of {asked.repo}",
-        lambda job: hub_pull.pull(asked, paths.checkpoints, progress=job.progress),
-        secret=_secret(asked),
+        f"Pull of {transfer.repo}",
+        lambda job: hub_pull.pull(transfer, paths.checkpoints, progress=job.progress),
+        secret=_secret(transfer),
     )
     yield from _steps(paths, "pull", job)
 
@@ -211,14 +211,14 @@ def push(
     limits.check_rate()
     if not previewed:
         raise VKDError("Preview the push first.")
-    asked = _push_request(
+    transfer = _push_request(
         paths, checkpoint, repo, teacher, private, revision, pull_request, _token(token, login)
     )
     job = background.start(
         _key(paths, "push", request),
-        f"Push of {asked.repo}",
-        lambda job: hub_push.push(asked, digest=previewed, progress=job.progress),
-        secret=_secret(asked),
+        f"Push of {transfer.repo}",
+        lambda job: hub_push.push(transfer, digest=previewed, progress=job.progress),
+        secret=_secret(transfer),
     )
     yield from _steps(paths, "push", job)
 
