@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from tests.support.filled import filled_net
+from tests.support.plugins import registrations
 from vkd.cli.main import main
 from vkd.models.network import Output, ReIDNet, batch_statistics
 from vkd.training import settings as settings_io
-from vkd.training.objectives import LOSSES, Loss, LossInputs, choose_views, named_losses, pick_views, total
+from vkd.training.objectives import Loss, LossInputs, choose_views, named_losses, pick_views, total
 from vkd.training.settings import (
-    STAGES,
     Settings,
     StudentSettings,
     TeacherSettings,
@@ -140,15 +140,12 @@ def test_without_a_teacher():
 @pytest.fixture
 def center_loss() -> Iterator[str]:
     """A loss of a plugin: one registration."""
-    register_loss(
-        "center",
-        Loss("Center", "Weight of the center loss.", lambda given: given.output.embedding.var(), 0.25),
-    )
-    yield "center"
-    del LOSSES["center"]
-    for model in STAGES.values():
-        del model.model_fields["center_weight"], model.__annotations__["center_weight"]
-        model.model_rebuild(force=True)
+    with registrations():
+        register_loss(
+            "center",
+            Loss("Center", "Weight of the center loss.", lambda given: given.output.embedding.var(), 0.25),
+        )
+        yield "center"
 
 
 def test_registered_loss(center_loss: str, capsys: pytest.CaptureFixture[str], tmp_path: Path):
