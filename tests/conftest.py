@@ -78,7 +78,7 @@ def hub_server() -> "Iterator[Hub]":
 
 @pytest.fixture
 def hub(hub_server: "Hub", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Hub":
-    """An empty Hub on this machine: `.endpoint`, `.token`, `.fault(...)` (see tests/hub_server.py).
+    """An empty Hub on this machine: `.endpoint`, `.token`, `.fault(...)` (see tests/support/hub_server.py).
 
     The client's cache is empty, nobody is logged in, and its waits between retries are none.
     """

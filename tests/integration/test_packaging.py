@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -24,6 +25,18 @@ def imported() -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names.add(node.module.partition(".")[0])
     return names - set(sys.stdlib_module_names) - {"vkd"} - OPTIONAL
+
+
+def test_layers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cli = pytest.importorskip("importlinter.cli")
+    monkeypatch.chdir(ROOT)
+    assert cli.lint_imports(cache_dir=str(tmp_path)) == 0
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (gradio,) = (each for each in contracts if each["id"] == "gradio")
+    names = {path.stem for path in (ROOT / "vkd").iterdir() if path.name[0] not in "_."}
+    assert {f"vkd.{name}" for name in names - {"ui", "version"}} == set(gradio["source_modules"])
 
 
 def normal(name: str) -> str:

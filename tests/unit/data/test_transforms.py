@@ -49,6 +49,14 @@ def test_normalise_equals_reference(reference: dict):
     np.testing.assert_allclose(normalise(resized)[:, ::8, ::8], reference["img1__mars__sub8"], atol=2e-6)
 
 
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+def test_prepare_single_pixel(fit: str):
+    prepared = prepare([np.full((1, 1, 3), 128, np.uint8)], (16, 8), fit=fit)
+    assert prepared.shape == (1, 3, 16, 8)
+    assert prepared.isfinite().all()
+    assert prepared[:, :, 4:12].std((2, 3)).max() < 1e-5
+
+
 def test_resize_pad():
     white = torch.full((3, 10, 5), 255, dtype=torch.uint8)
     tall = resize([white], (10, 10), "pad")[0, 0]

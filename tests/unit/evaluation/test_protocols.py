@@ -50,6 +50,8 @@ def test_evaluate(net, splits, protocol):
     assert ours["map_trapezoid"] == pytest.approx(expected["map_trapezoid"], abs=2e-3)
     assert (ours.queries, ours.gallery) == (len(query), len(gallery))
     assert ours.valid_queries == datasets.valid_queries(query, gallery)
+    place = "in" if splits.queries_in_gallery else "not in"
+    assert ours.label == f"street {protocol.upper()}, trapezoid AP, queries {place} the gallery"
 
 
 def test_tracklets_are_embedded_once(net, splits, monkeypatch):

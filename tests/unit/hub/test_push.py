@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.support.hub_files import FAULTS, faults, files_of, is_sentence
 from tests.support.hub_repositories import front
@@ -302,6 +303,9 @@ def test_load_that_does_not_fit_only_when_asked(served: Hub, tiny_pair: Pair):
     with pytest.warns(UserWarning, match=r"classifier\.weight"):
         model = load("user/tiny-teacher", strict=False, endpoint=served.endpoint)
     assert model.net.identities == 13
+    weights, state = load_file(tiny_pair[0] / "model.safetensors"), model.net.state_dict()
+    assert all(torch.equal(state[name], weights[name]) for name in weights.keys() & state.keys()
+               if not name.startswith("classifier"))  # fmt: skip
     assert all(tensor.isfinite().all() for tensor in model.net.state_dict().values())
 
 

@@ -79,7 +79,14 @@ def test_no_weights(student_run: Path):
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("/data/mars", "mars"), ("C:\\data\\mars\\", "mars"), ("mars", "mars"), ("..", ""), ("/", "")],
+    [
+        ("/data/mars", "mars"),
+        ("C:\\data\\mars\\", "mars"),
+        ("mars", "mars"),
+        ("..", ""),
+        ("/", ""),
+        ("C:\\", ""),
+    ],
 )
 def test_last_part_of_a_path_of_any_system(path: str, name: str):
     assert last_part(path) == name

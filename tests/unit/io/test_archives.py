@@ -154,12 +154,12 @@ def test_compression_ratio(tmp_path: Path, folder: Path, count: int):
     assert files_below(tmp_path) == ["a.zip"]
 
 
-@pytest.mark.parametrize("forged", [900, 2**32 - 2, (1 << 20) + 1])
-def test_forged_sizes(tmp_path: Path, folder: Path, forged: int):
+@pytest.mark.parametrize(("forged", "written"), [(900, 900), (2**32 - 2, 0), ((1 << 20) + 1, 1 << 20)])
+def test_forged_sizes(tmp_path: Path, folder: Path, forged: int, written: int):
     path = forged_size(pack(tmp_path / "a.zip", {"zeros.bmp": bytes(1 << 20)}), 1 << 20, forged)
     with pytest.raises(VKDError):
         extract_images(path, folder)
-    assert sum(file.stat().st_size for file in folder.rglob("*")) <= max(900, forged % 2**31)
+    assert sum(file.stat().st_size for file in folder.rglob("*")) <= written
 
 
 def test_copy_counts_bytes():

@@ -82,6 +82,8 @@ def test_staging_dir_is_renamed_or_removed(tmp_path: Path):
         raise RuntimeError
     assert names(tmp_path) == ["thing"]
     assert names(target) == ["file"]
+    (tmp_path / "other").mkdir()
+    assert target.stat().st_mode == (tmp_path / "other").stat().st_mode, "others may read it as any folder"
 
 
 def test_staging_dir_makes_parents(tmp_path: Path):

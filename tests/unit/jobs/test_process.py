@@ -51,6 +51,9 @@ def test_lock_is_exclusive(tmp_path: Path):
             pass
     assert not process.alive(tmp_path)
     assert process.pid(tmp_path) == os.getpid()
+    with pytest.raises(KeyError), process.lock(tmp_path):
+        raise KeyError
+    assert not process.alive(tmp_path)
     with process.lock(tmp_path):
         pass
     with pytest.raises(MissingFileError), process.lock(tmp_path / "none"):
@@ -207,7 +210,8 @@ def test_damaged_entries_hold_nobody_up(tmp_path: Path):
     with ExitStack() as stack:
         for name, text in {"a": "[" * 100_000, "b": "{}", "c": '{"device": "cpu", "time": "x"}'}.items():
             (enter(stack, tmp_path / name) / process.QUEUE).write_text(text)
-        enter(stack, tmp_path / "next", wait=True)
+        enter(stack, tmp_path / "next")
+        assert process.queue(tmp_path, "cpu") == ["next"]
 
 
 def test_device_names_the_queue():

@@ -18,6 +18,7 @@ from torch import nn
 
 from tests.support.zips import end, zipped
 from vkd.io.errors import VKDError
+from vkd.models import pickled
 from vkd.models.pickled import read_state_dict
 
 FORMATS = pytest.mark.parametrize("old", [True, False], ids=["stream", "archive"])
@@ -159,7 +160,12 @@ def test_key_that_hashes_for_ever(read):
 
 
 @pytest.mark.parametrize(
-    "code", [b"(i__builtin__\nprint\n", b"\x82\x01", b"S'x'\n", b"02", b"\x95" + bytes(8)]
+    "code",
+    [
+        *(b"(i__builtin__\nprint\n", b"(ctorch\nFloatStorage\no", b"ccollections\nOrderedDict\n)\x81"),
+        *(b"\x82\x01", b"S'x'\n", b"B\1\0\0\0x", b"02", b"\x95" + bytes(8)),
+        b"ctorch._utils\n_rebuild_tensor_v2\n}X\1\0\0\0ab",  # sets an attribute of a function
+    ],
 )
 def test_other_operations(read, code: bytes):
     with pytest.raises(VKDError, match="chk_end"):
@@ -197,6 +203,25 @@ def test_two_entries_of_one_name(read):
     entries = [(new, data) for name, data in entries_of(STATE) for new in dict.fromkeys((name, name.upper()))]
     with pytest.raises(VKDError, match="two entries"):
         read(zipped(*entries, method=zipfile.ZIP_STORED))
+
+
+def test_two_folders(read):
+    """PyTorch's reader takes the first folder for the name of the archive."""
+    names = (name for name, _ in entries_of(STATE))
+    other = {name: f"other/{name.partition('/')[2]}" for name in names}
+    changed = saved({"w": -torch.arange(6.0)}, old=False)
+    entries = [*entries_of(STATE), *((other[name], data) for name, data in entries_of(changed))]
+    try:
+        state = read(zipped(*entries, method=zipfile.ZIP_STORED))
+    except VKDError:
+        return
+    assert torch.equal(state["w"], torch.arange(6.0))
+
+
+def test_too_many_records(read, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pickled, "_MAX_RECORDS", 5)
+    with pytest.raises(VKDError, match="chk_end"):
+        read(saved({str(i): torch.zeros(1) for i in range(6)}, old=False))
 
 
 def test_two_directories(read):

@@ -66,6 +66,7 @@ def test_rings_of_test_cameras(tmp_path):
     people = description["people"].values()
     assert {ring for one in people if one["part"] == "test" for ring in one["rings"]} == {4}
     assert {ring for one in people if one["part"] == "train" for ring in one["rings"]} == {0, 1, 2, 3}
+    assert contents(generate_street(tmp_path / "again", **options, workers=2)) == contents(root)
 
 
 def test_contact_sheet():
