@@ -89,6 +89,8 @@ def pull(
         for name, snapshot in missing.items():
             _build(api, snapshot, work / name, _from(progress, before, total))
             before += snapshot.bytes(snapshot.names)
+        for name, snapshot in missing.items():
+            _is_unchanged(root / name, snapshot, api.endpoint)  # raises if the name was taken meanwhile
         for name in missing:
             replace_dir(work / name, root / name)
     return [

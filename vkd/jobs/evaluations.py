@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import pydantic
 from pydantic.dataclasses import dataclass
@@ -79,17 +80,21 @@ class EvaluationStatus:
     ahead: tuple[str, ...] = ()
 
 
+_Count = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
+_Seconds = Annotated[float, pydantic.Field(ge=0, lt=2**53)]
+
+
 class _Record(pydantic.BaseModel):
     """progress.json. Times in seconds since 1970."""
 
     model_config = pydantic.ConfigDict(allow_inf_nan=False)
 
     state: JobState
-    done: int = 0
-    total: int = 0
+    done: _Count = 0
+    total: _Count = 0
     network: str = ""
-    begun: float = 0.0
-    now: float = 0.0
+    begun: _Seconds = 0.0
+    now: _Seconds = 0.0
     why: str = ""
     ahead: tuple[str, ...] = ()
 

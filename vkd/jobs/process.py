@@ -38,7 +38,8 @@ CLAIM, QUEUE = ".claim", "queue.json"
 FILES = {"lock", CLAIM, QUEUE, "stop", "log.txt", "settings.json"}
 """Files that a folder may hold before any work was done in it."""
 
-_TOKEN = re.compile(r"([0-9a-f]{6})-(\d+)-(\d+)")
+_TOKEN = re.compile(r"([0-9a-f]{6})-([0-9]{1,10})-([0-9]{1,16})")
+_LAUNCHED = "VKD_LAUNCHED"  # environment of a process that `launch` starts: its folder
 _CLAIM_SECONDS = 60.0  # a claim lasts for the start of one process
 _held: set[Path] = set()  # folders that this very process works in
 
@@ -77,13 +78,29 @@ def _claim(folder: Path) -> Iterator[None]:
         raise VKDError(f"{folder} is being started by another process: try again.") from None
 
 
+def _remove_requests(folder: Path) -> None:
+    """Removes an old stop request, and the old place in the queue that a killed process left."""
+    for name in ("stop", QUEUE):
+        (folder / name).unlink(missing_ok=True)
+
+
 def _refuse_busy(folder: Path) -> None:
     raise VKDError(f"{folder} is already in use by process {pid(folder)}: stop that one first.")
 
 
+def _is_launched(folder: Path) -> bool:
+    """True if `launch` noted down this very process. In a virtual environment of Windows it noted down the
+    parent: python.exe there starts the interpreter as a process of its own.
+    """
+    launched_in = os.environ.pop(_LAUNCHED, "")
+    number = pid(folder)
+    parent = number == os.getppid() and launched_in == str(folder)
+    return alive(folder) and (number == os.getpid() or parent)
+
+
 @contextmanager
-def lock(folder: str | Path) -> Iterator[None]:
-    """Holds the folder for this process, or takes over what `launch` noted down for it.
+def lock(folder: str | Path) -> Iterator[bool]:
+    """Holds the folder for this process; yields whether `launch` had noted it down for this process.
 
     Removes an old stop request, except one that came after `launch`. Raises VKDError if another process works
     there, MissingFileError without the folder.
@@ -92,15 +109,16 @@ def lock(folder: str | Path) -> Iterator[None]:
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is missing: there is no such run.")
     with _claim(folder):
-        launched = alive(folder) and pid(folder) == os.getpid()
+        launched = _is_launched(folder)
         if folder in _held or (alive(folder) and not launched):
             _refuse_busy(folder)
         if not launched:
+            _remove_requests(folder)
+        if pid(folder) != os.getpid() or not launched:
             write_text(folder / "lock", process_token() + "\n")
-            (folder / "stop").unlink(missing_ok=True)
         _held.add(folder)
     try:
-        yield
+        yield launched
     finally:
         _held.discard(folder)
         with suppress(OSError):
@@ -120,14 +138,19 @@ def launch(folder: Path, arguments: Sequence[str]) -> None:
     with _claim(folder):  # the child claims the folder only after its id is written
         if alive(folder):
             _refuse_busy(folder)
-        (folder / "stop").unlink(missing_ok=True)
+        _remove_requests(folder)
         with (folder / "log.txt").open("ab") as log:
             child = subprocess.Popen(
                 [sys.executable, "-m", "vkd", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **_import_path(), "PYTHONUNBUFFERED": "1"},
+                env={
+                    **os.environ,
+                    **_import_path(),
+                    "PYTHONUNBUFFERED": "1",
+                    _LAUNCHED: str(folder.absolute()),
+                },
                 **_detached(),
             )
         write_text(folder / "lock", process_token(child.pid) + "\n")

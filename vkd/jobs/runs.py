@@ -167,7 +167,11 @@ def train(
 
     if int(os.environ.get("RANK", 0)):  # set by the launcher
         return loop.train(settings, folder, stop=stopping)
-    with lock(folder), _removed_unless_started(folder), event_log.recording(folder) as write:
+    with (
+        lock(folder) as launched,
+        _removed_unless_started(folder, launched),
+        event_log.recording(folder) as write,
+    ):
         _remove_leftovers(folder)
         emit = hooks.fan_out([write, *callbacks])
 
@@ -187,9 +191,12 @@ def train(
 
 
 @contextmanager
-def _removed_unless_started(folder: Path) -> Iterator[None]:
-    """Removes the folder of a run that failed before it started, unless it held something before."""
-    new = not ({path.name for path in folder.iterdir()} - process.FILES)
+def _removed_unless_started(folder: Path, launched: bool) -> Iterator[None]:
+    """Removes the folder of a run that failed before it started, unless it held something before.
+
+    That of a launched one stays: nothing else says why it failed.
+    """
+    new = not launched and not ({path.name for path in folder.iterdir()} - process.FILES)
     try:
         yield
     except (ValueError, OSError):

@@ -206,6 +206,16 @@ def test_taken_name_is_left_alone(served: Hub, root: Path, change: Callable[[Pat
     assert (files_of(pulled.folder) if pulled.folder.is_dir() else pulled.folder.read_bytes()) == before
 
 
+def test_name_taken_during_the_download_is_left_alone(served: Hub, root: Path):
+    def take(done: int, total: int, what: str) -> None:
+        (root / "tiny-teacher").mkdir(exist_ok=True)
+        (root / "tiny-teacher" / "settings.json").write_text("{}")
+
+    with pytest.raises(VKDError, match="tiny-teacher"):
+        get(served, root, progress=take)
+    assert files_of(root / "tiny-teacher") == {"settings.json": b"{}"}
+
+
 # ---- faults of the Hub
 
 

@@ -109,7 +109,12 @@ def test_killed_evaluation(tmp_path: Path):
 DEEP = "[" * 100_000
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", DEEP, '{"state": "gone"}', '{"state":"new","now":1e999}'])
+HUGE = f'{{"state":"running","done":{10**400},"total":1,"begun":1,"now":2}}'
+
+
+@pytest.mark.parametrize(
+    "text", [None, "{", "[]", DEEP, '{"state": "gone"}', '{"state":"new","now":1e999}', HUGE]
+)
 def test_damaged_progress(tmp_path: Path, text: str | None):
     folder = made(tmp_path, "20260101-000000", text)
     assert evaluations.status(folder).state == "damaged"

@@ -60,7 +60,16 @@ def test_lock_is_exclusive(tmp_path: Path):
         pass
 
 
-@pytest.mark.parametrize("text", ["1234\n", "", "nonsense", "\udcff", "000000-1-1", "1" * 30])
+HOST = process.process_token()[:6]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1234\n", "", "nonsense", "\udcff", "000000-1-1", "1" * 30),
+        *(f"{HOST}-{'9' * 5000}-1", f"{HOST}-1-{'9' * 5000}", f"{HOST}-٣-1"),
+    ],
+)
 def test_lock_of_nobody(tmp_path: Path, text: str):
     """Of 0.1.0 (a bare id), damaged, or of another machine."""
     (tmp_path / "lock").write_text(text, errors="surrogateescape")
@@ -117,6 +126,29 @@ def test_forked_worker_does_not_keep_the_lock(tmp_path: Path):
     finally:
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
+
+
+def test_launched_by_a_python_that_starts_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As in a virtual environment of Windows: the process noted down is the parent of the one at work."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n{sys.executable} -c "$SCRIPT"\n')
+    python.chmod(0o755)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    script = f"""
+import os, time
+from vkd.jobs import process
+with process.lock({str(folder)!r}) as launched:
+    print("held", launched, process.pid({str(folder)!r}) == os.getpid(), flush=True)
+    while not process.stop_requested({str(folder)!r}):
+        time.sleep(0.02)
+"""
+    monkeypatch.setenv("SCRIPT", script)
+    monkeypatch.setattr(process.sys, "executable", str(python))
+    process.launch(folder, [])
+    until(lambda: "held" in (folder / "log.txt").read_text())
+    assert "held True True" in (folder / "log.txt").read_text()
+    assert process.stop(folder)
 
 
 def test_of_two_starts_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -204,6 +236,15 @@ def test_killed_process_leaves_the_queue(tmp_path: Path):
 
         assert process.wait_for_device(tmp_path / "next", "cpu", bool, heard, seconds=0.01)
     assert ahead == [["killed"]]
+
+
+def test_resumed_run_has_no_old_place(tmp_path: Path):
+    with holder(tmp_path / "killed") as child:
+        child.kill()
+        child.wait()
+    assert (tmp_path / "killed" / process.QUEUE).is_file()
+    with process.lock(tmp_path / "killed"):
+        assert process.queue(tmp_path, "cpu") == []
 
 
 def test_damaged_entries_hold_nobody_up(tmp_path: Path):

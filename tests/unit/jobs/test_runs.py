@@ -109,6 +109,14 @@ def test_detached_run_stop_and_resume(small_street: Path, tmp_path: Path, reques
     assert resumed == [False, True]
 
 
+def test_detached_run_that_cannot_begin_says_why(tmp_path: Path):
+    folder = runs.start(TeacherSettings(backbone="tiny", root=tmp_path / "none", device="cpu"), tmp_path)
+    until(lambda: not runs.alive(folder))
+    assert runs.status(folder).state == "failed"
+    assert "none" in runs.status(folder).why
+    assert "none" in (folder / "log.txt").read_text()
+
+
 def test_start_needs_settings_or_a_run(tmp_path: Path):
     with pytest.raises(VKDError):
         runs.start()
