@@ -17,6 +17,7 @@ from gradio.utils import get_upload_folder
 from gradio_client import Client
 from PIL import Image
 
+from tests.support.app import served
 from tests.support.images import image_value, search, write_noise
 from vkd.io.images import read_image
 from vkd.ui import html
@@ -68,13 +69,15 @@ def use_everything(client: Client, query: list[Any], street: Path) -> None:
 
 
 def test_process_connects_to_this_machine_only(
-    app_client: Client, app_paths: AppPaths, small_street: Path, tmp_path: Path
+    app_paths: AppPaths, small_street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor does an app that is opened, which is why this one is its own."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     sys.addaudithook(watch)
     WATCHING.append(True)
     try:
-        client = Client(app_client.src, verbose=False)
-        use_everything(client, image_value(write_noise(tmp_path / "a.png")), small_street)
+        with served(app_paths) as client:
+            use_everything(client, image_value(write_noise(tmp_path / "a.png")), small_street)
     finally:
         WATCHING.clear()
     shutil.rmtree(app_paths.checkpoints / "built-here")
