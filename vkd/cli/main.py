@@ -101,7 +101,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # consoles of Windows know few characters (cp1252)
             stream.reconfigure(errors="replace")
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _answer(list(sys.argv[1:] if argv is None else argv))
+    except BrokenPipeError:
+        return 0
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Writes what is left; nothing if the reader of a pipe has enough (`vkd search … | head`)."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _answer(words: Sequence[str]) -> int:
     if words and words[0] in ("-h", "--help"):
         return _print(usage())
     if words and words[0] == "--version":
@@ -120,14 +136,11 @@ def _print(text: str) -> int:
 
 def _run(verb: str, argv: Sequence[str]) -> int:
     try:
-        code = VERBS[verb][0](argv)
-        sys.stdout.flush()
-        return code
+        return VERBS[verb][0](argv)
     except KeyboardInterrupt:
         return _fail(f"vkd {verb}: interrupted", 130)
-    except BrokenPipeError:  # the reader of a pipe has enough (`vkd search … | head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        raise
     except (VKDError, OSError) as error:
         # These carry a sentence for a person; anything else is a defect and shows its traceback.
         return _fail(f"vkd {verb}: {_sentence(error)}", 1)
