@@ -24,7 +24,7 @@ STOPPED = 3  # exit code of a run that was asked to stop by another process; a s
 
 _ABOUT = {
     "teacher": "Stage 1: train a teacher on the views of one tracklet.",
-    "student": "Stage 2: train a student that sees few views with a teacher that sees many.",
+    "student": "Stage 2: train a student on few views, with a teacher on many.",
 }
 
 

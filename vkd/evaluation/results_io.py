@@ -28,7 +28,7 @@ _SIMILARITY = 1e-4
 """Similarities in lists.npz are whole numbers of this unit."""
 
 
-class Terms(pydantic.BaseModel):
+class TermsRecord(pydantic.BaseModel):
     """Fields of `Scores` that are not arrays."""
 
     protocol: str
@@ -48,7 +48,7 @@ class ComparisonRecord(pydantic.BaseModel):
     convention: str
     views: int
     networks: dict[str, NetworkInfo]
-    scores: dict[str, dict[str, Terms]]
+    scores: dict[str, dict[str, TermsRecord]]
     curves: dict[str, dict[str, Curves]]
     differences: dict[str, dict[str, dict[str, Interval]]]
     names: dict[int, str] = {}
@@ -92,7 +92,8 @@ def save(comparison: Comparison, folder: Path) -> None:
         "networks": {name: info._asdict() for name, info in comparison.networks.items()},
         "scores": {
             name: {
-                protocol: {term: getattr(scores, term) for term in Terms.model_fields} | scores.numbers()
+                protocol: {term: getattr(scores, term) for term in TermsRecord.model_fields}
+                | scores.numbers()
                 for protocol, scores in protocols.items()
             }
             for name, protocols in comparison.scores.items()
@@ -154,7 +155,7 @@ def _load(folder: Path) -> Comparison:
     )
 
 
-def _scores(terms: Terms, arrays: Mapping[str, Any], key: str) -> Scores:
+def _scores(terms: TermsRecord, arrays: Mapping[str, Any], key: str) -> Scores:
     first_match = arrays[f"{key}/first_match"]
     start = f"{key}/per_query/"
     per_query = {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}

@@ -82,7 +82,9 @@ class Settings(pydantic.BaseModel):
         "random_chunk", "views", "Frame sampling", "How frames are drawn from a tracklet."
     )
     views_from: Annotated[str, Choice(VIEWS)] = setting("tracklet", *_VIEW_SAMPLING)
-    views: int = setting(8, "views", "Views N", "Views of a sample: what the teacher sees.", ge=1, le=64)
+    views: int = setting(
+        8, "views", "Views N", "Views N of a sample, all of them for the teacher.", ge=1, le=64
+    )
     test_views: int = setting(
         8, "views", "Frames at test time", "Frames that represent a tracklet in evaluation.", ge=1, le=64
     )
@@ -257,7 +259,7 @@ class StudentSettings(Settings):
     )
     views_from: Annotated[str, Choice(VIEWS)] = setting("multiview", *_VIEW_SAMPLING)
     student_views: int = setting(
-        2, "views", "Student views M", "Views that the student sees, drawn anew for each sample.", ge=1, le=64
+        2, "views", "Student views M", "Views for the student, drawn anew for each sample.", ge=1, le=64
     )
     identities_per_batch: int = setting(12, *_P, ge=2, le=1024)
     epochs: int = setting(500, *_EPOCHS, ge=1, le=100_000, resumable=True)
@@ -274,7 +276,7 @@ class StudentSettings(Settings):
     @pydantic.model_validator(mode="after")
     def _fewer(self) -> Self:
         if self.student_views > self.views:
-            raise VKDError(f"The student cannot see {self.student_views} of {self.views} views")
+            raise VKDError(f"The student cannot have {self.student_views} of {self.views} views")
         return self
 
 

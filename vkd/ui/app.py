@@ -139,7 +139,7 @@ def warm(paths: AppPaths) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Parses the arguments, opens the app and keeps it open until Ctrl-C."""
     parser = argparse.ArgumentParser(
-        prog="vkd app", description="Opens VKD in the browser: retrieve, explain, train, evaluate."
+        prog="vkd app", description="Open VKD in the browser: retrieve, explain, train, evaluate, Hub."
     )
     parser.add_argument("--host", default="0.0.0.0" if ON_SPACE else "127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, help="port to listen on (the first free one from 7860)")

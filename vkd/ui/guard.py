@@ -71,8 +71,8 @@ class Guard:
         host = host_name(netlocs[0]) if len(netlocs) == 1 else ""
         if not host or not (host in self.hosts or (self.any_address and is_address(host))):
             return (
-                "This server does not answer to that host name. If it is yours, add it to the environment "
-                "variable VKD_HOSTS and start the app again."
+                "This host name is not allowed. To allow it, add it to the environment "
+                "variable VKD_HOSTS and restart the app."
             )
         origins = headers.getlist("origin")
         # Websockets send GET, and are not held back by the browser's same-origin policy.

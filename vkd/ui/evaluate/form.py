@@ -22,7 +22,7 @@ def refresh_models(
     return [*components.refresh_models(paths, teacher, student), gr.update(choices=names, value=value)]
 
 
-class Form(NamedTuple):
+class EvaluateForm(NamedTuple):
     """The components on the left; `request` in the order of `actions.start`."""
 
     request: list[Any]
@@ -34,7 +34,7 @@ class Form(NamedTuple):
     job: gr.Dropdown
 
 
-def build_form(paths: AppPaths) -> Form:
+def build_form(paths: AppPaths) -> EvaluateForm:
     """Builds the form."""
     teacher, student = state.default_pair(paths)
     root_text = actions.default_root(paths)
@@ -72,4 +72,4 @@ def build_form(paths: AppPaths) -> Form:
                 )  # fmt: skip
                 curves = gr.Checkbox(True, label="Ablate frames and views")
     request = [first, second, others, data, root, protocols, views, ap, curves, cameras]
-    return Form(request, [data, root, cameras], root, summary, street, button, job)
+    return EvaluateForm(request, [data, root, cameras], root, summary, street, button, job)

@@ -11,7 +11,7 @@ from vkd.jobs import evaluations
 from vkd.ui import components, dataset, html, mode, plots
 from vkd.ui.errors import show_errors
 from vkd.ui.evaluate import actions, results
-from vkd.ui.evaluate.form import Form, build_form, refresh_models
+from vkd.ui.evaluate.form import EvaluateForm, build_form, refresh_models
 from vkd.ui.labels import labels
 from vkd.ui.state import AppPaths
 
@@ -173,7 +173,7 @@ def _box(title: str, hint: str = "") -> gr.Column:
     return box
 
 
-class Output(NamedTuple):
+class ResultPanel(NamedTuple):
     """The components on the right; `drawn` in the order of `draw`."""
 
     headline: gr.HTML
@@ -190,7 +190,7 @@ class Output(NamedTuple):
     drawn: list[Any]
 
 
-def _output() -> Output:
+def _output() -> ResultPanel:
     with gr.Column(elem_classes="vkd-results"):
         with gr.Row(elem_classes="vkd-job-row"):
             headline = gr.HTML(elem_id="vkd-evaluate-job")
@@ -231,7 +231,7 @@ def _output() -> Output:
                         rate = gr.Slider(0.1, 10, value=FPR_PERCENT, step=0.1, label="FPR, %")
                         thresholds = gr.HTML(elem_id="vkd-evaluate-thresholds")
     drawn = [cmc, frames, views, scatter, queries, ranked, pairs, thresholds]
-    return Output(
+    return ResultPanel(
         headline, cancel, downloads, pair_row, base, other, table, panel, protocol, order, rate, drawn
     )
 
@@ -258,7 +258,7 @@ def build(here: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
     components.endpoint(actions.download, [paths, form.job, written_as], [text], api_name="evaluate_download")
 
 
-def _wire_form(paths: gr.State, form: Form, out: Output, page: gr.Blocks, data: gr.JSON) -> None:
+def _wire_form(paths: gr.State, form: EvaluateForm, out: ResultPanel, page: gr.Blocks, data: gr.JSON) -> None:
     """Wires Evaluate, Cancel, and what shows the dataset."""
     started = gr.Textbox(visible=False)
     form.button.click(actions.start, [paths, *form.request], started, api_name="evaluate_start").success(
@@ -276,7 +276,7 @@ def _wire_form(paths: gr.State, form: Form, out: Output, page: gr.Blocks, data: 
 
 
 def _wire_figures(
-    paths: gr.State, out: Output, evaluation: gr.Textbox, protocol: gr.Textbox, data: gr.JSON
+    paths: gr.State, out: ResultPanel, evaluation: gr.Textbox, protocol: gr.Textbox, data: gr.JSON
 ) -> None:
     """Wires figures, pairs, queries and thresholds of the evaluation whose name is in `evaluation`."""
     pair, k = [out.base, out.other], gr.Number(TOP_K, visible=False)

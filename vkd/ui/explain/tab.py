@@ -21,7 +21,7 @@ LAYERS = [("last conv stage", "last"), *((f"stage -{n}", str(-n)) for n in range
 SAVES = (Save("Save as PNG", actions.save_png, "explain_picture"),)
 
 
-class Form(NamedTuple):
+class ExplainForm(NamedTuple):
     """The left side; the first eight are the arguments of `actions.explain`."""
 
     images: gr.Gallery
@@ -59,7 +59,7 @@ def build(paths: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
     _wire(form, values, results, opened)
 
 
-def _form(paths: AppPaths) -> Form:
+def _form(paths: AppPaths) -> ExplainForm:
     pair = state.default_pair(paths)
     with gr.Column(elem_classes="vkd-ask"):
         images = inputs.image_input("Query images or video (crops of one person)")
@@ -85,7 +85,7 @@ def _form(paths: AppPaths) -> Form:
         )
         teacher = components.model_dropdown(paths, "teacher", pair[0])
         student = components.model_dropdown(paths, "student", pair[1])
-    return Form(
+    return ExplainForm(
         images,
         second,
         target,
@@ -101,7 +101,7 @@ def _form(paths: AppPaths) -> Form:
     )
 
 
-def _wire(form: Form, values: list[Any], results: query_tab.Results, opened: list[Any]) -> None:
+def _wire(form: ExplainForm, values: list[Any], results: query_tab.Results, opened: list[Any]) -> None:
     paths_state = values[0]
     form.target.change(actions.show_target_inputs, form.target, [form.second_column, form.identity], **QUIET)
     example = form.example.submit(

@@ -16,7 +16,7 @@ SAVES = (
 )
 
 
-class Form(NamedTuple):
+class RetrieveForm(NamedTuple):
     """The left side; the first eight are the arguments of `actions.search`."""
 
     images: gr.Gallery
@@ -54,7 +54,7 @@ def build(paths: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
     _wire(form, values, results, opened)
 
 
-def _form(paths: AppPaths, paths_state: gr.State, opened: list[Any]) -> Form:
+def _form(paths: AppPaths, paths_state: gr.State, opened: list[Any]) -> RetrieveForm:
     galleries = [folder.name for folder in state.gallery_folders(paths)]
     pair = state.default_pair(paths)
     camera_names = state.gallery_cameras(paths, galleries[0]) if galleries else []
@@ -83,10 +83,12 @@ def _form(paths: AppPaths, paths_state: gr.State, opened: list[Any]) -> Form:
             teacher = components.model_dropdown(paths, "teacher", pair[0])
             student = components.model_dropdown(paths, "student", pair[1])
         built = gallery_form.layout(paths_state, teacher, student, opened)
-    return Form(images, gallery, teacher, student, top_k, cameras, rerank, fpr, button, example, built)
+    return RetrieveForm(
+        images, gallery, teacher, student, top_k, cameras, rerank, fpr, button, example, built
+    )
 
 
-def _wire(form: Form, values: list[Any], results: query_tab.Results, opened: list[Any]) -> None:
+def _wire(form: RetrieveForm, values: list[Any], results: query_tab.Results, opened: list[Any]) -> None:
     paths_state, shared = values[0], {**components.SHARED, **query_tab.HIDDEN}
     changed = [paths_state, results.key, *values[1:]]
     example = form.example.submit(

@@ -54,7 +54,7 @@ def with_teacher(paths: AppPaths, settings: Settings) -> Settings:
 
 
 def _fill(paths: AppPaths, settings: Settings) -> list[Any]:
-    """Returns the updates of `Form.filled`."""
+    """Returns the updates of `SettingsForm.filled`."""
     values = form.values(settings)
     folders = [(name, str(paths.checkpoints / name)) for name in state.checkpoints(paths)]
     updates = []
@@ -121,7 +121,7 @@ def restore(paths: AppPaths, stored: Any) -> list[Any]:
 def read_form(
     paths: AppPaths, stage: str, preset: str, before: dict[str, str] | None, *values: Any
 ) -> list[Any]:
-    """Returns the updates of `Form.checked`: command line, settings text, errors by field, fields.
+    """Returns the updates of `SettingsForm.checked`: command line, settings text, errors by field, fields.
 
     A field with an error shows it in place of its help; `before` has the errors until now.
     """
@@ -162,7 +162,7 @@ def save_file(text: str) -> str:
 # ---- layout
 
 
-class Form(NamedTuple):
+class SettingsForm(NamedTuple):
     """The components of the form."""
 
     stage: gr.Radio
@@ -195,7 +195,7 @@ class Form(NamedTuple):
         return [self.command, self.text, self.errors, *self.inputs.values()]
 
 
-def layout(paths: AppPaths) -> Form:
+def layout(paths: AppPaths) -> SettingsForm:
     """Builds stage, preset and an accordion for each group of fields, filled with the first preset."""
     settings = with_teacher(paths, PRESETS[DEFAULT["teacher"]].settings())
     values, inputs = form.values(settings), {}
@@ -220,10 +220,10 @@ def layout(paths: AppPaths) -> Form:
             save = gr.DownloadButton("Save settings", size="sm", visible=limits.training_allowed())
             upload = gr.UploadButton("Load settings", size="sm", file_types=[".json"])
     errors = gr.JSON({}, visible=False)
-    return Form(stage, preset, expected, begin, inputs, browser, command, text, upload, save, errors)
+    return SettingsForm(stage, preset, expected, begin, inputs, browser, command, text, upload, save, errors)
 
 
-def wire(page: gr.Blocks, paths: gr.State, made: Form, selected: Any, reuse: gr.Button) -> None:
+def wire(page: gr.Blocks, paths: gr.State, made: SettingsForm, selected: Any, reuse: gr.Button) -> None:
     """Wires the events of the form."""
     filled = [
         made.stage.input(choose_stage, [paths, made.stage], made.filled, **_QUIET),

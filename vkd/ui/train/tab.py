@@ -198,7 +198,11 @@ def _confirmation() -> tuple[gr.Row, gr.HTML, gr.Textbox, gr.Button, gr.Button]:
 
 
 def _wire_dataset(
-    paths: gr.State, form: presets.Form, inspect: gr.Button, generate: gr.Button, outputs: tuple[Any, ...]
+    paths: gr.State,
+    form: presets.SettingsForm,
+    inspect: gr.Button,
+    generate: gr.Button,
+    outputs: tuple[Any, ...],
 ) -> None:
     """Wires what shows a dataset: Inspect, a chosen folder, a generated street."""
     root = form.inputs["root"]
