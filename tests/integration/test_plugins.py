@@ -26,6 +26,7 @@ from vkd.training import settings as settings_io
 from vkd.training.fields import setting
 from vkd.training.objectives import LOSSES, Loss
 from vkd.training.settings import STAGES, TeacherSettings, add_setting, register_loss
+from vkd.training.trainer import conflicts
 from vkd.ui.evaluate import results
 from vkd.ui.train import curves, form, views
 from vkd.ui.train import runs as train_runs
@@ -204,7 +205,7 @@ def test_setting(small_street: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     folder = trained(small_street, tmp_path, smoothing=0.5)
     again = settings_io.load(folder / "settings.json")
     assert form.values(again)["smoothing"] == 0.5
-    assert settings_io.conflicts(TeacherSettings(), again)[-1:] == ["smoothing"]
+    assert conflicts(TeacherSettings(), again)[-1:] == ["smoothing"]
     assert "| `smoothing` | 0.5 | Share of the other classes. |" in model_card(read_summary(folder))
     words = ["train", "teacher", "--folder", str(folder), "--smoothing", "0.2"]
     assert main(words) == 1

@@ -306,18 +306,6 @@ for _name, _loss in LOSSES.items():  # rows of the table that have no typed fiel
     register_loss(_name, _loss)
 
 
-def conflicts(old: Settings, new: Settings) -> list[str]:
-    """Returns the fields that differ and may not when a run that began with `old` is resumed with `new`."""
-    if old.stage != new.stage:
-        return ["stage"]
-    return [
-        name
-        for name, info in type(old).model_fields.items()
-        if getattr(old, name) != getattr(new, name)
-        and not (isinstance(info.json_schema_extra, dict) and info.json_schema_extra["resumable"])
-    ]
-
-
 def save(settings: Settings, path: Path) -> Path:
     """Writes settings.json: every field and the stage."""
     values = {"stage": settings.stage, **settings.model_dump(mode="json")}

@@ -35,7 +35,7 @@ from vkd.training.distributed import (
 )
 from vkd.training.networks import build_networks
 from vkd.training.objectives import LossInputs, choose_views, named_losses, pick_views, total
-from vkd.training.settings import Settings, StudentSettings, conflicts
+from vkd.training.settings import Settings, StudentSettings
 
 _SANITY_IDENTITIES = 4  # enough to run every part of an evaluation once
 
@@ -300,3 +300,15 @@ def learning_rate(epoch: int, base: float, milestones: tuple[int, ...], gamma: f
 def generation_rate(generation: int, base: float = 1e-4) -> float:
     """Returns the initial rate of generation g (from 0): max(base · 0.1^g, 1e-5), never above `base`."""
     return min(base, max(base * 0.1**generation, 1e-5))
+
+
+def conflicts(old: Settings, new: Settings) -> list[str]:
+    """Returns the fields that differ and may not when a run that began with `old` is resumed with `new`."""
+    if old.stage != new.stage:
+        return ["stage"]
+    return [
+        name
+        for name, info in type(old).model_fields.items()
+        if getattr(old, name) != getattr(new, name)
+        and not (isinstance(info.json_schema_extra, dict) and info.json_schema_extra["resumable"])
+    ]

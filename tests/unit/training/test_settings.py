@@ -21,9 +21,8 @@ from vkd.training.settings import (
     Settings,
     StudentSettings,
     TeacherSettings,
-    conflicts,
 )
-from vkd.training.trainer import generation_rate
+from vkd.training.trainer import conflicts, generation_rate
 
 
 @pytest.mark.parametrize("stage", STAGES)
