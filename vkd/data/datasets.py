@@ -4,7 +4,6 @@ A dataset is added from outside by one assignment: ``DATASETS["mine"] = Dataset(
 """
 
 import inspect
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,7 +41,6 @@ __all__ = [
     "check_listed",
     "detect",
     "detect_dataset",
-    "find_name",
     "first_frames",
     "folder_items",
     "folder_tracklets",
@@ -287,16 +285,6 @@ def detect_dataset(root: str | Path) -> str:
         if reason := unreadable_benchmark(folder):
             raise VKDError(f"{folder} {reason}. To read it as own images, choose the dataset 'folder'.")
     return "folder"
-
-
-def find_name(text: str) -> str:
-    """Returns the key of the dataset that a name or path mentions first, "" if there is none."""
-    starts = {
-        match.start(): key
-        for key, row in DATASETS.items()
-        if row.name_pattern and (match := re.search(row.name_pattern, text.lower()))
-    }
-    return starts[min(starts)] if starts else ""
 
 
 def gallery_items(

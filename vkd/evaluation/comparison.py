@@ -269,9 +269,7 @@ def evaluate_models(
         dataset=splits.name,
         convention=convention,
         views=views,
-        networks={
-            name: NetworkInfo(each.config.stage, each.config.backbone) for name, each in models.items()
-        },
+        networks={name: NetworkInfo(m.config.stage, m.config.backbone) for name, m in models.items()},
         scores=scores,
         pairs=pairs,
         curves=curves,

@@ -72,22 +72,14 @@ def explain_split(
     """
     if not networks or not tracklets:
         raise VKDError("There is nothing to explain: give at least one model and one tracklet.")
-    for kind, name, table in (("target", target, TARGETS), ("frame rule", frames, FRAMES)):
-        if name not in table:
-            raise VKDError(f"There is no {kind} '{name}'; choose one of {', '.join(table)}.")
+    _check_choices(target, frames)
     if views < 1 or (limit is not None and limit < 1):
         raise VKDError(f"views and limit must be at least 1, not {views} and {limit}.")
     how = Method(method, layer, views, frames)
     references: dict[str, list[NDArray[np.float32] | None]] = {}
     if target == "similarity":
         references = {name: _references(network, tracklets, how) for name, network in networks.items()}
-    numbers = [
-        number
-        for number in evenly_spaced(range(len(tracklets)), limit or len(tracklets))
-        if all(column[number] is not None for column in references.values())
-    ]
-    if not numbers:
-        raise VKDError("No identity has two tracklets here, so there is no similarity to explain.")
+    numbers = _explainable(len(tracklets), limit, references)
     with _complete(Path(folder)) as work:
         rows: list[TableRow] = []
         for number in track(numbers, progress, "heatmaps"):
@@ -103,13 +95,37 @@ def explain_split(
             "left_out": len(tracklets) - len(numbers) if not limit else 0,
             **_means(rows, list(networks)),
         }
-        with (work / "heatmaps.csv").open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, list(rows[0]))
-            table.writeheader()
-            table.writerows(rows)
-        text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-        (work / "heatmaps.json").write_text(text, encoding="utf-8")
+        _write_tables(work, rows, summary)
     return summary
+
+
+def _check_choices(target: str, frames: str) -> None:
+    for kind, name, table in (("target", target, TARGETS), ("frame rule", frames, FRAMES)):
+        if name not in table:
+            raise VKDError(f"There is no {kind} '{name}'; choose one of {', '.join(table)}.")
+
+
+def _explainable(
+    count: int, limit: int | None, references: Mapping[str, Sequence[NDArray[np.float32] | None]]
+) -> list[int]:
+    """Chooses the tracklets by number: evenly spread, each with a reference of every network."""
+    numbers = [
+        number
+        for number in evenly_spaced(range(count), limit or count)
+        if all(column[number] is not None for column in references.values())
+    ]
+    if not numbers:
+        raise VKDError("No identity has two tracklets here, so there is no similarity to explain.")
+    return numbers
+
+
+def _write_tables(folder: Path, rows: Sequence[TableRow], summary: Mapping[str, Any]) -> None:
+    with (folder / "heatmaps.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
+    (folder / "heatmaps.json").write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vkd.data.datasets import DATASETS, UNKNOWN, find_name
+from vkd.data.datasets import DATASETS, UNKNOWN
 from vkd.io.errors import MissingFileError, VKDError
 from vkd.models import backbones
 from vkd.models.checkpoint import Checkpoint, save
@@ -206,3 +206,13 @@ def choose_weights(files: Sequence[str], name: str | None, folder: str) -> str:
         return "end" in file, int(numbers[-1]) if numbers else -1, file
 
     return name or max(files, key=age)
+
+
+def find_name(text: str) -> str:
+    """Returns the key of the dataset that a name or path mentions first, "" if there is none."""
+    starts = {
+        match.start(): key
+        for key, row in DATASETS.items()
+        if row.name_pattern and (match := re.search(row.name_pattern, text.lower()))
+    }
+    return starts[min(starts)] if starts else ""

@@ -16,7 +16,6 @@ from vkd.data.datasets import (
     Splits,
     check_listed,
     detect_dataset,
-    find_name,
     gallery_items,
     read_dataset,
     summary,
@@ -24,6 +23,7 @@ from vkd.data.datasets import (
     valid_queries,
 )
 from vkd.io.errors import MissingFileError, VKDError
+from vkd.models.reference import find_name
 
 REFERENCE = {"mars": "mars", "veri": "veri", "duke": "duke-video-reid"}
 PARTS = {
