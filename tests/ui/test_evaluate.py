@@ -273,7 +273,7 @@ def test_demo_refuses(paths: AppPaths, small_street: Path, monkeypatch: pytest.M
         lambda: actions.start(paths, *request),
         lambda: actions.cancel(paths, "20260101-000000"),
         lambda: actions.generate_street(paths),
-        lambda: actions.show_data("auto", "/etc", "auto"),
+        lambda: actions.show_data(paths, "auto", "/etc", "auto"),
     ):
         with pytest.raises(gr.Error, match=r"(?i)public demo"):
             call()

@@ -17,8 +17,12 @@ from vkd.io.errors import VKDError
 from vkd.io.progress import Progress
 from vkd.ui import limits, mode
 from vkd.ui.errors import show_errors
-from vkd.ui.html import escape, render
+from vkd.ui.html import render
 from vkd.ui.state import AppPaths, checkpoints, default_pair
+
+HIDDEN: dict[str, Any] = {"api_visibility": "private"}
+QUIET: dict[str, Any] = {**HIDDEN, "show_progress": "hidden"}
+"""Options of events that only the page fires, and that show no progress."""
 
 SHARED: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
 """Options of events that run models: one at a time in the whole app."""
@@ -38,7 +42,7 @@ def header() -> None:
 def demo_note(sentence: str) -> None:
     """Adds a note in a public demo, in place of what a tab does not do there; nothing elsewhere."""
     if mode.DEMO:
-        gr.HTML(f'<p class="vkd-note">{escape(sentence)}</p>')
+        gr.HTML(render("note.html.j2", text=sentence))
 
 
 def endpoint(answer: Callable[..., Any], inputs: list[Any], outputs: list[Any], **options: Any) -> None:
@@ -139,7 +143,6 @@ def downloads(like: Callable[..., Any]) -> Callable[[Callable[..., tuple[bytes, 
 
 
 MAX_FOLDERS = 400  # a folder of half a million identities is no dataset's parent
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _CLICKS = """
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-path]');
@@ -237,17 +240,17 @@ def wire_folder_browser(
     """Wires the browser to `field`; returns the event after which the field holds the chosen folder."""
     data, clicked = gr.JSON(visible=False), gr.Textbox(visible=False)
     listed = [browser.listing, browser.folder, data]
-    opens: dict[str, Any] = {"api_name": api_name, "show_progress": "hidden"} if api_name else _QUIET
+    opens: dict[str, Any] = {"api_name": api_name, "show_progress": "hidden"} if api_name else QUIET
     browser.opened.click(list_folders, [paths, field], listed, **opens).success(
-        lambda: gr.update(visible=True), None, browser.panel, **_QUIET
+        lambda: gr.update(visible=True), None, browser.panel, **QUIET
     )
-    browser.listing.click(_clicked, None, clicked, **_QUIET).success(
-        list_folders, [paths, clicked], listed, **_QUIET
+    browser.listing.click(_clicked, None, clicked, **QUIET).success(
+        list_folders, [paths, clicked], listed, **QUIET
     )
-    browser.close.click(lambda: gr.update(visible=False), None, browser.panel, **_QUIET)
+    browser.close.click(lambda: gr.update(visible=False), None, browser.panel, **QUIET)
     return browser.use.click(
         lambda path: (relative_path(path), gr.update(visible=False)),
         browser.folder,
         [field, browser.panel],
-        **_QUIET,
+        **QUIET,
     )

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from vkd.data import datasets
 from vkd.data.datasets import Splits
+from vkd.ui import limits
 from vkd.ui.html import render
+from vkd.ui.state import AppPaths
 
 Row = dict[str, Any]
-_TITLES = {"identities": "ids", "valid_queries": "valid queries"}
 
 
 def summarise(dataset: str, root: str, cameras: str = "auto") -> tuple[list[Row], list[str]]:
@@ -82,17 +85,26 @@ def batch_error(rows: Sequence[Row], identities_per_batch: int) -> str:
     )
 
 
-def table_html(rows: Sequence[Row], notes: Sequence[str]) -> str:
+def show(
+    paths: AppPaths, name: str, root: str, cameras: str, *, training: bool
+) -> tuple[Markup, dict[str, Any]]:
+    """Returns a dataset's summary as HTML and as data: `rows`, `notes`, `wrong` with the reader's message.
+
+    The HTML has the notes, which are about training, where the page is about `training`.
+    """
+    try:
+        limits.require_readable(paths, root)
+        rows, notes = summarise(name, root, cameras)
+    except (ValueError, OSError) as error:
+        return why_html(str(error)), {"rows": [], "notes": [], "wrong": str(error)}
+    return table_html(rows, notes if training else []), {"rows": rows, "notes": notes, "wrong": ""}
+
+
+def table_html(rows: Sequence[Row], notes: Sequence[str]) -> Markup:
     """Renders the table and its notes."""
-    starred = any(str(row["split"]).endswith("*") for row in rows)
-    return render("train/dataset.html.j2", rows=rows, notes=notes, titles=_TITLES, starred=starred, error="")
+    return render("train/dataset.html.j2", rows=rows, notes=notes, error="")
 
 
-def error_html(message: str) -> str:
-    """Renders why a dataset cannot be read."""
-    return render("train/dataset.html.j2", error=message, style="vkd-why")
-
-
-def hint_html(message: str) -> str:
-    """Renders what to do while no dataset is chosen."""
-    return render("train/dataset.html.j2", error=message, style="vkd-detail")
+def why_html(message: str, style: str = "vkd-why") -> Markup:
+    """Renders why there is no dataset; `style` is a class of the style sheets."""
+    return render("train/dataset.html.j2", error=message, style=style)

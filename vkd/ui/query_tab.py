@@ -8,9 +8,6 @@ import gradio as gr
 
 from vkd.ui import components, html
 
-HIDDEN: dict[str, Any] = {"api_visibility": "private"}
-QUIET: dict[str, Any] = {**HIDDEN, "show_progress": "hidden"}
-
 Step = tuple[Any, Any]
 """HTML and JSON of an answer, or of a part of it."""
 
@@ -101,7 +98,7 @@ def wire(
     """
     outputs, state = list(results), inputs[0]
     changed = [state, results.key, *inputs[1:]]
-    shared: dict[str, Any] = {**components.SHARED, **HIDDEN}
+    shared: dict[str, Any] = {**components.SHARED, **components.HIDDEN}
     return [
         button.click(tab.answer_now, inputs, outputs, **shared),
         example.success(tab.answer_change, changed, outputs, **shared),

@@ -40,7 +40,7 @@ def default_root(paths: AppPaths) -> str:
     return relative_path(str(folders[0])) if folders else ""
 
 
-def show_data(name: str, root: str, cameras: str) -> tuple[str, dict[str, Any]]:
+def show_data(paths: AppPaths, name: str, root: str, cameras: str) -> tuple[str, dict[str, Any]]:
     """Read a dataset and show its summary: a row for each split, and notes.
 
     `name` is a key of the datasets or `auto`, `root` its folder on the server, `cameras` is auto or none (the
@@ -48,12 +48,8 @@ def show_data(name: str, root: str, cameras: str) -> tuple[str, dict[str, Any]]:
     """
     limits.refuse("reading other datasets is disabled")
     if not (root or "").strip():
-        return dataset.hint_html(NO_FOLDER), {"rows": [], "notes": [], "wrong": NO_FOLDER}
-    try:
-        rows, notes = dataset.summarise(name, root, cameras)
-    except (ValueError, OSError) as error:
-        return dataset.error_html(str(error)), {"rows": [], "notes": [], "wrong": str(error)}
-    return dataset.table_html(rows, []), {"rows": rows, "notes": notes, "wrong": ""}
+        return dataset.why_html(NO_FOLDER, "vkd-detail"), {"rows": [], "notes": [], "wrong": NO_FOLDER}
+    return dataset.show(paths, name, root, cameras, training=False)
 
 
 @show_errors

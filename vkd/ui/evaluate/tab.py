@@ -9,6 +9,7 @@ from vkd.evaluation.comparison import Comparison
 from vkd.evaluation.protocols import GALLERY_FRAMES, QUERY_VIEWS
 from vkd.jobs import evaluations
 from vkd.ui import components, dataset, html, mode, plots
+from vkd.ui.components import QUIET
 from vkd.ui.errors import show_errors
 from vkd.ui.evaluate import actions, results
 from vkd.ui.evaluate.form import EvaluateForm, build_form, refresh_models
@@ -59,7 +60,7 @@ def refresh(paths: AppPaths, name: str | None, mark: str) -> list[Any]:
     try:
         compared, _ = actions.comparison(paths, folder.name)
     except ValueError as error:
-        return _page(now, headline + dataset.error_html(str(error)), False, None, "")
+        return _page(now, headline + dataset.why_html(str(error)), False, None, "")
     headline = results.progress_html(folder.name, request, status, results.headline(compared))
     return _page(now, headline, False, compared, folder.name)
 
@@ -150,7 +151,6 @@ def clicked_query(event: gr.EventData) -> int:
 
 # ---- layout
 
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _CLICKS = """
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-query]');
@@ -166,10 +166,10 @@ window.addEventListener('vkd-query', (event) => {
 """
 
 
-def _box(title: str, hint: str = "") -> gr.Column:
+def _box(title: str, hint: str = "", pairs: bool = False) -> gr.Column:
     box = gr.Column(elem_classes="vkd-figure-box")
     with box:
-        gr.HTML(f'<p class="vkd-caption">{title} <small>{hint}</small></p>')
+        gr.HTML(html.render("evaluate/caption.html.j2", title=title, hint=hint, pairs=pairs))
     return box
 
 
@@ -223,9 +223,7 @@ def _output() -> ResultPanel:
                         queries = gr.HTML(elem_id="vkd-evaluate-queries", js_on_load=_CLICKS)
                         ranked = gr.HTML(elem_id="vkd-evaluate-lists", elem_classes="vkd-lists")
                 with gr.Tab("Verification"), gr.Row(elem_classes="vkd-figures"):
-                    hint = '<span class="vkd-correct">genuine pairs</span> and '
-                    hint += '<span class="vkd-incorrect">impostor pairs (dotted)</span>'
-                    with _box("Similarities", hint):
+                    with _box("Similarities", pairs=True):
                         pairs = plots.component(elem_id="vkd-pairs", elem_classes="vkd-figure")
                     with gr.Column(scale=1):
                         rate = gr.Slider(0.1, 10, value=FPR_PERCENT, step=0.1, label="FPR, %")
@@ -243,13 +241,13 @@ def build(here: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
         form, out = build_form(here), _output()
     mark, evaluation = gr.Textbox(visible=False), gr.Textbox(visible=False)
     protocol, data = gr.Textbox(visible=False), gr.JSON(visible=False)
-    page.load(open_page, paths, [form.job, form.root, form.street], **_QUIET)
+    page.load(open_page, paths, [form.job, form.root, form.street], **QUIET)
     pickers = form.request[:3]
-    gr.on(opened, refresh_models, [paths, *pickers], pickers, **_QUIET)
+    gr.on(opened, refresh_models, [paths, *pickers], pickers, **QUIET)
     refreshed = [mark, out.headline, out.cancel, out.table, out.downloads, out.panel, evaluation]
     gr.on(
         [components.ticker().click, form.job.change, *opened], refresh, [paths, form.job, mark], refreshed,
-        **_QUIET,
+        **QUIET,
     )  # fmt: skip
     _wire_form(paths, form, out, page, data)
     _wire_figures(paths, out, evaluation, protocol, data)
@@ -262,17 +260,17 @@ def _wire_form(paths: gr.State, form: EvaluateForm, out: ResultPanel, page: gr.B
     """Wires Evaluate, Cancel, and what shows the dataset."""
     started = gr.Textbox(visible=False)
     form.button.click(actions.start, [paths, *form.request], started, api_name="evaluate_start").success(
-        show_started, [paths, started], form.job, **_QUIET
+        show_started, [paths, started], form.job, **QUIET
     )
     out.cancel.click(actions.cancel, [paths, form.job], started, api_name="evaluate_cancel")
     changes = [each.change for each in form.dataset]
     gr.on(
-        changes if mode.DEMO else [*changes, page.load], actions.show_data, form.dataset,
+        changes if mode.DEMO else [*changes, page.load], actions.show_data, [paths, *form.dataset],
         [form.summary, data], api_name="evaluate_data", show_progress="hidden",
     )  # fmt: skip
     form.street.click(
         actions.generate_street, paths, form.root, api_name="evaluate_street", concurrency_limit=1
-    ).success(lambda: gr.update(visible=False), None, form.street, **_QUIET)
+    ).success(lambda: gr.update(visible=False), None, form.street, **QUIET)
 
 
 def _wire_figures(
@@ -285,23 +283,23 @@ def _wire_figures(
     scatter, queries, ranked, pairs, thresholds = out.drawn[3:]
     changes = [
         evaluation.change(
-            choices, drawn_for, [out.protocol, protocol, out.pair_row, *pair, out.order], **_QUIET
+            choices, drawn_for, [out.protocol, protocol, out.pair_row, *pair, out.order], **QUIET
         ),
-        out.protocol.input(lambda value: value, out.protocol, protocol, **_QUIET),
+        out.protocol.input(lambda value: value, out.protocol, protocol, **QUIET),
     ]
     for change in changes:
-        change.then(draw, [*drawn_for, out.order, out.rate, k, *pair], out.drawn, **_QUIET)
+        change.then(draw, [*drawn_for, out.order, out.rate, k, *pair], out.drawn, **QUIET)
     for moved, opposite in (pair, pair[::-1]):
         public = moved is out.base
-        moved.input(different, [paths, evaluation, moved, opposite], opposite, **_QUIET).then(
+        moved.input(different, [paths, evaluation, moved, opposite], opposite, **QUIET).then(
             actions.show_pair, [*drawn_for, *pair], [out.table, out.downloads, scatter, data],
             api_name="evaluate_pair" if public else None,
             api_visibility="public" if public else "private", show_progress="minimal",
-        ).then(orders, [paths, evaluation, *pair], out.order, **_QUIET).then(
-            actions.show_order, order, [queries, data], **_QUIET
+        ).then(orders, [paths, evaluation, *pair], out.order, **QUIET).then(
+            actions.show_order, order, [queries, data], **QUIET
         )  # fmt: skip
     query = gr.Number(visible=False)
-    gr.on([scatter.click, queries.click], clicked_query, None, query, **_QUIET).then(
+    gr.on([scatter.click, queries.click], clicked_query, None, query, **QUIET).then(
         actions.show_query, [*drawn_for, query, k], [ranked, data],
         api_name="evaluate_query", show_progress="minimal",
     )  # fmt: skip

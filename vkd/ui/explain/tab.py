@@ -6,8 +6,9 @@ import gradio as gr
 
 from vkd.explain.methods import METHODS
 from vkd.ui import components, inputs, query_tab, state, theme
+from vkd.ui.components import QUIET
 from vkd.ui.explain import actions
-from vkd.ui.query_tab import QUIET, Save
+from vkd.ui.query_tab import Save
 from vkd.ui.state import AppPaths
 
 LABELS = {

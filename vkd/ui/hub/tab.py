@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from vkd.ui import components, html, mode, state
+from vkd.ui.components import QUIET
 from vkd.ui.hub import actions
 from vkd.ui.state import AppPaths
 
@@ -34,7 +35,6 @@ IN_DEMO = (
 _MEASURE = """() => {
   for (const wait of [200, 1000, 3000]) setTimeout(() => window.dispatchEvent(new Event('resize')), wait);
 }"""
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _MANY: dict[str, Any] = {"concurrency_limit": 8}
 _OPEN_TAB = """
 element.addEventListener('click', (event) => {
@@ -189,8 +189,8 @@ def build(here: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
     _wire_pull(paths, pull_form, pull_job, pulled, opened)
     _wire_push(paths, push_form, push_job, preview, opened)
     chosen = push_form.checkpoint
-    gr.on([*opened, push_tab.select], refresh_checkpoints, [paths, chosen], chosen, **_QUIET).success(
-        teacher_field, [paths, chosen], push_form.teacher, **_QUIET
+    gr.on([*opened, push_tab.select], refresh_checkpoints, [paths, chosen], chosen, **QUIET).success(
+        teacher_field, [paths, chosen], push_form.teacher, **QUIET
     )
 
 
@@ -201,8 +201,8 @@ def _wire_pull(
     status, stop = job
     inputs, data, kind = [paths, *form.values], gr.JSON(visible=False), gr.Textbox("pull", visible=False)
     outputs = [status, pulled]
-    gr.on([form.button.click, form.values[0].submit], actions.pull_page, inputs, outputs, **_MANY, **_QUIET)
-    gr.on(opened, actions.watch, [paths, kind], outputs, **_MANY, **_QUIET)
+    gr.on([form.button.click, form.values[0].submit], actions.pull_page, inputs, outputs, **_MANY, **QUIET)
+    gr.on(opened, actions.watch, [paths, kind], outputs, **_MANY, **QUIET)
     stop.click(
         actions.cancel, [paths, kind], status, api_name="hub_cancel", queue=False, show_progress="hidden"
     )
@@ -218,16 +218,16 @@ def _wire_push(
     data, answer = gr.JSON(visible=False), gr.JSON(visible=False)
     digest, kind = gr.Textbox(visible=False), gr.Textbox("push", visible=False)
     allowed = [digest, form.push]
-    gr.on([each.change for each in form.values], invalidate_preview, None, allowed, queue=False, **_QUIET)
-    form.checkpoint.change(teacher_field, [paths, form.checkpoint], form.teacher, **_QUIET)
+    gr.on([each.change for each in form.values], invalidate_preview, None, allowed, queue=False, **QUIET)
+    form.checkpoint.change(teacher_field, [paths, form.checkpoint], form.teacher, **QUIET)
     gr.on(
         [form.preview.click, form.values[1].submit], actions.preview_page, inputs, [preview, status, data],
         show_progress_on=preview, api_visibility="private",
-    ).success(enable_push, data, allowed, **_QUIET)  # fmt: skip
+    ).success(enable_push, data, allowed, **QUIET)  # fmt: skip
     sent = [*inputs, form.token, digest]
-    form.push.click(actions.push_page, sent, [status, preview], **_MANY, **_QUIET)
-    preview.change(invalidate_sent, preview, allowed, **_QUIET)
-    gr.on(opened, actions.watch, [paths, kind], [status, preview], **_MANY, **_QUIET)
-    stop.click(actions.cancel, [paths, kind], status, queue=False, **_QUIET)
+    form.push.click(actions.push_page, sent, [status, preview], **_MANY, **QUIET)
+    preview.change(invalidate_sent, preview, allowed, **QUIET)
+    gr.on(opened, actions.watch, [paths, kind], [status, preview], **_MANY, **QUIET)
+    stop.click(actions.cancel, [paths, kind], status, queue=False, **QUIET)
     components.endpoint(actions.preview, inputs, [preview, data], api_name="hub_preview")
     components.endpoint(actions.push, sent, [status, answer], api_name="hub_push", **_MANY)

@@ -17,9 +17,9 @@ from vkd.jobs.background import BackgroundJob
 from vkd.models.checkpoint import Checkpoint
 from vkd.retrieval.gallery import Gallery
 from vkd.ui import components, limits, mode, state
+from vkd.ui.components import QUIET
 from vkd.ui.errors import message, show_errors
 from vkd.ui.html import render
-from vkd.ui.query_tab import QUIET
 from vkd.ui.state import AppPaths
 
 IN_DEMO = "building galleries is disabled"

@@ -10,9 +10,9 @@ from vkd.io.errors import VKDError
 from vkd.io.images import read_image
 from vkd.retrieval.gallery import Gallery
 from vkd.ui import components, html, inputs, limits, mode, state, theme
+from vkd.ui.components import QUIET
 from vkd.ui.errors import show_errors
 from vkd.ui.explain import heatmaps
-from vkd.ui.query_tab import QUIET
 from vkd.ui.retrieve import distribution
 from vkd.ui.state import AppPaths
 

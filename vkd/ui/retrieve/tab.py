@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from vkd.ui import components, inputs, query_tab, state
-from vkd.ui.query_tab import QUIET, Save
+from vkd.ui.components import QUIET
+from vkd.ui.query_tab import Save
 from vkd.ui.retrieve import actions, distribution, explanation
 from vkd.ui.retrieve import build as gallery_form
 from vkd.ui.state import AppPaths
@@ -89,7 +90,7 @@ def _form(paths: AppPaths, paths_state: gr.State, opened: list[Any]) -> Retrieve
 
 
 def _wire(form: RetrieveForm, values: list[Any], results: query_tab.Results, opened: list[Any]) -> None:
-    paths_state, shared = values[0], {**components.SHARED, **query_tab.HIDDEN}
+    paths_state, shared = values[0], {**components.SHARED, **components.HIDDEN}
     changed = [paths_state, results.key, *values[1:]]
     example = form.example.submit(
         inputs.example_images,

@@ -27,15 +27,9 @@ def show_data(paths: AppPaths, name: str, root: str, cameras: str) -> tuple[str,
     (a plain folder without camera labels). As data: `rows`, `notes`, and `wrong` with the reader's message.
     """
     limits.refuse_training()
-    try:
-        limits.require_readable(paths, root)
-        rows, notes = dataset.summarise(name, root, cameras)
-    except (ValueError, OSError) as error:
-        missing = name == "street" and not Path(root).expanduser().exists()
-        data = {"rows": [], "notes": [], "wrong": str(error)}
-        return dataset.error_html(str(error)), data, gr.update(visible=missing)
-    data = {"rows": rows, "notes": notes, "wrong": ""}
-    return dataset.table_html(rows, notes), data, gr.update(visible=False)
+    page, data = dataset.show(paths, name, root, cameras, training=True)
+    missing = bool(data["wrong"]) and name == "street" and not Path(root).expanduser().exists()
+    return page, data, gr.update(visible=missing)
 
 
 @show_errors

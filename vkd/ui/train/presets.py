@@ -1,6 +1,5 @@
 """The settings form of the Train tab: stage, presets, fields, command line, settings as a file."""
 
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from vkd.training.fields import GROUPS
 from vkd.training.presets import PRESETS
 from vkd.training.settings import STAGES, Settings, load
 from vkd.ui import components, limits, state
-from vkd.ui.components import FolderBrowser
+from vkd.ui.components import QUIET, FolderBrowser
 from vkd.ui.errors import show_errors
 from vkd.ui.html import render
 from vkd.ui.state import AppPaths
@@ -25,7 +24,6 @@ _GROUP_TITLES = {"network": "Model", "machine": "Runtime"}
 # only when its tab is drawn, which is after the page has loaded.
 _STORE = "(text) => { localStorage.setItem('vkd-train-form', text); }"
 _STORED = "(paths, saved) => [paths, localStorage.getItem('vkd-train-form') ?? '']"
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 def preset_names(stage: str) -> list[str]:
@@ -154,9 +152,8 @@ def save_file(text: str) -> str:
     """Writes the settings to a file to download."""
     limits.refuse_training()
     settings = form.parse_json(text)
-    file = Path(tempfile.mkdtemp(prefix="vkd-")) / f"{settings.preset_name or settings.stage}.json"
-    file.write_text(form.to_json(settings) + "\n", encoding="utf-8")
-    return str(file)
+    name = f"{settings.preset_name or settings.stage}.json"
+    return components.download_path(f"{form.to_json(settings)}\n".encode(), name)
 
 
 # ---- layout
@@ -226,19 +223,19 @@ def layout(paths: AppPaths) -> SettingsForm:
 def wire(page: gr.Blocks, paths: gr.State, made: SettingsForm, selected: Any, reuse: gr.Button) -> None:
     """Wires the events of the form."""
     filled = [
-        made.stage.input(choose_stage, [paths, made.stage], made.filled, **_QUIET),
-        made.preset.input(choose_preset, [paths, made.preset], made.filled, **_QUIET),
-        made.upload.upload(load_file, [paths, made.upload], made.filled, **_QUIET),
-        reuse.click(load_run, [paths, selected], made.filled, **_QUIET),
+        made.stage.input(choose_stage, [paths, made.stage], made.filled, **QUIET),
+        made.preset.input(choose_preset, [paths, made.preset], made.filled, **QUIET),
+        made.upload.upload(load_file, [paths, made.upload], made.filled, **QUIET),
+        reuse.click(load_run, [paths, selected], made.filled, **QUIET),
         gr.on(
             [event for each in made.inputs.values() for event in form.committed(each)],
-            read_form, [paths, *made.read], made.checked, trigger_mode="always_last", **_QUIET,
+            read_form, [paths, *made.read], made.checked, trigger_mode="always_last", **QUIET,
         ),
     ]  # fmt: skip
     for event in filled:
         event.success(None, made.text, None, js=_STORE, api_visibility="private")
     stored = gr.Textbox(visible=False)
-    page.load(restore, [paths, stored], made.filled, js=_STORED, **_QUIET)
-    made.save.click(save_file, made.text, made.save, **_QUIET)
+    page.load(restore, [paths, stored], made.filled, js=_STORED, **QUIET)
+    made.save.click(save_file, made.text, made.save, **QUIET)
     name, answer = gr.Textbox(visible=False), gr.Textbox(visible=False)
     name.submit(preset_settings, [paths, name], answer, api_name="train_preset", show_progress="hidden")

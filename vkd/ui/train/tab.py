@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from vkd.ui import components, limits, plots
+from vkd.ui.components import QUIET
 from vkd.ui.errors import show_errors
 from vkd.ui.html import render
 from vkd.ui.state import AppPaths
@@ -16,7 +17,6 @@ IN_DEMO = (
     "Public demo: training is disabled. The runs of the demo's own models are shown, and the form writes the "
     "command line that starts such a run on your own machine."
 )
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # What the page shows already, read from the page itself: a component may not be drawn yet.
 _HAVE = """(paths, selected, have) => {
   const mark = (id) => document.querySelector(`#${id} [data-mark]`)?.dataset.mark ?? '';
@@ -164,16 +164,16 @@ def build(here: AppPaths, page: gr.Blocks, opened: list[Any]) -> None:
     presets.wire(page, paths, form, selected, reuse)
     ticks = [components.ticker().click, selected.change, attention_tab.select, *opened[1:]]
     outputs = [selected, listing, headline, drawn, played, log, *buttons]
-    gr.on(ticks, refresh, [paths, selected, have], outputs, js=_HAVE, **_QUIET)
-    listing.click(select, selected, selected, **_QUIET)
+    gr.on(ticks, refresh, [paths, selected, have], outputs, js=_HAVE, **QUIET)
+    listing.click(select, selected, selected, **QUIET)
     _wire_dataset(paths, form, inspect, generate, (summary, rows, generate))
     started = gr.Textbox(visible=False)
     data = [form.inputs[field] for field in ("dataset", "root", "cameras")]
-    begin.click(presets.read_form, [paths, *form.read], form.checked, **_QUIET).success(
-        presets.require_valid, form.errors, None, **_QUIET
-    ).success(actions.show_data, [paths, *data], [summary, rows, generate], **_QUIET).success(
+    begin.click(presets.read_form, [paths, *form.read], form.checked, **QUIET).success(
+        presets.require_valid, form.errors, None, **QUIET
+    ).success(actions.show_data, [paths, *data], [summary, rows, generate], **QUIET).success(
         actions.start, [paths, form.text, name], started, api_name="train_start"
-    ).success(lambda name: [name], started, selected, **_QUIET)
+    ).success(lambda name: [name], started, selected, **QUIET)
     _wire_run(paths, selected, buttons, confirmation)
 
 
@@ -210,10 +210,10 @@ def _wire_dataset(
     shows: dict[str, Any] = {"fn": actions.show_data, "inputs": inputs, "outputs": list(outputs)}
     inspect.click(**shows, api_name="train_check")
     picked = components.wire_folder_browser(paths, form.browser, root, api_name="train_folders")
-    picked.success(presets.read_form, [paths, *form.read], form.checked, **_QUIET)
+    picked.success(presets.read_form, [paths, *form.read], form.checked, **QUIET)
     picked.success(**shows, api_visibility="private")
     written, summary = gr.Textbox(visible=False), outputs[0]
-    generate.click(lambda: "", None, summary, **_QUIET).then(
+    generate.click(lambda: "", None, summary, **QUIET).then(
         actions.generate_street, [paths, root], written, api_name="train_street", show_progress_on=summary
     ).success(**shows, api_visibility="private")
 
@@ -226,14 +226,14 @@ def _wire_run(
     row, question, target, confirm, cancel = confirmation
     name, done = gr.Textbox(visible=False), gr.Textbox(visible=False)
     for button, action, api in ((stop, actions.stop, "train_stop"), (resume, actions.resume, "train_resume")):
-        button.click(lambda names: (names or [""])[0], selected, name, **_QUIET).success(
+        button.click(lambda names: (names or [""])[0], selected, name, **QUIET).success(
             action, [paths, name], done, api_name=api
         )
-    delete.click(ask_delete, selected, [row, question, target], **_QUIET)
-    selected.change(close_other, [selected, target], [row, target], **_QUIET)
-    cancel.click(close_confirmation, None, [row, target], **_QUIET)
+    delete.click(ask_delete, selected, [row, question, target], **QUIET)
+    selected.change(close_other, [selected, target], [row, target], **QUIET)
+    cancel.click(close_confirmation, None, [row, target], **QUIET)
     confirm.click(actions.delete, [paths, target, target], done, api_name="train_delete").then(
-        close_confirmation, None, [row, target], **_QUIET
+        close_confirmation, None, [row, target], **QUIET
     )
     data, text, offset = gr.JSON(visible=False), gr.Textbox(visible=False), gr.Number(0, visible=False)
     components.endpoint(list_runs, [paths], [data], api_name="train_runs")
