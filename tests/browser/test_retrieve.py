@@ -82,6 +82,8 @@ def test_every_kind_of_query(page: Page, demo: Path, tmp_path: Path) -> None:
     page.context.grant_permissions(["camera", "clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Capture from camera").locator("visible=true").click()
     page.get_by_text("Click to Access Webcam").click()
+    # A photo taken before the first frame is empty, and nothing is sent then.
+    page.wait_for_function("[...document.querySelectorAll('video')].some(video => video.videoWidth > 0)")
     page.get_by_role("button", name="capture photo").click()
     expect(headline).to_contain_text("Image query: unlabelled query")
     clear(page)
