@@ -76,7 +76,7 @@ WRONG = {
     "a size that is no list": ({"image_size": "256x128"}, "image_size is"),
     "a size that is enormous": ({"image_size": [100000, 100000]}, "image_size is.*4096"),
     "a mean of two": ({"mean": [0.5, 0.5]}, "mean is"),
-    "a mean that is a number": ({"mean": 0.5}, "does not describe a network"),
+    "a mean that is a number": ({"mean": 0.5}, "does not describe a model"),
     "a std of zero": ({"std": [0, 1, 1]}, "std is.*greater than 0"),
     "an epoch before the first": ({"epoch": -1}, "epoch is -1"),
     "labels for others": ({"labels": [1, 2]}, "2 entries for 3 identities"),

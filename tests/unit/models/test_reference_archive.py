@@ -286,7 +286,7 @@ def test_link_in_a_tree(tmp_path: Path):
 # Archives that are refused as a whole
 
 
-@pytest.mark.parametrize("name", ["../up/", "/root/", "a/../../up/", "C:/x/", "a\\b/"])
+@pytest.mark.parametrize("name", ["../up/", "/root/", "a/../../up/", "C:/x/", "..\\up/"])
 def test_names_that_lead_out(tmp_path: Path, name: str):
     source = pack(tmp_path / "zoo.zip", run("good/"), run(name))
     with pytest.raises(VKDError, match=r"zoo\.zip.* a file name leads out"):
