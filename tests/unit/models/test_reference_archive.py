@@ -286,12 +286,21 @@ def test_link_in_a_tree(tmp_path: Path):
 # Archives that are refused as a whole
 
 
-@pytest.mark.parametrize("name", ["../up/", "/root/", "a/../../up/", "C:/x/", "..\\up/"])
+@pytest.mark.parametrize(
+    "name", ["../up/", "/root/", "a/../../up/", "C:/x/", "..\\up/", "a\\..\\..\\up/", "C:\\x/"]
+)
 def test_names_that_lead_out(tmp_path: Path, name: str):
     source = pack(tmp_path / "zoo.zip", run("good/"), run(name))
     with pytest.raises(VKDError, match=r"zoo\.zip.* a file name leads out"):
         convert(source, tmp_path / "out")
     assert below(tmp_path) == ["zoo.zip"]
+
+
+def test_backslash_separates_folders(tmp_path: Path):
+    """Archives of Windows: the same network as under a slash."""
+    source = pack(tmp_path / "zoo.zip", run("good/"), run("a\\b/"))
+    results = outcome(convert(source, tmp_path / "out"))
+    assert list(results.values()) == ["", ""]
 
 
 def test_too_many_files_or_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
